@@ -1,0 +1,53 @@
+# make run     set up and start the server          make test   set up and run every test
+# make setup   .venv with everything                make check  ruff, mypy, import-linter
+# make dev     start with reload on change          make bench  measure (QUICK=1: within minutes)
+
+PYTHON ?= python3
+BIN := .venv/bin
+HOST ?= 127.0.0.1
+export HOST
+
+.PHONY: run test setup check dev bench clean parts
+
+run: .venv/.run
+	@$(BIN)/python -m hypersend_server run
+
+dev: .venv/.setup
+	@$(BIN)/adev runserver --app-factory dev_app --port $${PORT:-8000} --livereload-port 0 hypersend_server/dev.py
+
+setup: .venv/.setup
+
+test: .venv/.setup parts
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.setup
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/.setup
+	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
+
+# The real servers that the tests use, where this machine lets us install them.
+parts:
+	@sh tests/install-parts.sh
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "HyperSend needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.run: .venv/bin/python setup.cfg pyproject.toml
+	@echo "Setting up .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.setup: .venv/bin/python setup.cfg pyproject.toml
+	@echo "Setting up .venv with the development tools ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch .venv/.run $@
+
+clean:
+	rm -rf .venv build *.egg-info

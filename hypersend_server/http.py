@@ -1,0 +1,197 @@
+"""The HTTP edge in one table: a `Route` says all about a call, and `register` turns it into an aiohttp handler.
+
+The same table makes the OpenAPI document, so what is served and what is documented cannot differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import msgspec
+from aiohttp import web
+
+from hypersend_server.errors import HyperSendError
+
+MAX_JSON_BYTES = 1024 * 1024
+BODY_TIMEOUT_S = 30
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ticket_id: set where an upload ticket speaks for its maker instead of an access token."""
+
+    user_id: str
+    session_id: str
+    is_admin: bool = False
+    ticket_id: str | None = None
+    ticket_chat_id: str | None = None
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, request: web.Request, *, accept_upload_ticket: bool) -> Caller:
+        """Raises: HyperSendError `unauthenticated`, `token_expired`, `token_invalid`, `session_ended`."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, parsed. `caller` may be asked for only where the route needs a session."""
+
+    request: web.Request
+    body: Any = None
+    query: Any = None
+    _caller: Caller | None = None
+
+    @property
+    def caller(self) -> Caller:
+        assert self._caller is not None, "a route without auth has no caller"
+        return self._caller
+
+    def path(self, name: str) -> str:
+        """A part of the path, percent-decoded."""
+        return self.request.match_info[name]
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One call of the API.
+
+    body: the msgspec type of a JSON body. accepts: media types of a body that the handler reads itself.
+    query: the msgspec type of the query string; None: no key is known. Where `open_query` is set, others pass.
+    replies: status → type of the JSON, or None where there is no body, or a media type such as 'image/jpeg'.
+    errors: codes that this call in particular can raise. headers: request headers it reads, with a line each.
+    auth: 'session' an access token, 'admin' an administrator's, 'upload' either that or an upload ticket.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    tag: str
+    body: Any = None
+    body_optional: bool = False
+    accepts: Sequence[str] = ()
+    query: type[msgspec.Struct] | None = None
+    open_query: bool = False
+    replies: Mapping[int, Any] = field(default_factory=dict)
+    errors: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    auth: Literal["none", "session", "admin", "upload"] = "session"
+
+
+def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=_encode(data), status=status, content_type="application/json", headers=headers)
+
+
+def no_content() -> web.Response:
+    return web.Response(status=204)
+
+
+def register(app: web.Application, routes: Iterable[Route], authenticator: Authenticator) -> None:
+    """Add the routes to `app`. GET routes answer HEAD too, except where HEAD has a route of its own."""
+    table = list(routes)
+    heads = {route.path for route in table if route.method == "HEAD"}
+    for route in table:
+        handler = _endpoint(route, authenticator)
+        if route.method == "GET":
+            app.router.add_get(route.path, handler, allow_head=route.path not in heads)
+        else:
+            app.router.add_route(route.method, route.path, handler)
+
+
+def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    decoder = None if route.body is None else msgspec.json.Decoder(route.body)
+
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        call = Call(request)
+        if route.auth != "none":
+            caller = await authenticator.authenticate(request, accept_upload_ticket=route.auth == "upload")
+            if route.auth == "admin" and not caller.is_admin:
+                raise HyperSendError("not_allowed", "Only administrators may do this.")
+            call._caller = caller
+        call.query = _parse_query(route, request)
+        if decoder is not None:
+            if request.can_read_body or not route.body_optional:
+                call.body = await _read_json(request, decoder)
+            else:
+                call.body = decoder.decode(b"{}")
+        return await route.handler(call)
+
+    return endpoint
+
+
+def _parse_query(route: Route, request: web.Request) -> Any:
+    query = request.query
+    if route.open_query:
+        known = {f.encode_name for f in msgspec.structs.fields(route.query)} if route.query else set()
+        values = {name: value for name, value in query.items() if name in known}
+    else:
+        values = dict(query)
+        if len(values) != len(query):
+            repeated = sorted({name for name in query if len(query.getall(name)) > 1})
+            raise validation_failed(*((name, "is given more than once") for name in repeated))
+        if route.query is None and values:
+            raise validation_failed(*((name, "is not known here") for name in sorted(values)))
+    if route.query is None:
+        return None
+    try:
+        return msgspec.convert(values, route.query, strict=False)
+    except msgspec.ValidationError as error:
+        raise from_msgspec(error) from None
+
+
+async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """A small body, whole. Raises: `body_too_large` past `limit` bytes, `request_timeout`."""
+    if request.content_length is not None and request.content_length > limit:
+        raise HyperSendError("body_too_large", f"The body may have at most {limit} bytes.")
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.content.iter_any():
+                parts += part
+                if len(parts) > limit:
+                    raise HyperSendError("body_too_large", f"The body may have at most {limit} bytes.")
+    except TimeoutError:
+        raise HyperSendError("request_timeout") from None
+    return bytes(parts)
+
+
+async def _read_json(request: web.Request, decoder: msgspec.json.Decoder[Any]) -> Any:
+    if request.content_type != "application/json":
+        raise HyperSendError("unsupported_media_type", "Send the body as application/json.")
+    return decode_json(await read_body(request, MAX_JSON_BYTES), decoder)
+
+
+def decode_json(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Raises: `validation_failed` (well-formed, but not this type), `malformed_body`."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise from_msgspec(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HyperSendError("malformed_body", f"The body is not valid JSON: {error}") from None
+
+
+def validation_failed(*errors: tuple[str, str]) -> HyperSendError:
+    """errors: (field, problem) pairs."""
+    listed = [{"field": name, "problem": problem} for name, problem in errors]
+    detail = "; ".join(f"{name} {problem}" if name else problem for name, problem in errors)
+    return HyperSendError("validation_failed", detail, errors=listed)
+
+
+def from_msgspec(error: msgspec.ValidationError) -> HyperSendError:
+    """msgspec's sentence, 'problem - at `$.field`', as our 422."""
+    problem, _, place = str(error).partition(" - at `")
+    name = place.rstrip("`").removeprefix("$").removeprefix(".")
+    if not name and "`" in problem and "field" in problem:  # unknown or missing field: its name is quoted last
+        name = problem.rsplit("`", 2)[-2]
+    return HyperSendError(
+        "validation_failed", f"{name}: {problem}" if name else problem, errors=[{"field": name, "problem": problem}]
+    )

@@ -1,0 +1,31 @@
+"""The contract of a metadata backend: one small protocol a room, gathered here.
+
+Every backend passes `hypersend_server.metadata.conformance`. Each method is one atomic change or one consistent
+read; rules that must hold under concurrency (membership, order, quotas, receipts) are inside the methods, not
+in their callers.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hypersend_server.metadata.accounts import Accounts
+from hypersend_server.metadata.chats import Chats
+from hypersend_server.metadata.files import Files
+from hypersend_server.metadata.server import ServerRecords
+
+
+class Metadata(Protocol):
+    accounts: Accounts
+    chats: Chats
+    files: Files
+    server: ServerRecords
+
+    async def open(self) -> None:
+        """Connect, bring the schema up to date. Raises: MetadataError with a sentence for the operator."""
+
+    async def close(self) -> None: ...
+
+    @property
+    def waiting(self) -> int:
+        """Writes that wait for their turn, for metrics."""

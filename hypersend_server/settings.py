@@ -1,0 +1,212 @@
+"""Settings: environment variables, read once, every problem reported together.
+
+`SETTINGS` is the one table of names, defaults and meanings; `config/example.env` and `docs/settings.md` are held
+equal to it by tests.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+GIB = 1024**3
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "K": 2**10, "KIB": 2**10, "M": 2**20, "MIB": 2**20, "G": 2**30, "GIB": 2**30, "T": 2**40, "TIB": 2**40}
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingsError(Exception):
+    """problems: one line for each setting that is wrong; values of secrets are never in it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Setting(NamedTuple):
+    """name: of the environment variable. parse: text to value, ValueError with what is wanted.
+
+    default: as text, as an operator would write it; '' is unset. attribute: the field of `Settings`.
+    """
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+    secret: bool = False
+
+    @property
+    def attribute(self) -> str:
+        return self.name.lower()
+
+
+def size_bytes(text: str) -> int:
+    """'40GiB', '500MB', '1073741824' as bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if not match or match[2].upper() not in _SIZES:
+        raise ValueError("a size such as 40GiB or 500MB")
+    return int(float(match[1]) * _SIZES[match[2].upper()]) if "." in match[1] else (
+        int(match[1]) * _SIZES[match[2].upper()])
+
+
+def optional_size(text: str) -> int | None:
+    return size_bytes(text) if text else None
+
+
+def duration_s(text: str) -> int:
+    """'7d', '12h', '90s' as seconds."""
+    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
+    if not match:
+        raise ValueError("a time such as 7d, 12h, 30m or 90s")
+    return int(match[1]) * _TIMES[match[2]]
+
+
+def port_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError("a port from 0 to 65535")
+    return int(text)
+
+
+def flag(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("on or off")
+    return text == "on"
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text
+
+    return parse
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("addresses or networks, separated by commas") from None
+
+
+def http_url(text: str) -> str:
+    """An http(s) URL without a slash at its end, or ''."""
+    if text:
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("an address such as https://chat.example.org")
+    return text.rstrip("/")
+
+
+def origins(text: str) -> tuple[str, ...]:
+    return tuple(http_url(part.strip()) for part in text.split(",") if part.strip())
+
+
+def colour(text: str) -> str:
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise ValueError("a colour such as #2F6BED")
+    return text.upper()
+
+
+def secret_key(text: str) -> str:
+    if text and len(text.encode()) < 32:
+        raise ValueError("at least 32 bytes; `openssl rand -hex 32` makes one")
+    return text
+
+
+def folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("a folder")
+    return Path(text).absolute()
+
+
+def app_name(text: str) -> str:
+    if not 1 <= len(text) <= 60 or not text.isprintable():
+        raise ValueError("1 to 60 printable characters")
+    return text
+
+
+def url_prefix(text: str) -> str:
+    if text and not re.fullmatch(r"/[A-Za-z0-9_\-/]*", text):
+        raise ValueError("a path such as /_files/, or empty")
+    return text.rstrip("/")
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("DATA_ROOT", "./data", folder, "Folder of the database, the files and the keys."),
+    Setting("HOST", "127.0.0.1", str, "Address to listen on; 0.0.0.0 for all."),
+    Setting("PORT", "8000", port_number, "Port to listen on; 0 takes a free one."),
+    Setting("PUBLIC_URL", "", http_url, "Address at which people reach the server, such as https://chat.example.org."),
+    Setting("SECRET_KEY", "", secret_key,
+            "Signs tokens and links; at least 32 bytes. Empty: made once and kept in DATA_ROOT.", secret=True),
+    Setting("APP_NAME", "HyperSend", app_name, "The name that people see."),
+    Setting("ACCENT_COLOR", "#2F6BED", colour, "The app's accent colour."),
+    Setting("LOGO", "", str, "Path of a PNG, JPEG or WebP file shown as the logo; empty: none."),
+    Setting("REGISTRATION", "invite", one_of("open", "invite", "closed"), "Who may register."),
+    Setting("MAX_FILE_SIZE", "40GiB", size_bytes, "The largest file that is taken."),
+    Setting("USER_QUOTA", "", optional_size, "Bytes a person may store; empty: no limit."),
+    Setting("UPLOAD_TTL", "7d", duration_s, "An unfinished upload is removed after this long without a chunk."),
+    Setting("STORAGE_BACKEND", "local", one_of("local"), "Where new files go."),
+    Setting("X_ACCEL_PREFIX", "", url_prefix,
+            "Internal location at which nginx serves DATA_ROOT/files; empty: the server sends the bytes itself."),
+    Setting("TRUSTED_PROXIES", "127.0.0.0/8,::1", networks,
+            "Proxies whose X-Forwarded-For is believed: addresses or networks."),
+    Setting("ALLOWED_ORIGINS", "", origins,
+            "Web origins other than PUBLIC_URL that may call the API and open sockets, separated by commas."),
+    Setting("RATE_LIMITS", "on", flag, "Limits per person on messages, uploads and sign-ins; off for benchmarks."),
+    Setting("BACKGROUND_JOBS", "on", flag, "Expiry, housekeeping and checks inside the server."),
+    Setting("METRICS_TOKEN", "", str, "Lets a remote Prometheus read /metrics as a Bearer token.", secret=True),
+    Setting("LOG_FORMAT", "text", one_of("text", "json"), "How the log is written."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One field for each row of SETTINGS, parsed; see there for meanings. Sizes in bytes, times in seconds."""
+
+    data_root: Path
+    host: str
+    port: int
+    public_url: str
+    secret_key: str
+    app_name: str
+    accent_color: str
+    logo: str
+    registration: str
+    max_file_size: int
+    user_quota: int | None
+    upload_ttl: int
+    storage_backend: str
+    x_accel_prefix: str
+    trusted_proxies: tuple[Network, ...]
+    allowed_origins: tuple[str, ...]
+    rate_limits: bool
+    background_jobs: bool
+    metrics_token: str
+    log_format: str
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Raises: SettingsError naming every setting that is wrong."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for setting in SETTINGS:
+            # An empty variable is an unset one: compose files pass `NAME=` for what nobody filled in.
+            text = env.get(setting.name, "") or setting.default
+            try:
+                values[setting.attribute] = setting.parse(text)
+            except ValueError as error:
+                shown = "" if setting.secret else f", not {text!r}"
+                problems.append(f"{setting.name} must be {error}{shown}")
+        if not problems and values["max_file_size"] < 1:
+            problems.append("MAX_FILE_SIZE must be at least 1 byte")
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values)

@@ -1,0 +1,190 @@
+"""The contract of a store: where file bytes are kept.
+
+A file is cut into chunks of equal size, the last one shorter. The bytes of an upload arrive chunk by chunk,
+in any order and in parallel; which chunks count (have a *receipt*) is the caller's knowledge, kept in metadata.
+A store holds bytes and locks, never that state, so that any process can take the next chunk.
+
+`hypersend_storage.conformance` is the suite that every driver passes. Powers that only some stores have are
+the small protocols at the end; ask with `isinstance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file is cut: `size` and `chunk_size` in bytes; an empty file has no chunks."""
+
+    size: int
+    chunk_size: int
+
+    @property
+    def chunk_count(self) -> int:
+        return -(-self.size // self.chunk_size)
+
+    def chunk_bytes(self, index: int) -> int:
+        """The exact size of chunk `index`, which must be within 0 … chunk_count - 1."""
+        return min(self.chunk_size, self.size - index * self.chunk_size)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRef:
+    """An upload in flight as the caller's records know it.
+
+    location: what `create` answered, opaque to everyone but the driver.
+    """
+
+    file_id: str
+    location: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReceipt:
+    """A whole chunk that is in place: `sha256` is 32 raw bytes. `tag` is the store's own (S3: ETag), or ''."""
+
+    index: int
+    size: int
+    sha256: bytes
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One thing the store holds, for housekeeping.
+
+    location: as in records; `uploading` tells an upload's bytes from a complete file's.
+    size: bytes really taken where that is known. modified_ms: Unix time in milliseconds of the last change.
+    """
+
+    location: str
+    file_id: str
+    uploading: bool
+    size: int
+    modified_ms: int
+
+
+class ChunkSlot(Protocol):
+    """The right to write one chunk, held until the `async with` around it ends."""
+
+    @property
+    def in_place(self) -> int:
+        """Bytes of this chunk, counted from its first, that the last `write` left in place as a prefix."""
+
+    async def write(self, body: AsyncIterator[bytes], *, offset: int, sha256: bytes | None,
+                    body_sha256: bytes | None = None) -> ChunkReceipt:
+        """Store the chunk's bytes from `offset` to its end.
+
+        body: byte parts of any length, in order; together exactly the chunk's size less `offset`.
+        offset: bytes of the chunk already in place as a prefix; they are hashed again from the store.
+        sha256: 32 bytes, what the whole chunk must hash to, or None.
+        body_sha256: 32 bytes, what this body alone must hash to, or None.
+        Returns: the receipt of the whole chunk; the caller records it before the slot is left.
+        Raises: DigestMismatch (`in_place` is then 0), SizeMismatch, StorageFull, StorageUnavailable, UploadLost.
+            What `body` raises passes through. After SizeMismatch (too short), StorageFull or an error of `body`,
+            the bytes that reached the store stay as a prefix and `in_place` says how many.
+        """
+
+    async def sha256(self) -> bytes:
+        """SHA-256 (32 bytes) of the whole chunk as it stands in the store now.
+
+        Raises: UploadLost, StorageUnavailable.
+        """
+
+
+class Store(Protocol):
+    """Where bytes live. All methods are safe to call from several processes at once unless they say otherwise."""
+
+    name: str
+    """The driver's name in the table and in file records: 'local', 's3'."""
+
+    async def open(self) -> None:
+        """Check what the driver needs (folders, permissions, locks) and start its pools.
+
+        Raises: StorageUnavailable with a sentence for the operator.
+        """
+
+    async def close(self) -> None:
+        """Wait for writes in flight and release everything. May be called twice."""
+
+    async def create(self, file_id: str, layout: Layout) -> str:
+        """Begin an upload; nothing is written yet that takes the file's size. Returns its location.
+
+        Raises: StorageFull, StorageUnavailable.
+        """
+
+    def chunk(self, upload: UploadRef, index: int) -> AbstractAsyncContextManager[ChunkSlot]:
+        """Take the chunk's lock without waiting for another process.
+
+        Entering raises: ChunkBusy, UploadLost, StorageUnavailable. Leaving waits for the slot's last write to
+        reach the store, also when the task is cancelled, and only then lets the lock go.
+        """
+
+    async def read_received(self, upload: UploadRef, body: AsyncIterator[bytes], *, expected: int) -> bytes:
+        """Read and hash a body of exactly `expected` bytes without keeping it (a repeat of a chunk).
+
+        Returns: its SHA-256, 32 bytes. Raises: SizeMismatch; what `body` raises passes through.
+        """
+
+    async def sync(self, upload: UploadRef) -> None:
+        """Make every byte written so far survive a crash of the machine.
+
+        Raises: StorageUnavailable (bytes since the last sync must then count as lost), UploadLost.
+        """
+
+    async def complete(self, upload: UploadRef, receipts: Sequence[ChunkReceipt]) -> str:
+        """Turn the upload into a file; time does not depend on its size. Returns the file's location.
+
+        receipts: all chunks, by index. Repeatable: after a cut in the middle the same call carries on from
+        whichever half exists, and a completed one answers the same location again.
+        Raises: ChunkBusy while a chunk is being written, UploadLost, StorageFull, StorageUnavailable.
+        """
+
+    async def abort(self, upload: UploadRef) -> None:
+        """Remove the upload's bytes now. Gone already is fine. Raises: ChunkBusy, StorageUnavailable."""
+
+    async def delete(self, location: str) -> None:
+        """Remove a complete file's bytes. Gone already is fine. Raises: StorageUnavailable."""
+
+    async def size(self, location: str) -> int | None:
+        """Bytes of the complete file at `location`, or None where nothing is."""
+
+    def read(self, location: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes start … start+length-1 of a complete file, in parts of at most 1 MiB.
+
+        Raises: ObjectMissing before the first part, StorageUnavailable.
+        """
+
+    def items(self) -> AsyncIterator[StoredItem]:
+        """Everything the store holds for us, complete and in flight, in no order."""
+
+    async def free_bytes(self) -> int | None:
+        """Bytes that can still be stored, or None where a store does not know."""
+
+
+@runtime_checkable
+class LocalPath(Protocol):
+    """A store whose complete files are files of this machine: sendfile and X-Accel-Redirect can serve them."""
+
+    def path(self, location: str) -> Path:
+        """The absolute path of a complete file's bytes."""
+
+    def relative_path(self, location: str) -> str:
+        """The same below the store's root, with '/' between its parts, as a proxy in front names it."""
+
+
+@runtime_checkable
+class VolatileWrites(Protocol):
+    """A store whose acknowledged bytes are lost by a crash of the machine unless `sync` has run since."""
+
+    def boot_id(self) -> str:
+        """Names the present boot of this machine; receipts that carry another one and were not durable are void
+        until the bytes were hashed again."""

@@ -1,0 +1,32 @@
+"""Real parts that tests need: found, or skipped with the way to get them; required parts fail instead."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+HOW_TO_GET = {
+    "nginx": "apt-get install nginx-light",
+    "curl": "apt-get install curl",
+    "tmpfs": "run as root, so that a small tmpfs can be mounted",
+}
+
+
+def require(part: str, present: bool) -> None:
+    """Skip the test where the part is missing; fail it where HYPERSEND_REQUIRE_PARTS is set."""
+    if present:
+        return
+    reason = f"{part} is missing here: {HOW_TO_GET[part]}"
+    if os.environ.get("HYPERSEND_REQUIRE_PARTS"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def program(name: str) -> str:
+    """The path of a real program."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    require(name, path is not None)
+    assert path is not None
+    return path
