@@ -56,6 +56,7 @@ ERRORS: dict[str, ErrorKind] = {
     "blocked": ErrorKind(403, "One of you has blocked the other"),
     "owner_required": ErrorKind(409, "A group needs an owner"),
     "chat_full": ErrorKind(409, "The group has as many members as it may have"),
+    "reaction_limit": ErrorKind(409, "The message takes no more reactions"),
     "message_deleted": ErrorKind(409, "The message was deleted"),
     # files
     "file_too_large": ErrorKind(413, "The file is larger than this server takes"),

@@ -14,6 +14,7 @@ from aiohttp import web
 from hypersend_server.client_address import client_address
 from hypersend_server.clock import Ids
 from hypersend_server.errors import HyperSendError
+from hypersend_server.metrics import Metrics
 from hypersend_server.settings import Settings
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,7 +66,7 @@ def _from_aiohttp(error: web.HTTPException) -> HyperSendError:
     return HyperSendError("malformed_body", error.reason)
 
 
-def build_middleware(settings: Settings, ids: Ids) -> list[Middleware]:
+def build_middleware(settings: Settings, ids: Ids, metrics: Metrics) -> list[Middleware]:
     origins = {*settings.allowed_origins, settings.public_url} - {""}
 
     @web.middleware
@@ -78,15 +79,18 @@ def build_middleware(settings: Settings, ids: Ids) -> list[Middleware]:
             status = response.status
             return response
         finally:
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            metrics.request(request, status, duration_ms / 1000)
+            path = request.rel_url.raw_path  # still encoded, and never the query: tickets stand there
             access.info(
-                "%s %s %d", request.method, request.path, status,
+                "%s %s %d %s ms %s", request.method, path, status, duration_ms, request_id,
                 extra={
                     "request_id": request_id,
                     "session_id": request.get(SESSION_ID),
                     "method": request.method,
-                    "path": request.path,  # never the query: tickets stand there
+                    "path": path,
                     "status": status,
-                    "duration_ms": round((time.perf_counter() - began) * 1000, 1),
+                    "duration_ms": duration_ms,
                     "client": client_address(request, settings.trusted_proxies),
                 },
             )

@@ -165,3 +165,4 @@ class Member(Resource):
     delivered_seq: int
     read_seq: int
     joined_at: str
+    left_at: str | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-GIB = 1024**3
+LOGO_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "K": 2**10, "KIB": 2**10, "M": 2**20, "MIB": 2**20, "G": 2**30, "GIB": 2**30, "T": 2**40, "TIB": 2**40}
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -133,6 +133,15 @@ def app_name(text: str) -> str:
     return text
 
 
+def logo_file(text: str) -> str:
+    if text:
+        path = Path(text).absolute()
+        if path.suffix.lower() not in LOGO_TYPES or not path.is_file() or path.stat().st_size > 512 * 1024:
+            raise ValueError("a PNG, JPEG or WebP file of at most 512 KiB")
+        return str(path)
+    return text
+
+
 def url_prefix(text: str) -> str:
     if text and not re.fullmatch(r"/[A-Za-z0-9_\-/]*", text):
         raise ValueError("a path such as /_files/, or empty")
@@ -148,7 +157,7 @@ SETTINGS: tuple[Setting, ...] = (
             "Signs tokens and links; at least 32 bytes. Empty: made once and kept in DATA_ROOT.", secret=True),
     Setting("APP_NAME", "HyperSend", app_name, "The name that people see."),
     Setting("ACCENT_COLOR", "#2F6BED", colour, "The app's accent colour."),
-    Setting("LOGO", "", str, "Path of a PNG, JPEG or WebP file shown as the logo; empty: none."),
+    Setting("LOGO", "", logo_file, "Path of a PNG, JPEG or WebP file shown as the logo; empty: none."),
     Setting("REGISTRATION", "invite", one_of("open", "invite", "closed"), "Who may register."),
     Setting("MAX_FILE_SIZE", "40GiB", size_bytes, "The largest file that is taken."),
     Setting("USER_QUOTA", "", optional_size, "Bytes a person may store; empty: no limit."),
@@ -210,3 +219,14 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return cls(**values)
+
+
+def example_env() -> str:
+    """The text of config/example.env: every setting with its meaning and default."""
+    lines = [
+        "# Settings of the server; what is commented out stands at its default.",
+        "# Sizes: 500MB, 40GiB. Times: 90s, 30m, 12h, 7d.",
+    ]
+    for setting in SETTINGS:
+        lines += ["", f"# {setting.help}", f"#{setting.name}={setting.default}"]
+    return "\n".join(lines) + "\n"

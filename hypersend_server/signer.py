@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-
 from typing import TypeVar
 
 import msgspec

@@ -1,7 +1,7 @@
 """What parts of the server tell each other, and the bus that carries it.
 
-An event is a hint about a change that is already committed: losing one loses nothing, since clients catch up by
-`/sync`. `publish` never waits and never fails for its caller.
+An event is a hint about a change that is already committed: losing one loses nothing, since clients catch up
+by `/sync`. `publish` never waits and never fails for its caller.
 """
 
 from __future__ import annotations

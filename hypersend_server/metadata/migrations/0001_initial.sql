@@ -42,6 +42,7 @@ CREATE TABLE sessions (
   ip             TEXT NOT NULL DEFAULT '',
   salt           BLOB NOT NULL,     -- of the refresh tokens: token = HMAC(server key, id, salt, generation)
   generation     INTEGER NOT NULL,  -- of the newest pair given out
+  rotated_at     INTEGER NOT NULL,  -- when that pair was made
   used_at        INTEGER,           -- when that pair was first used
   device_key     TEXT,              -- X25519 public key, base64url
   created_at     INTEGER NOT NULL,
@@ -188,6 +189,7 @@ CREATE TABLE files (
   sniffed_mime     TEXT,            -- by content, once complete
   state            TEXT NOT NULL,   -- uploading, completing, complete, expired, deleted
   chunk_size       INTEGER NOT NULL,
+  received_bytes   INTEGER NOT NULL DEFAULT 0,  -- of all receipts
   checksum         BLOB,            -- SHA-256 over the raw chunk digests in order
   sha256           BLOB,            -- the sender's claim, or what was computed
   sha256_state     TEXT NOT NULL DEFAULT 'none',  -- none, claimed, verified, failed

@@ -14,7 +14,7 @@ from hypersend_server.metadata.sqlite.accounts import SqliteAccounts
 from hypersend_server.metadata.sqlite.chats import SqliteChats
 from hypersend_server.metadata.sqlite.engine import Engine, connect
 from hypersend_server.metadata.sqlite.files import SqliteFiles
-from hypersend_server.metadata.sqlite.migrate import migrate
+from hypersend_server.metadata.sqlite.schema import migrate
 from hypersend_server.metadata.sqlite.server import SqliteServerRecords
 
 FILE_NAME = "hypersend.sqlite3"

@@ -1,0 +1,1 @@
+"""The room of sessions: registering, signing in and out, tokens, passwords."""

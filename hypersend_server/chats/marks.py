@@ -1,0 +1,113 @@
+"""Delivered and read marks, written at most once a second a member and chat.
+
+The first mark is written and told at once; those within the next second wait and are written together when
+it is over. What waits is lost if the process is killed: the client marks again with the next message it
+shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from hypersend_server.chats.publisher import Publisher
+from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.chats import Chats
+
+INTERVAL_S = 1.0
+log = logging.getLogger(__name__)
+
+
+class _Recent:
+    """Marks of one member and chat that was written within the last second."""
+
+    __slots__ = ("delivered_seq", "read_seq", "timer")
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.delivered_seq = 0
+        self.read_seq = 0
+        self.timer = timer
+
+    def take(self) -> tuple[int, int]:
+        taken = (self.delivered_seq, self.read_seq)
+        self.delivered_seq = self.read_seq = 0
+        return taken
+
+
+class MarkWriter:
+    def __init__(self, chats: Chats, publisher: Publisher, interval_s: float = INTERVAL_S) -> None:
+        self._chats = chats
+        self._publisher = publisher
+        self._interval_s = interval_s
+        self._recent: dict[str, dict[str, _Recent]] = {}  # by person, then chat
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def mark(self, user_id: str, chat_id: str, *, delivered_seq: int = 0, read_seq: int = 0) -> None:
+        """Raises: `not_found`."""
+        own = self._recent.setdefault(user_id, {})
+        recent = own.get(chat_id)
+        if recent is not None:
+            recent.delivered_seq = max(recent.delivered_seq, delivered_seq)
+            recent.read_seq = max(recent.read_seq, read_seq)
+            return
+        own[chat_id] = _Recent(self._timer(user_id, chat_id))
+        try:
+            await self._write(user_id, chat_id, delivered_seq, read_seq)
+        except BaseException:
+            self._forget(user_id, chat_id)
+            raise
+
+    async def flush(self, user_id: str) -> None:
+        """Write what waits of this person, who is about to look."""
+        for chat_id, recent in list(self._recent.get(user_id, {}).items()):
+            await self._write_late(user_id, chat_id, *recent.take())
+
+    async def close(self) -> None:
+        for user_id, own in list(self._recent.items()):
+            for recent in own.values():
+                recent.timer.cancel()
+            await self.flush(user_id)
+        self._recent.clear()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def _timer(self, user_id: str, chat_id: str) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._interval_s, self._due, user_id, chat_id)
+
+    def _due(self, user_id: str, chat_id: str) -> None:
+        recent = self._recent.get(user_id, {}).get(chat_id)
+        if recent is None:
+            return
+        delivered_seq, read_seq = recent.take()
+        if not delivered_seq and not read_seq:
+            self._forget(user_id, chat_id)
+            return
+        recent.timer = self._timer(user_id, chat_id)
+        task = asyncio.create_task(self._write_late(user_id, chat_id, delivered_seq, read_seq))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _forget(self, user_id: str, chat_id: str) -> None:
+        own = self._recent.get(user_id, {})
+        recent = own.pop(chat_id, None)
+        if recent is not None:
+            recent.timer.cancel()
+        if not own:
+            self._recent.pop(user_id, None)
+
+    async def _write_late(self, user_id: str, chat_id: str, delivered_seq: int, read_seq: int) -> None:
+        if not delivered_seq and not read_seq:
+            return
+        try:
+            await self._write(user_id, chat_id, delivered_seq, read_seq)
+        except HyperSendError as error:
+            # Nobody waits for the answer any more; who left the chat meanwhile needs no mark.
+            if error.code != "not_found":
+                log.warning("a mark was not written: %s", error)
+
+    async def _write(self, user_id: str, chat_id: str, delivered_seq: int, read_seq: int) -> None:
+        known = self._publisher.known(chat_id)
+        marks = await self._chats.set_marks(
+            chat_id, user_id, delivered_seq, read_seq, -1 if known is None else known.members_rev
+        )
+        self._publisher.marked(chat_id, user_id, marks, known)

@@ -1,0 +1,23 @@
+"""Names of files as people give them. A name is shown and saved under; it is never a path here."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_NAME_LENGTH = 255
+NAMELESS = "unnamed"
+
+_JOINERS = "\u200c\u200d"  # inside emoji and Indic words
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def clean_name(name: str) -> str:
+    """The name as it is kept; NAMELESS where nothing of it can be.
+
+    Of a path only its last part stays. Control characters go, and so do marks that turn the writing direction, since
+    they make `gpj.exe` look like `exe.jpg`. The rest is composed (NFC) and loses white space at its ends.
+    """
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(c for c in last if c in _JOINERS or unicodedata.category(c) not in _UNSEEN)
+    cleaned = unicodedata.normalize("NFC", kept).strip()[:MAX_NAME_LENGTH].rstrip()
+    return cleaned if cleaned.strip(". ") else NAMELESS

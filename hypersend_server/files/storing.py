@@ -1,0 +1,56 @@
+"""Between records and stores: how a store knows an upload, and what its refusals are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.files import FileRecord
+from hypersend_storage.base import MIB, Layout, UploadRef
+from hypersend_storage.errors import (
+    ChunkBusy,
+    DigestMismatch,
+    ObjectMissing,
+    SizeMismatch,
+    StorageFull,
+    StorageUnavailable,
+    UploadLost,
+)
+
+MIN_CHUNK_BYTES = 8 * MIB
+MAX_CHUNKS = 9000
+
+
+def chunk_size_for(size: int) -> int:
+    """Equal chunks of whole MiB, so few that S3 takes each as a part (10,000 of at least 5 MiB)."""
+    return max(MIN_CHUNK_BYTES, -(-size // (MAX_CHUNKS * MIB)) * MIB)
+
+
+def layout_of(file: FileRecord) -> Layout:
+    return Layout(file.size, file.chunk_size)
+
+
+def ref_of(file: FileRecord) -> UploadRef:
+    return UploadRef(file.id, file.location, layout_of(file))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """A store's refusals as HyperSendError."""
+    try:
+        yield
+    except DigestMismatch as error:
+        raise HyperSendError("digest_mismatch", extra={"sha256": error.actual.hex()}) from error
+    except SizeMismatch as error:
+        raise HyperSendError(
+            "chunk_size_mismatch", f"The body must have {error.expected} bytes.",
+            extra={"expected": error.expected, "received": error.received}) from error
+    except StorageFull as error:
+        raise HyperSendError("storage_full") from error
+    except ChunkBusy as error:
+        raise HyperSendError("chunk_busy") from error
+    except UploadLost as error:
+        raise HyperSendError("upload_lost") from error
+    except (StorageUnavailable, ObjectMissing) as error:
+        raise HyperSendError("storage_unavailable") from error

@@ -1,0 +1,60 @@
+"""The key that signs tokens and links, and the lock that keeps a second server off the same data."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+KEY_FILE = "secret.key"
+LOCK_FILE = "server.lock"
+
+
+class AlreadyServing(Exception):
+    """Another server process holds DATA_ROOT."""
+
+
+def load_secret_key(configured: str, data_root: Path) -> str:
+    """SECRET_KEY, or the one kept in DATA_ROOT with mode 0600, made at the first call.
+
+    Raises: OSError.
+    """
+    if configured:
+        return configured
+    path = data_root / KEY_FILE
+    data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
+    fresh = path.with_name(f"{KEY_FILE}.{secrets.token_hex(4)}")
+    if not path.exists():
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # of two processes that start at once, one makes the key
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text().strip()
+
+
+def lock_data_root(data_root: Path) -> int:
+    """Hold DATA_ROOT for this process; the lock ends with the descriptor that is returned.
+
+    Raises: AlreadyServing, OSError.
+    """
+    data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
+    descriptor = os.open(data_root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise AlreadyServing(
+            f"another server (process {holder or 'unknown'}) serves {data_root}; SQLite takes one server process"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

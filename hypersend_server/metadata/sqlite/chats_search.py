@@ -1,0 +1,149 @@
+"""Search in messages: an FTS5 table with the chat as an indexed column, written shortly behind the messages.
+
+A message costs its sender no time for the index: rows are added in batches, in the order of their numbers,
+and `search_changed` in `meta` says how far that got, in the same transaction. So a crash loses nothing, and a
+search first brings the index up to date. A row is in the index when its number is not above that mark and
+its text is not empty; an edit or deletion of such a row changes the index at once.
+
+Texts are indexed in NFKC without the joiners that people type or leave out at will; the tokenizer folds case.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+
+from hypersend_server.metadata.chats import Found
+from hypersend_server.metadata.sqlite.chats_rows import MESSAGE, membership, messages_of, not_hidden
+from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
+
+BATCH = 256  # rows a transaction: a few milliseconds, so that no sender waits long behind it
+MAX_TERMS = 16
+# Noncharacters, so that they stand in no text that people exchange (Unicode 16, section 23.7).
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+_DROPPED = {ord(c): None for c in "\u200c\u200d\u00ad\ufeff"}
+
+
+def normalise(text: str) -> str:
+    """What is indexed for a text, and looked for by a query."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", text.translate(_DROPPED))
+
+
+def terms_of(query: str) -> list[str]:
+    """The query's words, cut where the tokenizer cuts (categories L*, N*, Co, Mn, Mc)."""
+    cut = "".join(c if unicodedata.category(c) in _TOKEN else " " for c in normalise(query))
+    return cut.split()[:MAX_TERMS]
+
+
+_TOKEN = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "Co", "Mn", "Mc"})
+
+
+def match_expression(chat_ids: list[str], terms: list[str]) -> str:
+    """An FTS5 query: all the words, the last one as a beginning, in one of these chats. Everything is
+    quoted."""
+    words = [f'"{term}"' for term in terms]
+    words[-1] += " *"
+    chats = " OR ".join('"' + chat_id.replace('"', '""') + '"' for chat_id in chat_ids)
+    return f"chat_id : ({chats}) AND text : ({' AND '.join(words)})"
+
+
+def position(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM meta WHERE key = 'search_changed'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def reindex(tx: Tx, number: int, chat_id: str, old: str, new: str) -> None:
+    """Follow a change of a message's text, where the index has the message already."""
+    if number > position(tx.connection):
+        return
+    if old:
+        tx.execute(
+            "INSERT INTO search (search, rowid, chat_id, text) VALUES ('delete', ?, ?, ?)",
+            (number, chat_id, normalise(old)),
+        )
+    if new:
+        tx.execute(
+            "INSERT INTO search (rowid, chat_id, text) VALUES (?, ?, ?)", (number, chat_id, normalise(new))
+        )
+
+
+def index_batch(tx: Tx) -> bool:
+    """Index the next rows. Returns: whether there may be more."""
+    rows = tx.execute(
+        "SELECT number, chat_id, text FROM messages WHERE number > ? ORDER BY number LIMIT ?",
+        (position(tx.connection), BATCH),
+    ).fetchall()
+    if not rows:
+        return False
+    tx.executemany(
+        "INSERT INTO search (rowid, chat_id, text) VALUES (?, ?, ?)",
+        [(number, chat_id, normalise(text)) for number, chat_id, text in rows if text],
+    )
+    tx.execute(
+        "INSERT INTO meta VALUES ('search_changed', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
+        (rows[-1][0],),
+    )
+    return len(rows) == BATCH
+
+
+def is_behind(connection: sqlite3.Connection) -> bool:
+    newest = connection.execute("SELECT max(number) FROM messages").fetchone()[0]
+    return newest is not None and newest > position(connection)
+
+
+class SqliteSearch:
+    _engine: Engine
+
+    async def index_search(self) -> None:
+        if await self._engine.read(is_behind):
+            while await self._engine.write(index_batch):
+                pass
+
+    async def search(
+        self, user_id: str, query: str, chat_id: str | None, before: int | None, limit: int
+    ) -> list[Found]:
+        terms = terms_of(query)
+
+        def job(connection: ReadTx) -> list[Found]:
+            if chat_id is not None:
+                membership(connection, chat_id, user_id)
+                chats = [chat_id]
+            else:
+                chats = [
+                    row[0]
+                    for row in connection.execute(
+                        "SELECT chat_id FROM members WHERE user_id = ? AND left_at IS NULL", (user_id,)
+                    )
+                ]
+            if not chats or not terms:
+                return []
+            rows = connection.execute(
+                # CROSS JOIN keeps the order: the index finds, the rest only confirms.
+                f"SELECT {MESSAGE}, x.number, snippet(search, 1, ?1, ?2, '…', 24) FROM search"  # noqa: S608
+                " CROSS JOIN messages x ON x.number = search.rowid"
+                " CROSS JOIN members m ON m.chat_id = x.chat_id AND m.user_id = ?3 AND m.left_at IS NULL"
+                " WHERE search MATCH ?4 AND search.rowid < ?5 AND x.seq >= m.first_seq"
+                f" AND x.deleted_at IS NULL {not_hidden('?3')} ORDER BY search.rowid DESC LIMIT ?6",
+                (_OPEN, _CLOSE, user_id, match_expression(chats, terms), before or 2**62, limit),
+            ).fetchall()
+            return [
+                Found(message, *unmark(row[13]), row[12])
+                for message, row in zip(messages_of(connection, rows), rows, strict=True)
+            ]
+
+        await self.index_search()
+        return await self._engine.read(job)
+
+
+def unmark(snippet: str) -> tuple[str, list[tuple[int, int]]]:
+    """A snippet with markers as plain text and the places of the matches, in code points."""
+    text, marks, start = "", [], 0
+    for part in snippet.replace(_CLOSE, _OPEN + _CLOSE).split(_OPEN):
+        if part.startswith(_CLOSE):
+            marks.append((start, len(text)))
+            part = part[1:]
+        start = len(text)
+        text += part
+    return text, [(a, b) for a, b in marks if a < b]

@@ -1,0 +1,41 @@
+"""What Prometheus reads at /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """One registry a server, so that two servers in one process do not share numbers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter("hypersend_requests", "Requests answered.", ["method", "route", "status"],
+                                 registry=self.registry)
+        self._durations = Histogram(
+            "hypersend_request_seconds", "Time from a request's head to the end of its answer.", ["method", "route"],
+            buckets=(0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600), registry=self.registry)
+        self.uploaded_bytes = Counter("hypersend_uploaded_bytes", "Bytes of chunks that earned a receipt.", ["backend"],
+                                      registry=self.registry)
+        self.messages = Counter("hypersend_messages", "Messages accepted.", registry=self.registry)
+
+    def request(self, request: web.Request, status: int, seconds: float) -> None:
+        resource = request.match_info.route.resource
+        # The route, never the path: ids would make a new series each.
+        route = resource.canonical if resource is not None else "unknown"
+        self._requests.labels(request.method if resource is not None else "other", route, status).inc()
+        if resource is not None:
+            self._durations.labels(request.method, route).observe(seconds)
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A number that is read when Prometheus asks."""
+        Gauge(f"hypersend_{name}", help_text, registry=self.registry).set_function(read)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,1 @@
+"""The room of people: profiles, blocks, what administrators may do."""

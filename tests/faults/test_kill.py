@@ -1,0 +1,155 @@
+"""`kill -9` of the real server at random moments: what was acknowledged is there, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.harness import PASSWORD, Client
+from tests.process import ServerProcess
+
+CHUNK = 8 * 1024 * 1024
+LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
+
+
+class Phone:
+    """A client that keeps trying, as a phone does: each answer that is lost is asked for again."""
+
+    def __init__(self, server: ServerProcess, http: aiohttp.ClientSession) -> None:
+        self.client = Client(http, server.url)
+
+    async def call(self, method: str, path: str, json: Any = None, **options: Any) -> Any:
+        while True:
+            try:
+                answer = await self.client.request(method, path, json, timeout=aiohttp.ClientTimeout(30), **options)
+            except LOST:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status in (429, 503):
+                await asyncio.sleep(0.1)
+                continue
+            assert answer.status < 400 or answer.code in ("chunk_busy",), (answer.status, answer.body)
+            return answer.json
+
+    async def register(self, name: str) -> str:
+        session = await self.call("POST", "/auth/register", {
+            "email": f"{name}@example.org", "username": name, "password": PASSWORD})
+        self.client.headers["Authorization"] = f"Bearer {session['access_token']}"
+        return str(session["user"]["id"])
+
+
+def http_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def killing(
+    server: ServerProcess, moments: random.Random, done: asyncio.Event, pause: tuple[float, float]
+) -> int:
+    """Kill and restart until `done`; how often."""
+    kills = 0
+    while not done.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), moments.uniform(*pause))
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        kills += 1
+    return kills
+
+
+async def test_twenty_uploads_survive_a_server_that_is_killed_again_and_again(tmp_path: Path) -> None:
+    moments = random.Random(20)
+    sent_again: dict[int, int] = {}
+
+    async def upload(phone: Phone, number: int, content: bytes) -> str:
+        file = await phone.call("POST", "/files/init", {"name": f"{number}.bin", "size": len(content)},
+                                headers={"Idempotency-Key": f"upload-{number}"})
+        acknowledged: set[int] = set()
+        while True:
+            state = await phone.call("GET", f"/files/{file['id']}")
+            if state["state"] == "complete":
+                return str(file["id"])
+            have = {i for first, last in state["upload"]["received"] for i in range(first, last + 1)}
+            checking = {i for first, last in state["upload"]["verifying"] for i in range(first, last + 1)}
+            assert acknowledged <= have | checking, "an acknowledged chunk is gone"
+            missing = [i for i in range(state["upload"]["chunk_count"]) if i not in have | checking]
+            if not missing:
+                await phone.call("POST", f"/files/{file['id']}/complete")
+                continue
+            index = missing[0]
+            part = content[index * CHUNK : (index + 1) * CHUNK]
+            try:
+                answer = await phone.client.put(
+                    f"/files/{file['id']}/chunk?index={index}", data=part, timeout=aiohttp.ClientTimeout(30))
+            except LOST:
+                sent_again[number] = sent_again.get(number, 0) + 1
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status == 200:
+                assert answer.json["sha256"] == hashlib.sha256(part).hexdigest()
+                acknowledged.add(index)
+
+    server = ServerProcess(tmp_path / "data", RATE_LIMITS="off").start()
+    try:
+        async with http_session() as http:
+            phone = Phone(server, http)
+            await phone.register("asha")
+            sizes = (0, 1, CHUNK, CHUNK + 1, 3 * CHUNK, 2 * CHUNK + 77)
+            contents = [os.urandom(moments.choice(sizes)) for _ in range(20)]
+            done = asyncio.Event()
+            killer = asyncio.create_task(killing(server, moments, done, (0.1, 0.6)))
+            ids: list[str] = []
+            for start in range(0, 20, 4):
+                ids += await asyncio.gather(*(upload(phone, n, contents[n]) for n in range(start, start + 4)))
+            done.set()
+            kills = await killer
+            assert kills >= 3
+            for file_id, content in zip(ids, contents, strict=True):
+                answer = await phone.client.get(f"/files/{file_id}/download")
+                assert hashlib.sha256(answer.body).digest() == hashlib.sha256(content).digest()
+        # A kill costs each stream that was sending at most the chunk it was sending.
+        assert all(again <= kills for again in sent_again.values())
+    finally:
+        server.kill()
+
+
+async def test_every_acknowledged_message_is_there_once_after_kills_in_twenty_bursts(tmp_path: Path) -> None:
+    moments = random.Random(21)
+    server = ServerProcess(tmp_path / "data", RATE_LIMITS="off").start()
+    acknowledged: dict[str, int] = {}
+    try:
+        async with http_session() as http:
+            phone = Phone(server, http)
+            await phone.register("asha")
+            chat = await phone.call("POST", "/chats", {"kind": "group", "title": "Burst", "member_ids": []})
+            done = asyncio.Event()
+            killer = asyncio.create_task(killing(server, moments, done, (0.05, 0.4)))
+
+            async def send(client_id: str) -> None:
+                message = await phone.call(
+                    "POST", f"/chats/{chat['id']}/messages", {"client_id": client_id, "text": client_id})
+                acknowledged[client_id] = message["seq"]
+
+            for burst in range(20):
+                await asyncio.gather(*(send(f"{burst}-{n}") for n in range(40)))
+            done.set()
+            assert await killer >= 3
+
+            found: list[Any] = []
+            after = 0
+            path = f"/chats/{chat['id']}/messages?limit=200&after_seq="
+            while page := (await phone.call("GET", f"{path}{after}"))["items"]:
+                found += page
+                after = page[-1]["seq"]
+            assert [message["seq"] for message in found] == list(range(1, len(found) + 1))
+            texts = {message["client_id"]: message["seq"] for message in found if message["kind"] == "text"}
+            assert texts == acknowledged
+            assert len(acknowledged) == 800
+    finally:
+        server.kill()

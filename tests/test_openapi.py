@@ -1,0 +1,153 @@
+"""The API's document: every route is in it, with its limits and errors, and the server keeps to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from hypersend_server.errors import ERRORS
+from tests.harness import PASSWORD, running
+from tests.process import ServerProcess
+
+# Checks that contradict API.md, or this server's rules, each with the reason why it is left out.
+LEFT_OUT: dict[str, str] = {}
+
+
+async def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        document = (await server.get("/openapi.json")).json
+        documented = {(m.upper(), path) for path, item in document["paths"].items() for m in item}
+        served = {
+            (route.method, route.resource.canonical)
+            for route in server.app.router.routes() if route.resource is not None
+        }
+        served = {(method, path) for method, path in served if method != "HEAD" or (method, path) in documented}
+        sockets = {("GET", path) for path in document["x-websockets"]}
+        assert sockets <= served
+        assert documented == served - sockets
+
+
+async def test_every_code_that_is_documented_is_one_of_the_table(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        document = (await server.get("/openapi.json")).json
+    assert document["openapi"] == "3.1.0"
+    named = set(re.findall(r"- `(\w+)`:", str(document)))
+    assert named <= set(ERRORS)
+    assert set(document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(ERRORS)
+
+
+async def test_bodies_state_their_limits(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        document = (await server.get("/openapi.json")).json
+    unlimited = []
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                reference = content["schema"].get("$ref")
+                if reference:
+                    unlimited += [
+                        f"{method} {path} {place}"
+                        for place in strings_without_limit(document, document["components"]["schemas"][
+                            reference.rsplit("/", 1)[-1]])]
+    assert unlimited == []
+
+
+def strings_without_limit(document: dict, schema: dict, place: str = "") -> list[str]:  # type: ignore[type-arg]
+    """Places of strings, arrays and numbers in a request body that have no bound."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]]
+    found = []
+    if schema.get("type") == "string" and not {"maxLength", "enum", "format", "pattern"} & set(schema):
+        found.append(place)
+    if schema.get("type") == "array" and "maxItems" not in schema:
+        found.append(place)
+    if "enum" in schema or "const" in schema:
+        return []
+    for choice in schema.get("anyOf", ()):
+        found += strings_without_limit(document, choice, place)
+    for name, field in schema.get("properties", {}).items():
+        found += strings_without_limit(document, field, f"{place}.{name}")
+    if isinstance(schema.get("items"), dict):
+        found += strings_without_limit(document, schema["items"], f"{place}[]")
+    return found
+
+
+async def test_the_readable_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        page = await server.get("/docs")
+    text = page.body.decode()
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert not re.findall(r"(?:src|href)=['\"](?!#|/api/v1/openapi)", text)
+    assert "<script" not in text
+    assert "/api/v1/chats" in text
+
+
+async def test_unknown_paths_and_methods_are_problem_documents(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        nothing = await server.get("/nothing/here")
+        assert (nothing.status, nothing.code) == (404, "not_found")
+        assert nothing.headers["Content-Type"].startswith("application/problem+json")
+        assert nothing.headers["X-Request-Id"] == nothing.json["request_id"]
+        wrong = await server.delete("/server")
+        assert (wrong.status, wrong.code) == (405, "method_not_allowed")
+        assert "GET" in wrong.headers["Allow"]
+
+
+async def test_unknown_and_repeated_query_keys_are_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        unknown = await server.get("/server?verbose=1")
+        assert unknown.status == 422
+        assert unknown.json["errors"] == [{"field": "verbose", "problem": "is not known here"}]
+        asha = await server.person("asha")
+        repeated = await asha.get("/chats?limit=1&limit=2")
+        assert repeated.json["errors"] == [{"field": "limit", "problem": "is given more than once"}]
+
+
+async def test_bodies_that_are_no_json_are_refused_by_name(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        for body, status, code in (
+            (b"{", 400, "malformed_body"),
+            (b"\xff\xfe", 400, "malformed_body"),
+            (b"[" * 100_000, 400, "malformed_body"),
+            (b'{"email": 5}', 422, "validation_failed"),
+            (b'{"email": "a@b.c", "password": "0123456789", "extra": 1}', 422, "validation_failed"),
+            (b" " * (1024 * 1024 + 1), 413, "body_too_large"),
+        ):
+            answer = await server.post("/auth/login", data=body, headers={"Content-Type": "application/json"})
+            assert (answer.status, answer.code) == (status, code), body[:40]
+        answer = await server.post("/auth/login", data=b"{}", headers={"Content-Type": "text/plain"})
+        assert (answer.status, answer.code) == (415, "unsupported_media_type")
+
+
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", RATE_LIMITS="off", REGISTRATION="open") as server:
+        token = _register(server.url)
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.url}/api/v1/openapi.json",
+             "--checks", "all", *(("--exclude-checks", ",".join(LEFT_OUT)) if LEFT_OUT else ()),
+             "--header", f"Authorization: Bearer {token}", "--workers", "2", "--max-examples", "15",
+             "--exclude-path", "/api/v1/auth/logout", "--exclude-method", "DELETE", "--seed", "1",
+             "--suppress-health-check", "all", "--request-timeout", "20", "--warnings", "off", "--no-color"],
+            cwd=tmp_path, env={**os.environ, "PYTHONWARNINGS": ""}, capture_output=True, text=True, timeout=600,
+            check=False)
+        assert done.returncode == 0, done.stdout[-12_000:]
+    assert "Traceback" not in server.log()
+
+
+def _register(url: str) -> str:
+    import asyncio
+
+    async def register() -> str:
+        async with aiohttp.ClientSession() as http, http.post(url + "/api/v1/auth/register", json={
+            "email": "asha@example.org", "username": "asha", "password": PASSWORD}) as answer:
+            assert answer.status == 201
+            return str((await answer.json())["access_token"])
+
+    return asyncio.run(register())
+
