@@ -18,7 +18,7 @@ Code = Annotated[str, Meta(min_length=1, max_length=100)]
 def new_code(entropy: Entropy) -> str:
     """Such as `4f8kq-20xz9-hn3vd-r7c5t`."""
     letters = "".join(_ALPHABET[byte & 31] for byte in entropy(_LENGTH))
-    return "-".join(letters[start:start + 5] for start in range(0, _LENGTH, 5))
+    return "-".join(letters[start : start + 5] for start in range(0, _LENGTH, 5))
 
 
 def code_hash(code: str) -> bytes:

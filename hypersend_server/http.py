@@ -67,7 +67,9 @@ class Route:
     query: the msgspec type of the query string; None: no key is known. Where `open_query` is set, others pass.
     replies: status → type of the JSON, or None where there is no body, or a media type such as 'image/jpeg'.
     errors: codes that this call in particular can raise. headers: request headers it reads, with a line each.
-    auth: 'session' an access token, 'admin' an administrator's, 'upload' either that or an upload ticket.
+    auth: 'session' an access token, 'admin' an administrator's, 'upload' either that or an upload ticket,
+    'ticket' either that or a ticket in the query; there the handler itself asks for one of both.
+    continues: the handler itself answers `Expect: 100-continue`, once it wants the body.
     """
 
     method: str
@@ -83,7 +85,8 @@ class Route:
     replies: Mapping[int, Any] = field(default_factory=dict)
     errors: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    auth: Literal["none", "session", "admin", "upload"] = "session"
+    auth: Literal["none", "session", "admin", "upload", "ticket"] = "session"
+    continues: bool = False
 
 
 def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -103,7 +106,12 @@ def register(app: web.Application, routes: Iterable[Route], authenticator: Authe
         if route.method == "GET":
             app.router.add_get(route.path, handler, allow_head=route.path not in heads)
         else:
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(
+                route.method, route.path, handler, expect_handler=_leave_to_handler if route.continues else None)
+
+
+async def _leave_to_handler(request: web.Request) -> None:
+    return
 
 
 def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -111,7 +119,7 @@ def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Reque
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         call = Call(request)
-        if route.auth != "none":
+        if route.auth not in ("none", "ticket"):
             caller = await authenticator.authenticate(request, accept_upload_ticket=route.auth == "upload")
             if route.auth == "admin" and not caller.is_admin:
                 raise HyperSendError("not_allowed", "Only administrators may do this.")

@@ -30,7 +30,7 @@ class Metrics:
         # The route, never the path: ids would make a new series each.
         route = resource.canonical if resource is not None else "unknown"
         self._requests.labels(request.method if resource is not None else "other", route, status).inc()
-        if resource is not None:
+        if resource is not None and status != 101:  # a WebSocket's whole life is no duration of a request
             self._durations.labels(request.method, route).observe(seconds)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from hypersend_server.client_address import client_address
-from hypersend_server.clock import Ids
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metrics import Metrics
 from hypersend_server.settings import Settings
 
-Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Next], Awaitable[web.StreamResponse]]
+Next = Handler
 
 REQUEST_ID = web.RequestKey("request_id", str)
 SESSION_ID = web.RequestKey("session_id", str)
@@ -66,7 +65,7 @@ def _from_aiohttp(error: web.HTTPException) -> HyperSendError:
     return HyperSendError("malformed_body", error.reason)
 
 
-def build_middleware(settings: Settings, ids: Ids, metrics: Metrics) -> list[Middleware]:
+def build_middleware(settings: Settings, ids: Callable[[], str], metrics: Metrics) -> list[Middleware]:
     origins = {*settings.allowed_origins, settings.public_url} - {""}
 
     @web.middleware

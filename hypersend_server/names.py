@@ -17,14 +17,30 @@ _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 _CONTROL_NOT_LF = r"\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 _INVISIBLE = r"\s\u00ad\u200b-\u200f\u2060-\u2065\ufeff"
 
-Email = Annotated[str, Meta(
-    min_length=3, max_length=254, pattern=rf"^[^\s@{_CONTROL}]{{1,64}}@[^\s@{_CONTROL}]{{1,189}}{_END}",
-    description="Compared without case.")]
-Username = Annotated[str, Meta(
-    min_length=3, max_length=32, pattern=rf"^[A-Za-z0-9_.]{{3,32}}{_END}", description="Kept in lower case; unique.")]
-DisplayName = Annotated[str, Meta(
-    min_length=1, max_length=60, pattern=rf"^[^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*{_END}",
-    description="Spaces around it are dropped; something of it must be visible.")]
+Email = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=254,
+        pattern=rf"^[^\s@{_CONTROL}]{{1,64}}@[^\s@{_CONTROL}]{{1,189}}{_END}",
+        description="Compared without case.",
+    ),
+]
+Username = Annotated[
+    str,
+    Meta(
+        min_length=3, max_length=32, pattern=rf"^[A-Za-z0-9_.]{{3,32}}{_END}", description="Kept in lower case; unique."
+    ),
+]
+DisplayName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=60,
+        pattern=rf"^[^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*{_END}",
+        description="Spaces around it are dropped; something of it must be visible.",
+    ),
+]
 About = Annotated[str, Meta(max_length=500, pattern=rf"^[^{_CONTROL_NOT_LF}]*$")]
 Device = Annotated[str, Meta(max_length=100, pattern=rf"^[^{_CONTROL}]*{_END}")]
 

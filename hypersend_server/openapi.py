@@ -48,6 +48,8 @@ def build_document(routes: Iterable[Route], websockets: Mapping[str, Any], *, na
                             "description": "The access token of a session."},
                 "upload_ticket": {"type": "http", "scheme": "bearer",
                                   "description": "An upload ticket, good for what its maker may upload."},
+                "download_ticket": {"type": "apiKey", "in": "query", "name": "ticket",
+                                    "description": "A ticket for this file."},
             },
         },
         "x-websockets": dict(websockets),
@@ -127,6 +129,8 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
         return []
     if route.auth == "upload":
         return [{"session": []}, {"upload_ticket": []}]
+    if route.auth == "ticket":
+        return [{"session": []}, {"download_ticket": []}]
     return [{"session": []}]
 
 

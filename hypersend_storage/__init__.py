@@ -1,24 +1,66 @@
-"""Where file bytes live. Drivers stand in one table and are imported only when they are configured."""
+"""Where the bytes of files are kept: on a disk here, or in a store elsewhere.
+
+A driver is one module, one line in `DRIVERS`, and `hypersend_storage.conformance` passed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
-from hypersend_storage.base import Store
+from hypersend_storage.base import (
+    ChunkReceipt,
+    ChunkSlot,
+    Layout,
+    LocalPath,
+    Store,
+    StoredItem,
+    UploadRef,
+    VolatileWrites,
+)
+from hypersend_storage.errors import (
+    ChunkBusy,
+    DigestMismatch,
+    ObjectMissing,
+    SizeMismatch,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    UploadLost,
+)
 
-DRIVERS: dict[str, tuple[str, str]] = {
-    "local": ("hypersend_storage.local", "LocalStore"),
+DRIVERS = {
+    "local": "hypersend_storage.local:LocalStore",
 }
-"""Name → (module, class)."""
+"""Name → module and class; the module, and with it the driver's own packages, is imported when it is asked for."""
 
 
-def open_store(name: str, *arguments: Any, **options: Any) -> Store:
-    """Make the driver `name` with its own arguments; call its `open` before anything else. Raises: KeyError."""
-    module, driver = DRIVERS[name]
-    factory: Callable[..., Store] = getattr(import_module(module), driver)
-    return factory(*arguments, **options)
+def make_store(name: str, **options: Any) -> Store:
+    """A store that is not open yet; `options` are those of the driver's class.
+
+    Raises: KeyError where no driver has this name; ImportError where the driver's package is not installed.
+    """
+    module, _, driver = DRIVERS[name].partition(":")
+    return cast("Store", getattr(import_module(module), driver)(**options))
 
 
-__all__ = ["DRIVERS", "Store", "open_store"]
+__all__ = [
+    "DRIVERS",
+    "ChunkBusy",
+    "ChunkReceipt",
+    "ChunkSlot",
+    "DigestMismatch",
+    "Layout",
+    "LocalPath",
+    "ObjectMissing",
+    "SizeMismatch",
+    "StorageError",
+    "StorageFull",
+    "StorageUnavailable",
+    "Store",
+    "StoredItem",
+    "UploadLost",
+    "UploadRef",
+    "VolatileWrites",
+    "make_store",
+]

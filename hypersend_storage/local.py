@@ -137,7 +137,7 @@ class LocalStore:
 
     async def items(self) -> AsyncIterator[StoredItem]:
         for top, is_uploading in (("uploads", True), ("files", False)):
-            for folder in await self._upkeep.run(_subfolders, self.root / top):
+            for folder in await self._upkeep.run(_entries, self.root / top):
                 for item in await self._upkeep.run(self._items_in, folder, is_uploading):
                     yield item
 
@@ -163,7 +163,8 @@ class LocalStore:
         uploads, files = self.root / "uploads", self.root / "files"
         name = f".check-{self._entropy(8).hex()}"
         try:
-            self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.root)
             _make_folder(uploads)
             _make_folder(files)
             try:
@@ -191,17 +192,20 @@ class LocalStore:
             _make_folder(path.parent)
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-                try:
-                    os.fchmod(descriptor, FILE_MODE)  # whatever the umask says: nginx reads it by its group
-                    os.ftruncate(descriptor, size)
-                finally:
-                    os.close(descriptor)
+            except OSError:
+                _remove_folder(path.parent)
+                raise
+            try:
+                os.fchmod(descriptor, FILE_MODE)  # whatever the umask says: nginx reads it by its group
+                os.ftruncate(descriptor, size)
                 # Receipts become durable by fdatasync of the file alone; its name must not be lost then.
                 _sync_folder(path.parent)
                 _sync_folder(path.parent.parent)
             except OSError:
                 _remove(path)
                 raise
+            finally:
+                os.close(descriptor)
 
     def _sync(self, location: str) -> None:
         path = self.path(location)
@@ -250,16 +254,15 @@ class LocalStore:
     def _items_in(self, folder: Path, is_uploading: bool) -> list[StoredItem]:
         """What is in `uploads/ID` or `files/XX`; whatever vanishes meanwhile is left out."""
         items = []
-        for path in folder.glob("*" if is_uploading else "*/*"):
-            location = path.relative_to(self.root).as_posix()
-            if not _LOCATION.fullmatch(location):
-                continue
-            with _translated(), suppress(FileNotFoundError):
-                status = path.lstat()
-                if stat.S_ISREG(status.st_mode):
-                    items.append(StoredItem(
-                        location=location, file_id=path.parent.name, uploading=is_uploading,
-                        size=status.st_blocks * 512, modified_ms=status.st_mtime_ns // 1_000_000))
+        for owner in [folder] if is_uploading else _entries(folder):
+            for path in _entries(owner):
+                location = path.relative_to(self.root).as_posix()
+                with _translated(), suppress(FileNotFoundError):
+                    status = path.lstat()
+                    if _LOCATION.fullmatch(location) and stat.S_ISREG(status.st_mode):
+                        items.append(StoredItem(
+                            location=location, file_id=owner.name, uploading=is_uploading,
+                            size=status.st_blocks * 512, modified_ms=status.st_mtime_ns // 1_000_000))
         return items
 
 
@@ -308,7 +311,7 @@ class LocalSlot:
             raise ValueError(f"the chunk has no offset {offset}")
         expected = self._size - offset
         self._in_place = offset
-        whole = await self._pool.run(self._hash, offset)
+        whole = await self._pool.run(self._hash, offset) if offset else new_sha256()
         # From the first byte on, the body is the chunk: one pass of hashing serves both claims.
         of_body = new_sha256() if offset and body_sha256 is not None else whole
         self._digests = [whole] if of_body is whole else [whole, of_body]
@@ -465,9 +468,13 @@ def _size(path: Path) -> int | None:
             return None
 
 
-def _subfolders(path: Path) -> list[Path]:
+def _entries(path: Path) -> list[Path]:
+    """What is in a folder; nothing where it is none, or no longer."""
     with _translated():
-        return [entry for entry in path.iterdir() if entry.is_dir()]
+        try:
+            return list(path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _free_bytes(root: Path) -> int:

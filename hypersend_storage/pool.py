@@ -92,7 +92,7 @@ class Pool:
                     running = self.submit(consume, batch)
                     batch = []
                     gathered = 0
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             # A failed `running` fails here once more, so nothing is consumed behind a gap.
             with suppress(StorageError):
                 await consume_rest()

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Client:
         headers = {**self.headers, **options.pop("headers", {})}
         if json is not None:
             options["json"] = json
+        if isinstance(options.get("data"), bytes):
+            options["data"] = io.BytesIO(options["data"])  # aiohttp warns of large bodies that are not streams
         options.setdefault("allow_redirects", False)
         async with self.http.request(method, path, headers=headers, **options) as response:
             body = await response.read()

@@ -35,7 +35,7 @@ http {{
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;
     }}
-    location /_files/ {{ internal; alias {files}/; etag off; }}
+    location /_files/ {{ internal; alias {files}/; etag off; add_header ETag $upstream_http_etag; }}
   }}
 }}
 """

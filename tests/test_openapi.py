@@ -15,7 +15,12 @@ from tests.harness import PASSWORD, running
 from tests.process import ServerProcess
 
 # Checks that contradict API.md, or this server's rules, each with the reason why it is left out.
-LEFT_OUT: dict[str, str] = {}
+LEFT_OUT = {
+    "positive_data_acceptance": "a body of the right shape may still be refused: a size above MAX_FILE_SIZE is 413, no "
+    "room is 507, a chunk index out of range is 400, a made-up cursor or digest is 400, oneself as a peer is 422",
+    "ensure_resource_availability": "404 is also said of what the body names: a stranger's id in user_ids of a chat "
+    "that was just created",
+}
 
 
 async def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
@@ -114,7 +119,8 @@ async def test_bodies_that_are_no_json_are_refused_by_name(tmp_path: Path) -> No
         for body, status, code in (
             (b"{", 400, "malformed_body"),
             (b"\xff\xfe", 400, "malformed_body"),
-            (b"[" * 100_000, 400, "malformed_body"),
+            (b"[" * 100_000, 422, "validation_failed"),
+            (b'{"email": ' + b"[" * 100_000, 422, "validation_failed"),
             (b'{"email": 5}', 422, "validation_failed"),
             (b'{"email": "a@b.c", "password": "0123456789", "extra": 1}', 422, "validation_failed"),
             (b" " * (1024 * 1024 + 1), 413, "body_too_large"),

@@ -14,24 +14,24 @@ from hypersend_server.http import Caller
 from hypersend_server.middleware import SESSION_ID
 from hypersend_server.settings import Network
 
-ReadUploadTicket = Callable[[str], Caller | None]
-"""What an upload ticket says, its signature and time checked; None where the text is none of ours.
-
-The session of the `Caller` is the one that made the ticket. Raises: HyperSendError `token_expired`.
-"""
+OpenUploadTicket = Callable[[str], tuple[str, str, str, str | None] | None]
+"""(user id, session id, ticket id, chat id or None) of a genuine upload ticket in its time; None for anything else."""
 
 
 class TokenAuthenticator:
     """`http.Authenticator`. On the way of every request: two look-ups in memory where the token was seen before."""
 
     def __init__(
-        self, tokens: AccessTokens, sessions: LiveSessions, trusted_proxies: Sequence[Network],
-        read_upload_ticket: ReadUploadTicket | None = None,
+        self,
+        tokens: AccessTokens,
+        sessions: LiveSessions,
+        trusted_proxies: Sequence[Network],
+        open_upload_ticket: OpenUploadTicket | None = None,
     ) -> None:
         self._tokens = tokens
         self._sessions = sessions
         self._trusted = trusted_proxies
-        self._read_upload_ticket = read_upload_ticket
+        self._open_upload_ticket = open_upload_ticket
 
     async def authenticate(self, request: web.Request, *, accept_upload_ticket: bool) -> Caller:
         """Raises: `unauthenticated`, `token_expired`, `token_invalid`, `session_ended`."""
@@ -52,7 +52,11 @@ class TokenAuthenticator:
         return await self._caller(token, lambda: "")
 
     def _holder_of(self, token: str) -> Caller | None:
-        return None if self._read_upload_ticket is None else self._read_upload_ticket(token)
+        opened = None if self._open_upload_ticket is None else self._open_upload_ticket(token)
+        if opened is None:
+            return None
+        user_id, session_id, ticket_id, chat_id = opened
+        return Caller(user_id, session_id, ticket_id=ticket_id, ticket_chat_id=chat_id)
 
     async def _caller(self, token: str, address: Callable[[], str]) -> Caller:
         claims = self._tokens.verify(token)

@@ -39,8 +39,13 @@ MAX_IN_LINE = 16
 class Attempt:
     """One try; whoever made it says how it went."""
 
-    def __init__(self, guesses: Guesses, limits: Sequence[GuessLimit], clear: Sequence[str], remember: str | None,
-                 ) -> None:
+    def __init__(
+        self,
+        guesses: Guesses,
+        limits: Sequence[GuessLimit],
+        clear: Sequence[str],
+        remember: str | None,
+    ) -> None:
         self._guesses = guesses
         self._limits = limits
         self._clear = clear
@@ -74,8 +79,10 @@ class Guesses:
             if self._enabled and await self._accounts.is_known(known):
                 limits = [pair]
             else:
-                limits = [GuessLimit(account, ACCOUNT_FREE, CAP_S),
-                          GuessLimit(self._key(f"address {network}"), ADDRESS_FREE, SHARED_CAP_S)]
+                limits = [
+                    GuessLimit(account, ACCOUNT_FREE, CAP_S),
+                    GuessLimit(self._key(f"address {network}"), ADDRESS_FREE, SHARED_CAP_S),
+                ]
             await self.check(limits)
             yield Attempt(self, limits, [limits[0].key], known)
 
@@ -101,8 +108,11 @@ class Guesses:
             return
         wait_ms = await self._accounts.guess_wait(limits, now_ms=self._clock())
         if wait_ms > 0:
-            raise HyperSendError("rate_limited", "Too many failed attempts; wait before the next one.",
-                                 retry_after_s=math.ceil(wait_ms / 1000))
+            raise HyperSendError(
+                "rate_limited",
+                "Too many failed attempts; wait before the next one.",
+                retry_after_s=math.ceil(wait_ms / 1000),
+            )
 
     async def count(self, limits: Sequence[GuessLimit]) -> None:
         if self._enabled:

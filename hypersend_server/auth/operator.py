@@ -22,7 +22,13 @@ KEEP_ENDED_SESSIONS_MS = 30 * 24 * 3_600_000
 
 class AccountOperator:
     def __init__(
-        self, accounts: Accounts, passwords: Passwords, *, clock: Clock, new_id: Callable[[], str], entropy: Entropy,
+        self,
+        accounts: Accounts,
+        passwords: Passwords,
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        entropy: Entropy,
     ) -> None:
         self._accounts = accounts
         self._passwords = passwords
@@ -31,13 +37,20 @@ class AccountOperator:
         self._entropy = entropy
 
     async def add_user(
-        self, email: str, username: str, password: str, *, display_name: str | None = None, is_admin: bool = False,
+        self,
+        email: str,
+        username: str,
+        password: str,
+        *,
+        display_name: str | None = None,
+        is_admin: bool = False,
     ) -> UserRecord:
         """Whatever REGISTRATION says. Raises: `validation_failed`, `email_taken`, `username_taken`."""
         request = as_registration(email=email, username=username, password=password, display_name=display_name)
         user = new_user(self._new_id(), request, await self._passwords.hash(password), is_admin=is_admin)
         return await self._accounts.create_user(
-            user, now_ms=self._clock(), audit=self._audit("user.add", user.id, "administrator" if is_admin else ""))
+            user, now_ms=self._clock(), audit=self._audit("user.add", user.id, "administrator" if is_admin else "")
+        )
 
     async def create_reset(self, email: str) -> str:
         """A code, good once and for a day, with which this person sets a new password. Raises: `not_found`."""
@@ -46,8 +59,11 @@ class AccountOperator:
             raise HyperSendError("not_found", "Nobody has this e-mail.")
         code = new_code(self._entropy)
         await self._accounts.add_reset(
-            found.user.id, code_hash(code), expires_at=self._clock() + RESET_TTL_MS,
-            audit=self._audit("user.reset", found.user.id))
+            found.user.id,
+            code_hash(code),
+            expires_at=self._clock() + RESET_TTL_MS,
+            audit=self._audit("user.reset", found.user.id),
+        )
         return code
 
     async def ensure_first_invite(self) -> str | None:
@@ -60,12 +76,16 @@ class AccountOperator:
         """Forget old failures, codes and ended sessions; to be repeated now and then."""
         now = self._clock()
         await self._accounts.tidy(
-            guesses_before=now - FORGET_AFTER_MS, known_before=now - KNOWN_FOR_MS,
-            sessions_before=now - KEEP_ENDED_SESSIONS_MS, now_ms=now)
+            guesses_before=now - FORGET_AFTER_MS,
+            known_before=now - KNOWN_FOR_MS,
+            sessions_before=now - KEEP_ENDED_SESSIONS_MS,
+            now_ms=now,
+        )
 
     def _audit(self, action: str, target: str, detail: str = "") -> AuditEntry:
-        return AuditEntry(id=self._new_id(), at=self._clock(), actor_id=None, action=action, target=target,
-                          detail=detail)
+        return AuditEntry(
+            id=self._new_id(), at=self._clock(), actor_id=None, action=action, target=target, detail=detail
+        )
 
 
 def as_registration(**fields: str | None) -> Register:
@@ -75,13 +95,22 @@ def as_registration(**fields: str | None) -> Register:
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
         raise HyperSendError(
-            "validation_failed", f"{place.rstrip('`')}: {problem}",
-            errors=[{"field": place.rstrip("`"), "problem": problem}]) from None
+            "validation_failed",
+            f"{place.rstrip('`')}: {problem}",
+            errors=[{"field": place.rstrip("`"), "problem": problem}],
+        ) from None
 
 
 def new_user(user_id: str, request: Register, password_hash: str, *, is_admin: bool = False) -> NewUser:
     username = username_key(request.username)
     display_name = clean_name(request.display_name or username)
     return NewUser(
-        id=user_id, email=request.email, email_key=email_key(request.email), username=username,
-        display_name=display_name, name_key=name_key(display_name), password_hash=password_hash, is_admin=is_admin)
+        id=user_id,
+        email=request.email,
+        email_key=email_key(request.email),
+        username=username,
+        display_name=display_name,
+        name_key=name_key(display_name),
+        password_hash=password_hash,
+        is_admin=is_admin,
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from passlib.context import CryptContext
+from passlib.context import CryptContext  # type: ignore[import-untyped]
 
 from hypersend_server.errors import HyperSendError
 
@@ -27,8 +27,8 @@ class Passwords:
 
     def __init__(self, *, rounds: int = 12, threads: int = THREADS, max_waiting: int = MAX_WAITING) -> None:
         self._context = CryptContext(
-            schemes=["bcrypt_sha256", "bcrypt"], deprecated="auto",
-            bcrypt_sha256__rounds=rounds, bcrypt__rounds=rounds)
+            schemes=["bcrypt_sha256", "bcrypt"], deprecated="auto", bcrypt_sha256__rounds=rounds, bcrypt__rounds=rounds
+        )
         # Well-formed, of nobody's password: verifying against it costs what any other costs.
         self._nobody = f"$bcrypt-sha256$v=2,t=2b,r={rounds}$N9qo8uLOickgx2ZMRZoMye$IjZAgcfl7p92ldGxad68LJZdL17lhWy"
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
@@ -43,6 +43,7 @@ class Passwords:
 
         stored None: there is no such account; it takes as long and is never right. Raises: `busy`.
         """
+
         def job() -> tuple[bool, str | None]:
             right, renewed = self._context.verify_and_update(_normal(password), stored or self._nobody)
             return bool(right) and stored is not None, renewed

@@ -66,8 +66,7 @@ class AuthService:
             await self._require_admission(invite)
             user = new_user(self._new_id(), request, await self._passwords.hash(request.password))
             session = self._new_session(user.id, request.device, address)
-            record = await self._accounts.create_user(
-                user, now_ms=self._clock(), invite_hash=invite, session=session)
+            record = await self._accounts.create_user(user, now_ms=self._clock(), invite_hash=invite, session=session)
         except HyperSendError as error:
             if error.code in ("invite_invalid", "email_taken", "username_taken"):
                 await self._guesses.count(failures)
@@ -93,8 +92,9 @@ class AuthService:
                 raise HyperSendError("registration_closed")
 
     def _new_session(self, user_id: str, device: str | None, address: str) -> NewSession:
-        return NewSession(id=self._new_id(), user_id=user_id, device=(device or "").strip(), ip=address,
-                          salt=self._entropy(16))
+        return NewSession(
+            id=self._new_id(), user_id=user_id, device=(device or "").strip(), ip=address, salt=self._entropy(16)
+        )
 
     async def login(self, request: Login, address: str) -> Session:
         """Costs the same whether the account exists or not.
@@ -105,7 +105,8 @@ class AuthService:
         async with self._guesses.signing_in(key, address) as attempt:
             found = await self._accounts.credentials(key)
             right, renewed = await self._passwords.verify(
-                request.password, None if found is None else found.password_hash)
+                request.password, None if found is None else found.password_hash
+            )
             if found is None or not right:
                 await attempt.failed()
                 raise HyperSendError("credentials_invalid")
@@ -123,8 +124,7 @@ class AuthService:
         # A use of the newest pair that is still on its way to the database decides what the older one is worth.
         await self._sessions.flush()
         now = self._clock()
-        found = await self._accounts.refresh(
-            session_id, generation, now_ms=now, grace_ms=REFRESH_GRACE_MS, ip=address)
+        found = await self._accounts.refresh(session_id, generation, now_ms=now, grace_ms=REFRESH_GRACE_MS, ip=address)
         if found.session is None or found.user is None:
             raise HyperSendError("session_ended")
         if found.outcome == "reused":
@@ -137,23 +137,35 @@ class AuthService:
         now = self._clock()
         issued_at = session.rotated_at if now - session.rotated_at < REFRESH_GRACE_MS else now
         return Session(
-            access_token=self._access.issue(session, issued_at), refresh_token=self._refresh.issue(session),
-            token_type="Bearer", expires_in=ACCESS_TTL_S - max(0, now // 1000 - issued_at // 1000),  # noqa: S106
-            session_id=session.id, user=self._present_me(user))
+            access_token=self._access.issue(session, issued_at),
+            refresh_token=self._refresh.issue(session),
+            token_type="Bearer",  # noqa: S106
+            expires_in=ACCESS_TTL_S - max(0, now // 1000 - issued_at // 1000),
+            session_id=session.id,
+            user=self._present_me(user),
+        )
 
     def _ended(self, user_id: str, session_ids: list[str]) -> None:
         if session_ids:
             self._bus.publish(SessionsEnded(user_id, session_ids))
 
-    async def list_sessions(
-        self, user_id: str, session_id: str, cursor: str | None, limit: int
-    ) -> Items[SessionInfo]:
+    async def list_sessions(self, user_id: str, session_id: str, cursor: str | None, limit: int) -> Items[SessionInfo]:
         rows = await self._accounts.list_sessions(user_id, before_id=position(cursor), limit=limit + 1)
         kept, following = page(rows, limit, lambda row: row.id)
-        return Items(next_cursor=following, items=[
-            SessionInfo(id=row.id, device=row.device, ip=row.ip, created_at=rfc3339(row.created_at),
-                        last_seen_at=rfc3339(row.last_seen_at), current=row.id == session_id)
-            for row in kept])
+        return Items(
+            next_cursor=following,
+            items=[
+                SessionInfo(
+                    id=row.id,
+                    device=row.device,
+                    ip=row.ip,
+                    created_at=rfc3339(row.created_at),
+                    last_seen_at=rfc3339(row.last_seen_at),
+                    current=row.id == session_id,
+                )
+                for row in kept
+            ],
+        )
 
     async def end_session(self, user_id: str, session_id: str) -> None:
         """Raises: `not_found` where the person has no such session."""
@@ -161,6 +173,9 @@ class AuthService:
         if not ended:
             raise HyperSendError("not_found", "There is no such session.")
         self._ended(user_id, ended)
+
+    async def logout(self, user_id: str, session_id: str) -> None:
+        self._ended(user_id, await self._accounts.end_sessions(user_id, now_ms=self._clock(), only_id=session_id))
 
     async def set_device_key(self, session_id: str, public_key: str) -> None:
         """public_key: 32 bytes in base64url without padding."""
@@ -184,8 +199,12 @@ class AuthService:
         """Other sessions end. Raises: `password_wrong`, `rate_limited`, `busy`."""
         old_hash = await self.check_password(user_id, current)
         ended = await self._accounts.set_password(
-            user_id, old_hash=old_hash, new_hash=await self._passwords.hash(new), keep_session_id=session_id,
-            now_ms=self._clock())
+            user_id,
+            old_hash=old_hash,
+            new_hash=await self._passwords.hash(new),
+            keep_session_id=session_id,
+            now_ms=self._clock(),
+        )
         if ended is None:
             raise HyperSendError("password_wrong", "The password was changed a moment ago.")
         self._ended(user_id, ended)

@@ -12,6 +12,7 @@ import hmac
 from typing import NamedTuple
 
 import jwt
+import msgspec
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
@@ -32,6 +33,15 @@ class AccessClaims(NamedTuple):
     expires_at: int
 
 
+class _Payload(msgspec.Struct):
+    """The claims that PyJWT leaves to us."""
+
+    sub: str
+    sid: str
+    gen: int
+    exp: int
+
+
 class AccessTokens:
     """Verified tokens are remembered until they expire, since every request brings one."""
 
@@ -45,8 +55,13 @@ class AccessTokens:
     def issue(self, session: SessionRecord, issued_at_ms: int) -> str:
         issued_at = issued_at_ms // 1000
         claims = {
-            "iss": self._server_id, "aud": AUDIENCE, "sub": session.user_id, "sid": session.id,
-            "gen": session.generation, "iat": issued_at, "exp": issued_at + ACCESS_TTL_S,
+            "iss": self._server_id,
+            "aud": AUDIENCE,
+            "sub": session.user_id,
+            "sid": session.id,
+            "gen": session.generation,
+            "iat": issued_at,
+            "exp": issued_at + ACCESS_TTL_S,
         }
         return jwt.encode(claims, self._key, algorithm="HS256", headers={"kid": self._kid})
 
@@ -68,15 +83,20 @@ class AccessTokens:
             raise HyperSendError("token_invalid")
         try:
             decoded = jwt.decode_complete(
-                token, self._key, algorithms=["HS256"], audience=AUDIENCE, issuer=self._server_id,
+                token,
+                self._key,
+                algorithms=["HS256"],
+                audience=AUDIENCE,
+                issuer=self._server_id,
                 # Times are judged by `verify`, on the server's own clock.
-                options={"require": ["iss", "aud", "sub", "exp", "iat"], "verify_exp": False, "verify_iat": False})
-        except (jwt.InvalidTokenError, ValueError, RecursionError):
+                options={"require": ["iss", "aud", "sub", "exp", "iat"], "verify_exp": False, "verify_iat": False},
+            )
+            claims = msgspec.convert(decoded["payload"], _Payload)
+        except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError, RecursionError):
             raise HyperSendError("token_invalid") from None
-        claims = decoded["payload"]
         if decoded["header"].get("kid") != self._kid:
             raise HyperSendError("token_invalid")
-        return AccessClaims(claims["sub"], claims["sid"], claims["gen"], claims["exp"] * 1000)
+        return AccessClaims(claims.sub, claims.sid, claims.gen, claims.exp * 1000)
 
 
 class RefreshTokens:
@@ -90,8 +110,14 @@ class RefreshTokens:
     def read(self, token: str) -> tuple[str, int]:
         """(session id, generation) that the token claims. Raises: `token_invalid`."""
         parts = token.split(".")
-        if len(parts) != 4 or parts[0] != _PREFIX or not parts[2].isascii() or not parts[2].isdigit() \
-                or len(parts[2]) > 9 or parts[2].startswith("0"):
+        if (
+            len(parts) != 4
+            or parts[0] != _PREFIX
+            or not parts[2].isascii()
+            or not parts[2].isdigit()
+            or len(parts[2]) > 9
+            or parts[2].startswith("0")
+        ):
             raise HyperSendError("token_invalid")
         return parts[1], int(parts[2])
 

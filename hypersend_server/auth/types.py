@@ -45,8 +45,9 @@ class Reset(Body, frozen=True):
 
 
 class DeviceKey(Body, frozen=True):
-    public_key: Annotated[str, Meta(
-        pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)", description="X25519 public key, 32 bytes in base64url")]
+    public_key: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)", description="X25519 public key, 32 bytes in base64url")
+    ]
 
 
 class Session(Resource):

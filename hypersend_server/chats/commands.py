@@ -21,9 +21,7 @@ def commands(service: ChatService) -> Mapping[type[wire.ClientFrame], Command]:
         return raw
 
     async def edit(caller: Caller, frame: wire.MessageEdit) -> bytes:
-        return await service.edit(
-            caller.user_id, frame.chat_id, frame.message_id, frame.text, _told(caller, frame)
-        )
+        return await service.edit(caller.user_id, frame.chat_id, frame.message_id, frame.text, _told(caller, frame))
 
     async def delete(caller: Caller, frame: wire.MessageDelete) -> bytes | None:
         if frame.for_ == "everyone":

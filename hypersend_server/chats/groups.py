@@ -142,9 +142,7 @@ class Groups:
         if patch.archived is not UNSET:
             fields["archived"] = patch.archived
         if patch.muted_until is not UNSET:
-            fields["muted_until"] = (
-                None if patch.muted_until is None else _instant("muted_until", patch.muted_until)
-            )
+            fields["muted_until"] = None if patch.muted_until is None else _instant("muted_until", patch.muted_until)
         await self._chats.set_own(chat_id, user_id, fields)
         self._publisher.chat_changed(chat_id, [user_id])
         return await self.get(user_id, chat_id)

@@ -73,15 +73,11 @@ def routes(service: ChatService, reencode: Reencode) -> list[Route]:
         return json_reply(await groups.list_members(call.caller.user_id, _id(call, "chat_id"), call.query))
 
     async def add_members(call: Call) -> web.StreamResponse:
-        return json_reply(
-            await groups.add_members(call.caller.user_id, _id(call, "chat_id"), call.body.user_ids), 201
-        )
+        return json_reply(await groups.add_members(call.caller.user_id, _id(call, "chat_id"), call.body.user_ids), 201)
 
     async def patch_member(call: Call) -> web.StreamResponse:
         return json_reply(
-            await groups.set_role(
-                call.caller.user_id, _id(call, "chat_id"), _id(call, "user_id"), call.body.role
-            )
+            await groups.set_role(call.caller.user_id, _id(call, "chat_id"), _id(call, "user_id"), call.body.role)
         )
 
     async def remove_member(call: Call) -> web.StreamResponse:
@@ -96,15 +92,11 @@ def routes(service: ChatService, reencode: Reencode) -> list[Route]:
         return _json(raw, 201 if created else 200)
 
     async def get_message(call: Call) -> web.StreamResponse:
-        return json_reply(
-            await service.message(call.caller.user_id, _id(call, "chat_id"), _id(call, "message_id"))
-        )
+        return json_reply(await service.message(call.caller.user_id, _id(call, "chat_id"), _id(call, "message_id")))
 
     async def patch_message(call: Call) -> web.StreamResponse:
         return _json(
-            await service.edit(
-                call.caller.user_id, _id(call, "chat_id"), _id(call, "message_id"), call.body.text
-            )
+            await service.edit(call.caller.user_id, _id(call, "chat_id"), _id(call, "message_id"), call.body.text)
         )
 
     async def delete_message(call: Call) -> web.StreamResponse:

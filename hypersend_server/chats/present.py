@@ -71,9 +71,7 @@ class ChatPresenter:
                 reply_to=extra.reply_to,
                 forwarded_from=None
                 if origin is None
-                else ForwardedFrom(
-                    chat_id=origin.chat_id, message_id=origin.message_id, sender_id=origin.sender_id
-                ),
+                else ForwardedFrom(chat_id=origin.chat_id, message_id=origin.message_id, sender_id=origin.sender_id),
                 mentions=list(extra.mentions),
                 reactions=[Reaction(emoji=r.emoji, user_ids=list(r.user_ids)) for r in extra.reactions],
             )

@@ -7,7 +7,7 @@ WebSocket.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from hypersend_server.chats import cursors
 from hypersend_server.chats.emoji import is_emoji
@@ -115,9 +115,7 @@ class ChatService:
         posted = await self._chats.append(draft, -1 if known is None else known.members_rev)
         raw = encode(self._presenter.message(posted.message))
         if posted.created:
-            self._publisher.posted(
-                posted, raw, self._publisher.readers(posted.audience, known), except_session
-            )
+            self._publisher.posted(posted, raw, self._publisher.readers(posted.audience, known), except_session)
             self.upkeep.indexing_due()
         return raw, posted.created
 
@@ -148,18 +146,14 @@ class ChatService:
     ) -> bytes:
         """Its sender's new text. Raises: `not_found`, `not_allowed`, `message_deleted`, `blocked`."""
         self._require_rate(user_id)
-        return self._tell(
-            await self._chats.edit(chat_id, message_id, user_id, text, self._clock()), except_session
-        )
+        return self._tell(await self._chats.edit(chat_id, message_id, user_id, text, self._clock()), except_session)
 
     async def delete_for_everyone(
         self, user_id: str, chat_id: str, message_id: str, except_session: str | None = None
     ) -> bytes:
         """The message keeps its place and loses its content. Raises: `not_found`, `not_allowed`."""
         self._require_rate(user_id)
-        return self._tell(
-            await self._chats.delete_message(chat_id, message_id, user_id, self._clock()), except_session
-        )
+        return self._tell(await self._chats.delete_message(chat_id, message_id, user_id, self._clock()), except_session)
 
     async def delete_for_me(self, user_id: str, chat_id: str, message_id: str) -> None:
         """Raises: `not_found`."""
@@ -181,9 +175,7 @@ class ChatService:
         self._require_rate(user_id)
         if not is_emoji(emoji):
             raise validation_failed(("emoji", "must be a single emoji"))
-        return self._tell(
-            await self._chats.react(chat_id, message_id, user_id, emoji, present), except_session
-        )
+        return self._tell(await self._chats.react(chat_id, message_id, user_id, emoji, present), except_session)
 
     def _tell(self, changed: Changed, except_session: str | None) -> bytes:
         raw = encode(self._presenter.message(changed.message))
@@ -222,13 +214,9 @@ class ChatService:
 
     async def messages(self, user_id: str, chat_id: str, query: MessagesQuery) -> Messages:
         """Ascending by seq (by rev with `after_rev`). Raises: `not_found`, `validation_failed`."""
-        given = [
-            name for name in ("before_seq", "after_seq", "after_rev") if getattr(query, name) is not None
-        ]
+        given = [name for name in ("before_seq", "after_seq", "after_rev") if getattr(query, name) is not None]
         if len(given) > 1:
-            raise validation_failed(
-                *((name, "is given beside another place to start from") for name in given)
-            )
+            raise validation_failed(*((name, "is given beside another place to start from") for name in given))
         if query.after_rev is not None:
             page = await self._chats.messages_after_rev(chat_id, user_id, query.after_rev, query.limit)
         else:
@@ -253,9 +241,7 @@ class ChatService:
             members=await self._presenter.members(page.members, user_id),
             users=list(users.values()),
             messages=[self._presenter.message(message) for message in page.messages],
-            hidden=[
-                HiddenMessage(chat_id=chat_id, message_id=message_id) for chat_id, message_id in page.hidden
-            ],
+            hidden=[HiddenMessage(chat_id=chat_id, message_id=message_id) for chat_id, message_id in page.hidden],
             token=cursors.encode(page.position),
             more=page.more,
         )
@@ -280,6 +266,6 @@ class ChatService:
         noted."""
         await self.upkeep.restamp_for_file(file_id)
 
-    async def forget_in_chats(self, user_id: str) -> dict[str, Any]:
+    async def forget_in_chats(self, user_id: str) -> dict[str, int]:
         """An account ends: leave everything; what was said stays without a sender. Returns: counts."""
         return await self.upkeep.forget_user(user_id)

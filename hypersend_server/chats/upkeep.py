@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from hypersend_server.chats.present import ChatPresenter, encode
 from hypersend_server.chats.publisher import Publisher
@@ -88,7 +87,7 @@ class Upkeep:
         while changed := await self._chats.restamp_for_file(file_id, BATCH):
             self._tell(changed)
 
-    async def forget_user(self, user_id: str) -> dict[str, Any]:
+    async def forget_user(self, user_id: str) -> dict[str, int]:
         """Leave all chats, then take the sender from what was said. Returns: counts for the person."""
         left = await self._chats.forget_user(user_id, self._new_id, self._clock())
         for change in left.changes:

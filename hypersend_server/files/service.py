@@ -41,13 +41,14 @@ class Begun(NamedTuple):
 
 
 class FileService:
-    """backend: the name of the store that takes new files, a key of `stores`."""
+    """backend: the name of the store that takes new files, a key of `stores`. on_full: called when one had no room."""
 
     def __init__(
         self, files: Files, stores: Mapping[str, Store], uploads: Uploads, present: FilePresenter, *,
         backend: str, max_file_size: int, default_quota_bytes: int | None, upload_ttl_s: int,
         is_member: Callable[[str, str], Awaitable[bool]], restamp_for_file: Callable[[str], Awaitable[object]],
         reencode: Reencode, init_limit: Buckets | NoLimits, clock: Clock, new_id: Callable[[], str],
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = files
         self._stores = stores
@@ -63,6 +64,7 @@ class FileService:
         self._init_limit = init_limit
         self._clock = clock
         self._new_id = new_id
+        self._on_full = on_full
 
     async def init(self, uploader: Uploader, body: InitBody, idempotency_key: str | None) -> Begun:
         """Reserve the room and begin the upload.
@@ -88,10 +90,16 @@ class FileService:
             ticket_id=uploader.ticket_id, created_at=now, expires_at=now + self._upload_ttl_s * 1000)
         with translated():
             free_bytes = await self._stores[self._backend].free_bytes()
-        begun = await self._files.begin(
-            record, idempotency_key=idempotency_key, request_hash=hashlib.sha256(msgspec.json.encode(body)).digest(),
-            preview=preview, default_quota_bytes=self._default_quota_bytes,
-            free_bytes=None if free_bytes is None else free_bytes - HEADROOM_BYTES)
+        try:
+            begun = await self._files.begin(
+                record, idempotency_key=idempotency_key,
+                request_hash=hashlib.sha256(msgspec.json.encode(body)).digest(), preview=preview,
+                default_quota_bytes=self._default_quota_bytes,
+                free_bytes=None if free_bytes is None else free_bytes - HEADROOM_BYTES)
+        except HyperSendError as error:
+            if error.code == "storage_full":
+                self._on_full()
+            raise
         if begun.file.state == "deleted":
             raise HyperSendError("not_found")
         file = begun.file

@@ -15,6 +15,7 @@ MAX_PREVIEW_BYTES = 32 * 1024
 MAX_TICKET_S = 30 * 86400
 
 Sha256Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
+PreviewBase64 = Annotated[str, Meta(max_length=-(-MAX_PREVIEW_BYTES // 3) * 4, pattern="^[A-Za-z0-9+/]*={0,2}$")]
 Pixels = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -29,7 +30,7 @@ class InitBody(Body, frozen=True):
     width: Pixels | None = None
     height: Pixels | None = None
     duration_s: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
-    preview: Annotated[str, Meta(max_length=-(-MAX_PREVIEW_BYTES // 3) * 4, pattern="^[A-Za-z0-9+/]*={0,2}$")] | None = None
+    preview: PreviewBase64 | None = None
 
 
 class ChunkQuery(Query, frozen=True):

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from hypersend_server.clock import Clock
@@ -43,18 +44,20 @@ class Claims(NamedTuple):
 class Accepted(NamedTuple):
     """received_bytes: of the file so far."""
 
-    index: int
+    chunk_index: int
     size: int
     sha256: bytes
     received_bytes: int
 
 
 class Uploads:
-    """on_full: called when a store had no room, to make some."""
+    """on_full: called when a store had no room, to make some. on_stored: called with the store's name and the
+    bytes of each chunk that earned a receipt."""
 
     def __init__(
         self, files: Files, stores: Mapping[str, Store], durability: Durability, events: ProgressEvents, *,
         upload_ttl_s: int, clock: Clock, on_full: Callable[[], None] = lambda: None,
+        on_stored: Callable[[str, int], object] = lambda backend, size: None,
     ) -> None:
         self._files = files
         self._stores = stores
@@ -63,6 +66,7 @@ class Uploads:
         self._upload_ttl_s = upload_ttl_s
         self._clock = clock
         self._on_full = on_full
+        self._on_stored = on_stored
         self._turns = Turns()
         self._opening: Joined[FileRecord] = Joined()
         self._completing: Joined[FileRecord] = Joined()
@@ -186,10 +190,12 @@ class Uploads:
         store = self._stores[file.backend]
         with translated():
             async with store.chunk(ref_of(file), index) as slot:
+                generation = self._durability.generation(file.id)
                 state = await self._open_chunk(uploader, file.id, index)
-                if state.receipt is None:
-                    return await self._write(slot, state, index, body, claims, offset)
-        return await self._repeat(state, state.receipt, body, claims, offset)
+                receipt = state.receipt
+                if receipt is None:
+                    return await self._write(slot, state, index, body, claims, offset, generation)
+        return await self._repeat(state, receipt, body, claims, offset)
 
     def _have(self, state: ChunkState) -> int:
         """Bytes of the chunk's prefix that can be gone on from."""
@@ -197,23 +203,26 @@ class Uploads:
         return state.partial_bytes if is_of_this_boot else 0
 
     async def _write(
-        self, slot: ChunkSlot, state: ChunkState, index: int, body: Body, claims: Claims, offset: int
+        self, slot: ChunkSlot, state: ChunkState, index: int, body: Body, claims: Claims, offset: int,
+        generation: int,
     ) -> Accepted:
         file = state.file
+        has_prefix = state.partial_bytes > 0
         if offset > self._have(state):
             raise HyperSendError("chunk_offset", extra={"have": self._have(state)})
-        if state.partial_bytes and (offset < state.partial_bytes or self._have(state) == 0):
+        if has_prefix and (offset < state.partial_bytes or self._have(state) == 0):
             # From here on the store no longer holds that prefix.
             await self._set_partial(file, index, 0)
-        generation = self._durability.generation(file.id)
+            has_prefix = False
         try:
             receipt = await slot.write(
                 body, offset=offset, sha256=claims.chunk_sha256, body_sha256=claims.body_sha256)
-        except DigestMismatch:
-            await self._set_partial(file, index, 0)
-            raise
-        except BaseException:
-            await self._keep_prefix(file, index, slot.in_place, generation)
+        except BaseException as error:
+            # Bytes with a wrong digest are worth nothing, or the client would go on from them for ever.
+            is_kept = not isinstance(error, DigestMismatch) and self._durability.generation(file.id) == generation
+            size = slot.in_place if is_kept else 0
+            if size or has_prefix:
+                await self._keep_prefix(file, index, size)
             raise
         return await self._record(file, receipt, generation)
 
@@ -226,11 +235,10 @@ class Uploads:
         if boot_id is not None:
             self._durability.written(file, receipt.index)
         self._events.received(file, received_bytes)
+        self._on_stored(file.backend, receipt.size)
         return Accepted(receipt.index, receipt.size, receipt.sha256, received_bytes)
 
-    async def _keep_prefix(self, file: FileRecord, index: int, size: int, generation: int) -> None:
-        if self._durability.generation(file.id) != generation:
-            size = 0
+    async def _keep_prefix(self, file: FileRecord, index: int, size: int) -> None:
         try:
             await self._set_partial(file, index, size)
         except HyperSendError as error:  # the reason for the cut matters more
@@ -273,7 +281,7 @@ class Uploads:
             return file, False
         if file.state == "uploading":
             file = await self.open(file)
-        return await self._completing.do(file_id, lambda: self._complete(file_id))
+        return await self._completing.do(file_id, partial(self._complete, file_id))
 
     async def _complete(self, file_id: str) -> FileRecord:
         # What is not on the disk yet either gets there now or is sent again: later it would be too late.
@@ -313,7 +321,7 @@ class Uploads:
         """Carry on with what was being completed when a process ended."""
         for file in await self._files.completing():
             try:
-                await self._completing.do(file.id, lambda file_id=file.id: self._complete(file_id))
+                await self._completing.do(file.id, partial(self._complete, file.id))
             except HyperSendError as error:
                 log.error("completing file %s: %s", file.id, error)
 
@@ -321,7 +329,7 @@ class Uploads:
         """Remove a file or abort an upload, giving its space back at once; the record as it was, or None."""
         if file.state == "completing":
             try:
-                await self._completing.do(file.id, lambda: self._complete(file.id))
+                await self._completing.do(file.id, partial(self._complete, file.id))
             except HyperSendError as error:
                 log.warning("removing file %s, which cannot be completed: %s", file.id, error)
         before = await self._files.remove(file.id, self._clock())

@@ -190,15 +190,20 @@ class UserPatch(msgspec.Struct, frozen=True, kw_only=True):
 
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
     is_admin: bool | msgspec.UnsetType = msgspec.UNSET
-    quota_bytes: int | None | msgspec.UnsetType = msgspec.UNSET
+    quota_bytes: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Accounts(Protocol):
     # people
 
     async def create_user(
-        self, user: NewUser, *, now_ms: int, invite_hash: bytes | None = None,
-        session: NewSession | None = None, audit: AuditEntry | None = None,
+        self,
+        user: NewUser,
+        *,
+        now_ms: int,
+        invite_hash: bytes | None = None,
+        session: NewSession | None = None,
+        audit: AuditEntry | None = None,
     ) -> UserRecord:
         """Insert the person and their first session, and count the invite, or nothing of it.
 
@@ -217,7 +222,14 @@ class Accounts(Protocol):
         """Those of these people that exist, deleted ones too, as viewer_id sees them; one read."""
 
     async def search_users(
-        self, viewer_id: str, *, username_prefix: str, name_prefix: str, email_key: str, after: str, limit: int,
+        self,
+        viewer_id: str,
+        *,
+        username_prefix: str,
+        name_prefix: str,
+        email_key: str,
+        after: str,
+        limit: int,
     ) -> list[UserView]:
         """By username, those above `after`; without deleted and disabled people and where one blocks the other.
 
@@ -225,7 +237,12 @@ class Accounts(Protocol):
         """
 
     async def update_profile(
-        self, user_id: str, *, display_name: str | None = None, name_key: str | None = None, about: str | None = None,
+        self,
+        user_id: str,
+        *,
+        display_name: str | None = None,
+        name_key: str | None = None,
+        about: str | None = None,
     ) -> UserRecord:
         """None leaves. Raises: `not_found`."""
 
@@ -238,7 +255,13 @@ class Accounts(Protocol):
         """When people were last connected; never goes backwards."""
 
     async def set_password(
-        self, user_id: str, *, old_hash: str, new_hash: str, keep_session_id: str | None, now_ms: int,
+        self,
+        user_id: str,
+        *,
+        old_hash: str,
+        new_hash: str,
+        keep_session_id: str | None,
+        now_ms: int,
     ) -> list[str] | None:
         """Ends the other sessions and voids reset codes; answers which sessions ended.
 
@@ -286,7 +309,12 @@ class Accounts(Protocol):
         """Move last_seen_at and ip on, and set used_at where the generation is the newest and was not used yet."""
 
     async def end_sessions(
-        self, user_id: str, *, now_ms: int, only_id: str | None = None, except_id: str | None = None,
+        self,
+        user_id: str,
+        *,
+        now_ms: int,
+        only_id: str | None = None,
+        except_id: str | None = None,
     ) -> list[str]:
         """End this one, or all but one, or all of the person's live sessions; answers which ended."""
 
@@ -342,7 +370,12 @@ class Accounts(Protocol):
         """By id, without deleted ones."""
 
     async def patch_user(
-        self, user_id: str, patch: UserPatch, *, now_ms: int, audit: AuditEntry,
+        self,
+        user_id: str,
+        patch: UserPatch,
+        *,
+        now_ms: int,
+        audit: AuditEntry,
     ) -> tuple[UserAccount, list[str]]:
         """(the account now, sessions that ended by disabling it). Raises: `not_found`, `last_admin`."""
 

@@ -16,10 +16,17 @@ from hypersend_server.metadata.server import ServerRecords
 
 
 class Metadata(Protocol):
-    accounts: Accounts
-    chats: Chats
-    files: Files
-    server: ServerRecords
+    @property
+    def accounts(self) -> Accounts: ...
+
+    @property
+    def chats(self) -> Chats: ...
+
+    @property
+    def files(self) -> Files: ...
+
+    @property
+    def server(self) -> ServerRecords: ...
 
     async def open(self) -> None:
         """Connect, bring the schema up to date. Raises: MetadataError with a sentence for the operator."""

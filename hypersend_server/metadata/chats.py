@@ -269,9 +269,7 @@ class Chats(Protocol):
     async def ensure_saved(self, user_id: str, chat_id: str, now: int) -> str:
         """The id of the person's own chat, made as `chat_id` where there is none."""
 
-    async def create_direct(
-        self, user_id: str, peer_id: str, chat_id: str, now: int
-    ) -> tuple[str, bool, Audience]:
+    async def create_direct(self, user_id: str, peer_id: str, chat_id: str, now: int) -> tuple[str, bool, Audience]:
         """The one chat of the pair: (id, whether it is new, audience). The caller's side is opened again.
 
         Raises: `not_found` no such person; `blocked` where the peer blocks the caller and it would be new.
@@ -291,9 +289,7 @@ class Chats(Protocol):
 
     async def get_chat(self, chat_id: str, user_id: str) -> ChatView | None: ...
 
-    async def list_chats(
-        self, user_id: str, archived: bool, after: ChatPosition | None, limit: int
-    ) -> list[ChatView]:
+    async def list_chats(self, user_id: str, archived: bool, after: ChatPosition | None, limit: int) -> list[ChatView]:
         """Pinned first, then by newest message; from behind `after`."""
 
     async def update_group(
@@ -322,9 +318,7 @@ class Chats(Protocol):
     async def get_member(self, chat_id: str, user_id: str) -> MemberRecord | None:
         """A present member, or None."""
 
-    async def list_members(
-        self, chat_id: str, user_id: str, after_user_id: str, limit: int
-    ) -> list[MemberRecord]:
+    async def list_members(self, chat_id: str, user_id: str, after_user_id: str, limit: int) -> list[MemberRecord]:
         """Those present, by user id."""
 
     async def add_members(
@@ -332,9 +326,7 @@ class Chats(Protocol):
     ) -> MemberChange:
         """Whoever is there already is left as they are. Raises: `not_allowed`, `chat_full`."""
 
-    async def remove_member(
-        self, chat_id: str, actor_id: str, user_id: str, message_id: str, now: int
-    ) -> MemberChange:
+    async def remove_member(self, chat_id: str, actor_id: str, user_id: str, message_id: str, now: int) -> MemberChange:
         """Remove somebody, or leave. An owner who leaves hands over to the oldest admin, else the oldest
         member; the last one takes the group along. Raises: `not_allowed`."""
 

@@ -218,8 +218,8 @@ class Files(Protocol):
         """Remove a file or abort an upload; the record as it was, None where it is gone already.
 
         A complete one becomes `deleted`; its location enters the deletions, not before an hour from now and the end
-        of a running backup, and a job `restamp_file` is noted, all in one step. Raises: `upload_closed` while it is
-        being completed.
+        of a running backup, and a job `restamp_file` is noted, all in one step. Callers complete what is `completing`
+        first, so that only one whose bytes are lost is aborted in that state.
         """
 
     async def usage(self, user_id: str) -> Usage: ...

@@ -12,9 +12,7 @@ def with_reaction(reactions: tuple[Reactions, ...], user_id: str, emoji: str) ->
     if emoji in own:
         return reactions
     if len(own) >= MAX_REACTIONS_EACH:
-        raise HyperSendError(
-            "reaction_limit", f"A person may set {MAX_REACTIONS_EACH} reactions on a message."
-        )
+        raise HyperSendError("reaction_limit", f"A person may set {MAX_REACTIONS_EACH} reactions on a message.")
     if any(r.emoji == emoji for r in reactions):
         return tuple(Reactions(r.emoji, (*r.user_ids, user_id)) if r.emoji == emoji else r for r in reactions)
     if len(reactions) >= MAX_REACTION_KINDS:
@@ -24,7 +22,6 @@ def with_reaction(reactions: tuple[Reactions, ...], user_id: str, emoji: str) ->
 
 def without_reaction(reactions: tuple[Reactions, ...], user_id: str, emoji: str) -> tuple[Reactions, ...]:
     kept = (
-        Reactions(r.emoji, tuple(u for u in r.user_ids if u != user_id)) if r.emoji == emoji else r
-        for r in reactions
+        Reactions(r.emoji, tuple(u for u in r.user_ids if u != user_id)) if r.emoji == emoji else r for r in reactions
     )
     return tuple(r for r in kept if r.user_ids)

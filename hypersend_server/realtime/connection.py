@@ -113,7 +113,7 @@ class Connection:
     def _write_batch(self) -> None:
         """Hand over what is queued; where the transport is full, go on when it has drained."""
         self._batch_due = False
-        if self._draining is not None or not self._queue or self._ws.closed or self._transport.is_closing():
+        if not self._queue or self._ws.closed or self._transport.is_closing():
             return
         self._transport.write(self._next_batch())
         if self._queue or self._protocol.writing_paused:

@@ -119,11 +119,9 @@ class Hub:
         if isinstance(event, Frame):
             self.deliver(event.user_ids, event.frame, event.except_session)
         elif isinstance(event, ChatChanged):
-            connected = [user_id for user_id in event.user_ids if user_id in self._by_user]
-            if connected:
-                self._changed_chats.setdefault(event.chat_id, set()).update(connected)
-                if self._rendering is None:
-                    self._rendering = asyncio.get_running_loop().create_task(self._render_chats())
+            self._changed_chats.setdefault(event.chat_id, set()).update(event.user_ids)
+            if self._rendering is None:
+                self._rendering = asyncio.get_running_loop().create_task(self._render_chats())
         elif isinstance(event, ChatGone):
             self.deliver(event.user_ids, wire.chat_gone(event.chat_id))
         elif isinstance(event, SessionsEnded):

@@ -44,9 +44,7 @@ class World:
 
     async def rename(self, user_id: str, name: str) -> None:
         def job(tx: Tx) -> None:
-            tx.execute(
-                "UPDATE users SET display_name = ?, changed = ? WHERE id = ?", (name, tx.stamp(), user_id)
-            )
+            tx.execute("UPDATE users SET display_name = ?, changed = ? WHERE id = ?", (name, tx.stamp(), user_id))
 
         await self.engine.write(job)
 

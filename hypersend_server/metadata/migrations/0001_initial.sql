@@ -252,7 +252,7 @@ CREATE TABLE leases (
 
 -- Work that must follow a change even after a crash, such as restamping messages whose file went.
 CREATE TABLE jobs (
-  id        TEXT PRIMARY KEY,
-  kind      TEXT NOT NULL,
-  payload   BLOB NOT NULL           -- JSON
+  id        TEXT PRIMARY KEY,          -- kind:subject
+  kind      TEXT NOT NULL,             -- restamp_file, forget_user, purge_chat
+  payload   BLOB NOT NULL              -- the subject's id
 ) STRICT, WITHOUT ROWID;

@@ -22,7 +22,7 @@ from hypersend_server.metadata.sqlite.accounts_rows import (
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 
 _ACCOUNT = (
-    f"{USER}, (SELECT coalesce(sum(size), 0) FROM files f WHERE f.owner_id = u.id AND f.state = 'complete'),"
+    f"{USER}, (SELECT coalesce(sum(size), 0) FROM files f WHERE f.owner_id = u.id AND f.state = 'complete'),"  # noqa: S608
     " (SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.ended_at IS NULL)"
 )
 
@@ -34,13 +34,19 @@ class Administration:
         def job(tx: ReadTx) -> list[UserAccount]:
             rows = tx.execute(
                 f"SELECT {_ACCOUNT} FROM users u WHERE u.id > ? AND u.deleted_at IS NULL ORDER BY u.id LIMIT ?",  # noqa: S608
-                (after_id, limit))
+                (after_id, limit),
+            )
             return [UserAccount(user_of(row), *row[USER_WIDTH:]) for row in rows]
 
         return await self._engine.read(job)
 
     async def patch_user(
-        self, user_id: str, patch: UserPatch, *, now_ms: int, audit: AuditEntry,
+        self,
+        user_id: str,
+        patch: UserPatch,
+        *,
+        now_ms: int,
+        audit: AuditEntry,
     ) -> tuple[UserAccount, list[str]]:
         def job(tx: Tx) -> tuple[UserAccount, list[str]]:
             user = require_user(tx.connection, user_id)
@@ -49,8 +55,10 @@ class Administration:
             quota = user.quota_bytes if patch.quota_bytes is UNSET else patch.quota_bytes
             if not is_admin or disabled:
                 keep_an_admin(tx.connection, user)
-            tx.execute("UPDATE users SET is_admin = ?, disabled = ?, quota_bytes = ?, changed = ? WHERE id = ?",
-                       (is_admin, disabled, quota, tx.stamp(), user_id))
+            tx.execute(
+                "UPDATE users SET is_admin = ?, disabled = ?, quota_bytes = ?, changed = ? WHERE id = ?",
+                (is_admin, disabled, quota, tx.stamp(), user_id),
+            )
             ended = end_sessions(tx, user_id, now_ms) if disabled else []
             write_audit(tx, audit)
             return _account(tx.connection, user_id), ended
@@ -61,15 +69,22 @@ class Administration:
         def job(tx: ReadTx) -> Stats:
             users = tx.execute(
                 f"SELECT count(*), coalesce(sum(disabled), 0), coalesce(sum(is_admin AND {ACTIVE}), 0)"  # noqa: S608
-                " FROM users WHERE deleted_at IS NULL").fetchone()
+                " FROM users WHERE deleted_at IS NULL"
+            ).fetchone()
             files, file_bytes = _sum(tx, "state = 'complete'")
             uploads, upload_bytes = _sum(tx, "state IN ('uploading', 'completing')")
             return Stats(
-                users=users[0], disabled_users=users[1], administrators=users[2],
+                users=users[0],
+                disabled_users=users[1],
+                administrators=users[2],
                 sessions=_count(tx, "sessions WHERE ended_at IS NULL"),
                 chats=_count(tx, "chats WHERE deleted_at IS NULL AND kind != 'saved'"),
-                messages=_count(tx, "messages"), files=files, file_bytes=file_bytes, uploads=uploads,
-                upload_bytes=upload_bytes)
+                messages=_count(tx, "messages"),
+                files=files,
+                file_bytes=file_bytes,
+                uploads=uploads,
+                upload_bytes=upload_bytes,
+            )
 
         return await self._engine.read(job)
 

@@ -30,7 +30,9 @@ class Codes:
         def job(tx: ReadTx) -> InviteRecord | None:
             row = tx.execute(
                 f"SELECT {INVITE} FROM invites WHERE code_hash = ? AND uses < max_uses"  # noqa: S608
-                " AND (expires_at IS NULL OR expires_at > ?)", (code_hash, now_ms)).fetchone()
+                " AND (expires_at IS NULL OR expires_at > ?)",
+                (code_hash, now_ms),
+            ).fetchone()
             if row is None or (row[0] == FIRST_INVITE and has_admin(tx)):
                 return None
             return invite_of(row)
@@ -41,7 +43,8 @@ class Codes:
         def job(tx: ReadTx) -> list[InviteRecord]:
             rows = tx.execute(
                 f"SELECT {INVITE} FROM invites WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",  # noqa: S608
-                (before_id, limit))
+                (before_id, limit),
+            )
             return [invite_of(row) for row in rows]
 
         return await self._engine.read(job)
@@ -59,9 +62,19 @@ class Codes:
             tx.execute("DELETE FROM invites WHERE id = ?", (FIRST_INVITE,))
             if has_admin(tx.connection):
                 return False
-            _insert_invite(tx, InviteRecord(
-                id=FIRST_INVITE, makes_admin=True, max_uses=1, uses=0, created_by=None, created_at=now_ms,
-                expires_at=None), code_hash)
+            _insert_invite(
+                tx,
+                InviteRecord(
+                    id=FIRST_INVITE,
+                    makes_admin=True,
+                    max_uses=1,
+                    uses=0,
+                    created_by=None,
+                    created_at=now_ms,
+                    expires_at=None,
+                ),
+                code_hash,
+            )
             return True
 
         return await self._engine.write(job)
@@ -78,7 +91,8 @@ class Codes:
     async def get_reset(self, code_hash: bytes, *, now_ms: int) -> str | None:
         def job(tx: ReadTx) -> str | None:
             row = tx.execute(
-                "SELECT user_id FROM resets WHERE code_hash = ? AND expires_at > ?", (code_hash, now_ms)).fetchone()
+                "SELECT user_id FROM resets WHERE code_hash = ? AND expires_at > ?", (code_hash, now_ms)
+            ).fetchone()
             return None if row is None else str(row[0])
 
         return await self._engine.read(job)
@@ -91,8 +105,10 @@ class Codes:
             if row is None:
                 return None
             user_id: str = row[0]
-            done = tx.execute("UPDATE users SET password_hash = ?, changed = ? WHERE id = ? AND deleted_at IS NULL",
-                              (new_hash, tx.stamp(), user_id))
+            done = tx.execute(
+                "UPDATE users SET password_hash = ?, changed = ? WHERE id = ? AND deleted_at IS NULL",
+                (new_hash, tx.stamp(), user_id),
+            )
             return (user_id, end_sessions(tx, user_id, now_ms)) if done.rowcount else None
 
         return await self._engine.write(job)
@@ -101,6 +117,14 @@ class Codes:
 def _insert_invite(tx: Tx, invite: InviteRecord, code_hash: bytes) -> None:
     tx.execute(
         f"INSERT INTO invites (code_hash, {INVITE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        (code_hash, invite.id, invite.makes_admin, invite.max_uses, invite.uses, invite.created_by,
-         invite.created_at, invite.expires_at),
+        (
+            code_hash,
+            invite.id,
+            invite.makes_admin,
+            invite.max_uses,
+            invite.uses,
+            invite.created_by,
+            invite.created_at,
+            invite.expires_at,
+        ),
     )

@@ -29,22 +29,47 @@ Row = tuple[Any, ...]
 
 def user_of(row: Row) -> UserRecord:
     return UserRecord(
-        id=row[0], email=row[1], username=row[2], display_name=row[3], about=row[4], is_admin=bool(row[5]),
-        disabled=bool(row[6]), quota_bytes=row[7], avatar_id=row[8], created_at=row[9], last_seen_at=row[10],
-        deleted_at=row[11], changed=row[12],
+        id=row[0],
+        email=row[1],
+        username=row[2],
+        display_name=row[3],
+        about=row[4],
+        is_admin=bool(row[5]),
+        disabled=bool(row[6]),
+        quota_bytes=row[7],
+        avatar_id=row[8],
+        created_at=row[9],
+        last_seen_at=row[10],
+        deleted_at=row[11],
+        changed=row[12],
     )
 
 
 def session_of(row: Row) -> SessionRecord:
     return SessionRecord(
-        id=row[0], user_id=row[1], device=row[2], ip=row[3], salt=row[4], generation=row[5], rotated_at=row[6],
-        used_at=row[7], device_key=row[8], created_at=row[9], last_seen_at=row[10], ended_at=row[11],
+        id=row[0],
+        user_id=row[1],
+        device=row[2],
+        ip=row[3],
+        salt=row[4],
+        generation=row[5],
+        rotated_at=row[6],
+        used_at=row[7],
+        device_key=row[8],
+        created_at=row[9],
+        last_seen_at=row[10],
+        ended_at=row[11],
     )
 
 
 def invite_of(row: Row) -> InviteRecord:
     return InviteRecord(
-        id=row[0], makes_admin=bool(row[1]), max_uses=row[2], uses=row[3], created_by=row[4], created_at=row[5],
+        id=row[0],
+        makes_admin=bool(row[1]),
+        max_uses=row[2],
+        uses=row[3],
+        created_by=row[4],
+        created_at=row[5],
         expires_at=row[6],
     )
 
@@ -64,7 +89,8 @@ def require_user(connection: sqlite3.Connection, user_id: str) -> UserRecord:
 
 def has_admin(connection: sqlite3.Connection, *, besides: str = "") -> bool:
     found = connection.execute(
-        f"SELECT 1 FROM users WHERE is_admin = 1 AND {ACTIVE} AND id != ? LIMIT 1", (besides,)  # noqa: S608
+        f"SELECT 1 FROM users WHERE is_admin = 1 AND {ACTIVE} AND id != ? LIMIT 1",  # noqa: S608
+        (besides,),
     ).fetchone()
     return found is not None
 
@@ -75,19 +101,34 @@ def keep_an_admin(connection: sqlite3.Connection, user: UserRecord) -> None:
         raise HyperSendError("last_admin")
 
 
-def end_sessions(tx: Tx, user_id: str, now_ms: int, *, only_id: str | None = None, except_id: str | None = None,
-                 ) -> list[str]:
-    ended = [row[0] for row in tx.execute(
-        "SELECT id FROM sessions WHERE user_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR id = ?2)"
-        " AND (?3 IS NULL OR id != ?3) ORDER BY id", (user_id, only_id, except_id))]
+def end_sessions(
+    tx: Tx,
+    user_id: str,
+    now_ms: int,
+    *,
+    only_id: str | None = None,
+    except_id: str | None = None,
+) -> list[str]:
+    ended = [
+        row[0]
+        for row in tx.execute(
+            "SELECT id FROM sessions WHERE user_id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR id = ?2)"
+            " AND (?3 IS NULL OR id != ?3) ORDER BY id",
+            (user_id, only_id, except_id),
+        )
+    ]
     if ended:
         stamp = tx.stamp()
-        tx.executemany("UPDATE sessions SET ended_at = ?, changed = ? WHERE id = ?",
-                       [(now_ms, stamp, session_id) for session_id in ended])
+        tx.executemany(
+            "UPDATE sessions SET ended_at = ?, changed = ? WHERE id = ?",
+            [(now_ms, stamp, session_id) for session_id in ended],
+        )
     return ended
 
 
 def write_audit(tx: Tx, entry: AuditEntry | None) -> None:
     if entry is not None:
-        tx.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
-                   (entry.id, entry.at, entry.actor_id, entry.action, entry.target, entry.detail))
+        tx.execute(
+            "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)",
+            (entry.id, entry.at, entry.actor_id, entry.action, entry.target, entry.detail),
+        )

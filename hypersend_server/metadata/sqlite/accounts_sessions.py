@@ -50,7 +50,9 @@ class Sessions:
         def job(tx: ReadTx) -> list[SessionRecord]:
             rows = tx.execute(
                 f"SELECT {SESSION} FROM sessions s WHERE s.user_id = ?1 AND s.ended_at IS NULL"  # noqa: S608
-                " AND (?2 IS NULL OR s.id < ?2) ORDER BY s.id DESC LIMIT ?3", (user_id, before_id, limit))
+                " AND (?2 IS NULL OR s.id < ?2) ORDER BY s.id DESC LIMIT ?3",
+                (user_id, before_id, limit),
+            )
             return [session_of(row) for row in rows]
 
         return await self._engine.read(job)
@@ -65,7 +67,9 @@ class Sessions:
             if generation == newest:
                 tx.execute(
                     "UPDATE sessions SET generation = generation + 1, rotated_at = ?1, used_at = NULL,"
-                    " last_seen_at = ?1, ip = ?2 WHERE id = ?3", (now_ms, ip, session_id))
+                    " last_seen_at = ?1, ip = ?2 WHERE id = ?3",
+                    (now_ms, ip, session_id),
+                )
                 return Refreshed("rotated", _session(tx.connection, session_id), user)
             fresh = session.used_at is None or now_ms < session.used_at + grace_ms
             if generation == newest - 1 and fresh:
@@ -78,23 +82,35 @@ class Sessions:
     async def note_uses(self, uses: Sequence[SessionUse]) -> None:
         def job(tx: Tx) -> None:
             for use in uses:
-                tx.execute("UPDATE sessions SET used_at = ? WHERE id = ? AND generation = ? AND used_at IS NULL",
-                           (use.at, use.session_id, use.generation))
+                tx.execute(
+                    "UPDATE sessions SET used_at = ? WHERE id = ? AND generation = ? AND used_at IS NULL",
+                    (use.at, use.session_id, use.generation),
+                )
                 # The check on ended_at: a deleted person's rows keep nothing that is learnt later.
-                tx.execute("UPDATE sessions SET last_seen_at = ?1, ip = CASE ?2 WHEN '' THEN ip ELSE ?2 END"
-                           " WHERE id = ?3 AND last_seen_at <= ?1 AND ended_at IS NULL", (use.at, use.ip, use.session_id))
+                tx.execute(
+                    "UPDATE sessions SET last_seen_at = ?1, ip = CASE ?2 WHEN '' THEN ip ELSE ?2 END"
+                    " WHERE id = ?3 AND last_seen_at <= ?1 AND ended_at IS NULL",
+                    (use.at, use.ip, use.session_id),
+                )
                 tx.execute(
                     "UPDATE users SET last_seen_at = max(coalesce(last_seen_at, 0), ?)"
                     " WHERE id = (SELECT user_id FROM sessions WHERE id = ? AND ended_at IS NULL)",
-                    (use.at, use.session_id))
+                    (use.at, use.session_id),
+                )
 
         await self._engine.write(job)
 
     async def end_sessions(
-        self, user_id: str, *, now_ms: int, only_id: str | None = None, except_id: str | None = None,
+        self,
+        user_id: str,
+        *,
+        now_ms: int,
+        only_id: str | None = None,
+        except_id: str | None = None,
     ) -> list[str]:
         return await self._engine.write(
-            lambda tx: end_sessions(tx, user_id, now_ms, only_id=only_id, except_id=except_id))
+            lambda tx: end_sessions(tx, user_id, now_ms, only_id=only_id, except_id=except_id)
+        )
 
     async def set_device_key(self, session_id: str, public_key: str) -> None:
         def job(tx: Tx) -> None:
@@ -108,7 +124,8 @@ class Sessions:
             if stamp is None or stamp == now:
                 return Changes(now, [], [])
             ended = tx.execute(
-                "SELECT id, user_id FROM sessions WHERE changed > ? AND ended_at IS NOT NULL", (stamp,)).fetchall()
+                "SELECT id, user_id FROM sessions WHERE changed > ? AND ended_at IS NOT NULL", (stamp,)
+            ).fetchall()
             users = [row[0] for row in tx.execute("SELECT id FROM users WHERE changed > ?", (stamp,))]
             return Changes(now, ended, users)
 
@@ -131,6 +148,7 @@ def _session(connection: sqlite3.Connection, session_id: str) -> SessionRecord |
 def _live(connection: sqlite3.Connection, session_id: str) -> LiveSession | None:
     row = connection.execute(
         f"SELECT {SESSION}, {USER} FROM sessions s JOIN users u ON u.id = s.user_id"  # noqa: S608
-        " WHERE s.id = ? AND s.ended_at IS NULL AND u.deleted_at IS NULL AND u.disabled = 0", (session_id,),
+        " WHERE s.id = ? AND s.ended_at IS NULL AND u.deleted_at IS NULL AND u.disabled = 0",
+        (session_id,),
     ).fetchone()
     return None if row is None else LiveSession(session_of(row), user_of(row[SESSION_WIDTH:]))

@@ -52,8 +52,13 @@ class Users:
     _engine: Engine
 
     async def create_user(
-        self, user: NewUser, *, now_ms: int, invite_hash: bytes | None = None,
-        session: NewSession | None = None, audit: AuditEntry | None = None,
+        self,
+        user: NewUser,
+        *,
+        now_ms: int,
+        invite_hash: bytes | None = None,
+        session: NewSession | None = None,
+        audit: AuditEntry | None = None,
     ) -> UserRecord:
         def job(tx: Tx) -> UserRecord:
             is_admin = user.is_admin
@@ -66,8 +71,18 @@ class Users:
             tx.execute(
                 "INSERT INTO users (id, email, email_key, username, display_name, name_key, password_hash, is_admin,"
                 " created_at, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (user.id, user.email, user.email_key, user.username, user.display_name, user.name_key,
-                 user.password_hash, is_admin, now_ms, tx.stamp()),
+                (
+                    user.id,
+                    user.email,
+                    user.email_key,
+                    user.username,
+                    user.display_name,
+                    user.name_key,
+                    user.password_hash,
+                    is_admin,
+                    now_ms,
+                    tx.stamp(),
+                ),
             )
             if session is not None:
                 insert_session(tx, session, now_ms)
@@ -93,7 +108,7 @@ class Users:
         def job(tx: ReadTx) -> dict[str, UserView]:
             found: dict[str, UserView] = {}
             for start in range(0, len(ids), 500):  # SQLite binds a bounded number of values
-                some = ids[start:start + 500]
+                some = ids[start : start + 500]
                 marks = ", ".join(f"?{number}" for number in range(2, len(some) + 2))
                 rows = tx.execute(f"SELECT {VIEW} FROM users u WHERE u.id IN ({marks})", (viewer_id, *some))  # noqa: S608
                 found.update((row[0], view_of(row)) for row in rows)
@@ -102,7 +117,14 @@ class Users:
         return await self._engine.read(job)
 
     async def search_users(
-        self, viewer_id: str, *, username_prefix: str, name_prefix: str, email_key: str, after: str, limit: int,
+        self,
+        viewer_id: str,
+        *,
+        username_prefix: str,
+        name_prefix: str,
+        email_key: str,
+        after: str,
+        limit: int,
     ) -> list[UserView]:
         def job(tx: ReadTx) -> list[UserView]:
             rows = tx.execute(
@@ -117,7 +139,12 @@ class Users:
         return await self._engine.read(job)
 
     async def update_profile(
-        self, user_id: str, *, display_name: str | None = None, name_key: str | None = None, about: str | None = None,
+        self,
+        user_id: str,
+        *,
+        display_name: str | None = None,
+        name_key: str | None = None,
+        about: str | None = None,
     ) -> UserRecord:
         def job(tx: Tx) -> UserRecord:
             require_user(tx.connection, user_id)
@@ -138,8 +165,10 @@ class Users:
             tx.execute("DELETE FROM pictures WHERE id = ?", (user.avatar_id,))
             if picture is not None:
                 tx.execute("INSERT INTO pictures VALUES (?, ?, ?)", (picture.id, picture.mime, picture.data))
-            tx.execute("UPDATE users SET avatar_id = ?, changed = ? WHERE id = ?",
-                       (None if picture is None else picture.id, tx.stamp(), user_id))
+            tx.execute(
+                "UPDATE users SET avatar_id = ?, changed = ? WHERE id = ?",
+                (None if picture is None else picture.id, tx.stamp(), user_id),
+            )
             return require_user(tx.connection, user_id)
 
         return await self._engine.write(job)
@@ -153,17 +182,27 @@ class Users:
 
     async def set_last_seen(self, seen: Mapping[str, int]) -> None:
         def job(tx: Tx) -> None:
-            tx.executemany("UPDATE users SET last_seen_at = max(coalesce(last_seen_at, 0), ?) WHERE id = ?",
-                           [(at, user_id) for user_id, at in seen.items()])
+            tx.executemany(
+                "UPDATE users SET last_seen_at = max(coalesce(last_seen_at, 0), ?) WHERE id = ?",
+                [(at, user_id) for user_id, at in seen.items()],
+            )
 
         await self._engine.write(job)
 
     async def set_password(
-        self, user_id: str, *, old_hash: str, new_hash: str, keep_session_id: str | None, now_ms: int,
+        self,
+        user_id: str,
+        *,
+        old_hash: str,
+        new_hash: str,
+        keep_session_id: str | None,
+        now_ms: int,
     ) -> list[str] | None:
         def job(tx: Tx) -> list[str] | None:
-            done = tx.execute("UPDATE users SET password_hash = ?, changed = ? WHERE id = ? AND password_hash = ?",
-                              (new_hash, tx.stamp(), user_id, old_hash))
+            done = tx.execute(
+                "UPDATE users SET password_hash = ?, changed = ? WHERE id = ? AND password_hash = ?",
+                (new_hash, tx.stamp(), user_id, old_hash),
+            )
             if done.rowcount == 0:
                 return None
             tx.execute("DELETE FROM resets WHERE user_id = ?", (user_id,))
@@ -173,8 +212,9 @@ class Users:
 
     async def replace_hash(self, user_id: str, old_hash: str, new_hash: str) -> None:
         def job(tx: Tx) -> None:
-            tx.execute("UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?",
-                       (new_hash, user_id, old_hash))
+            tx.execute(
+                "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", (new_hash, user_id, old_hash)
+            )
 
         await self._engine.write(job)
 
@@ -185,8 +225,10 @@ class Users:
                 raise HyperSendError("not_found", "There is no such person.")
             if user.deleted_at is None:
                 keep_an_admin(tx.connection, user)
-                tx.execute("UPDATE users SET deleted_at = ?, is_admin = 0, changed = ? WHERE id = ?",
-                           (now_ms, tx.stamp(), user_id))
+                tx.execute(
+                    "UPDATE users SET deleted_at = ?, is_admin = 0, changed = ? WHERE id = ?",
+                    (now_ms, tx.stamp(), user_id),
+                )
                 write_audit(tx, audit)
             return end_sessions(tx, user_id, now_ms)
 
@@ -204,14 +246,21 @@ class Users:
             tx.execute(
                 "UPDATE users SET email = NULL, email_key = NULL, username = NULL, display_name = '', name_key = '',"
                 " about = '', password_hash = '', avatar_id = NULL, quota_bytes = NULL, last_seen_at = NULL,"
-                " changed = ? WHERE id = ?", (tx.stamp(), user_id),
+                " changed = ? WHERE id = ?",
+                (tx.stamp(), user_id),
             )
 
         await self._engine.write(job)
 
     async def unfinished_deletions(self) -> list[str]:
-        return await self._engine.read(lambda tx: [row[0] for row in tx.execute(
-            "SELECT id FROM users WHERE deleted_at IS NOT NULL AND email_key IS NOT NULL ORDER BY id")])
+        return await self._engine.read(
+            lambda tx: [
+                row[0]
+                for row in tx.execute(
+                    "SELECT id FROM users WHERE deleted_at IS NOT NULL AND email_key IS NOT NULL ORDER BY id"
+                )
+            ]
+        )
 
     async def block(self, user_id: str, blocked_id: str, *, now_ms: int) -> None:
         def job(tx: Tx) -> None:
@@ -230,7 +279,9 @@ class Users:
         def job(tx: ReadTx) -> list[UserView]:
             rows = tx.execute(
                 f"SELECT {USER} FROM blocks b JOIN users u ON u.id = b.blocked_id WHERE b.user_id = ?1"  # noqa: S608
-                " AND b.blocked_id > ?2 ORDER BY b.blocked_id LIMIT ?3", (user_id, after_id, limit))
+                " AND b.blocked_id > ?2 ORDER BY b.blocked_id LIMIT ?3",
+                (user_id, after_id, limit),
+            )
             return [UserView(user_of(row), False) for row in rows]
 
         return await self._engine.read(job)
@@ -238,7 +289,8 @@ class Users:
 
 def _credentials(tx: sqlite3.Connection, where: str, value: str) -> Credentials | None:
     row = tx.execute(
-        f"SELECT {USER}, u.password_hash FROM users u WHERE {where} AND u.deleted_at IS NULL", (value,)  # noqa: S608
+        f"SELECT {USER}, u.password_hash FROM users u WHERE {where} AND u.deleted_at IS NULL",  # noqa: S608
+        (value,),
     ).fetchone()
     return None if row is None else Credentials(user_of(row), row[USER_WIDTH])
 
@@ -247,7 +299,8 @@ def _use_invite(tx: Tx, code_hash: bytes, now_ms: int) -> bool:
     """Count one use; whether it makes an administrator. Raises: `invite_invalid`."""
     row = tx.execute(
         "UPDATE invites SET uses = uses + 1 WHERE code_hash = ? AND uses < max_uses"
-        " AND (expires_at IS NULL OR expires_at > ?) RETURNING id, makes_admin", (code_hash, now_ms),
+        " AND (expires_at IS NULL OR expires_at > ?) RETURNING id, makes_admin",
+        (code_hash, now_ms),
     ).fetchone()
     if row is None or (row[0] == FIRST_INVITE and has_admin(tx.connection)):
         raise HyperSendError("invite_invalid")

@@ -12,9 +12,7 @@ from hypersend_server.metadata.sqlite.chats_upkeep import SqliteUpkeep
 from hypersend_server.metadata.sqlite.engine import Engine
 
 
-class SqliteChats(
-    SqliteGroups, SqliteMembers, SqliteMessages, SqliteMarks, SqliteSync, SqliteSearch, SqliteUpkeep
-):
+class SqliteChats(SqliteGroups, SqliteMembers, SqliteMessages, SqliteMarks, SqliteSync, SqliteSearch, SqliteUpkeep):
     """`metadata.chats.Chats` over one engine."""
 
     def __init__(self, engine: Engine) -> None:

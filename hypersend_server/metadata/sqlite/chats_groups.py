@@ -61,9 +61,7 @@ class SqliteGroups:
         found = await self._engine.read(find)
         return await self._engine.write(job) if found is None else found
 
-    async def create_direct(
-        self, user_id: str, peer_id: str, chat_id: str, now: int
-    ) -> tuple[str, bool, Audience]:
+    async def create_direct(self, user_id: str, peer_id: str, chat_id: str, now: int) -> tuple[str, bool, Audience]:
         key = pair_key(user_id, peer_id)
 
         def job(tx: Tx) -> tuple[str, bool, Audience]:
@@ -88,9 +86,7 @@ class SqliteGroups:
                     )
                 return found, False, audience_of(tx.connection, found, members_rev)
             require_people(tx, [peer_id])
-            if tx.execute(
-                "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (peer_id, user_id)
-            ).fetchone():
+            if tx.execute("SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (peer_id, user_id)).fetchone():
                 raise HyperSendError("blocked")
             stamp = tx.stamp()
             tx.execute(_NEW_CHAT, (chat_id, "direct", key, "", "all", 2, now, stamp))
@@ -118,9 +114,7 @@ class SqliteGroups:
             stamp = tx.stamp()
             tx.execute(_NEW_CHAT, (chat_id, "group", None, title, history, len(others) + 1, now, stamp))
             for user_id in (owner_id, *others):
-                tx.execute(
-                    JOIN, (chat_id, user_id, "owner" if user_id == owner_id else "member", 1, 0, now, stamp)
-                )
+                tx.execute(JOIN, (chat_id, user_id, "owner" if user_id == owner_id else "member", 1, 0, now, stamp))
             chat, _ = membership(tx.connection, chat_id, owner_id)
             system = {"event": "group_created", "actor_id": owner_id, "user_ids": others, "title": title}
             return MemberChange(
@@ -131,16 +125,12 @@ class SqliteGroups:
 
     async def get_chat(self, chat_id: str, user_id: str) -> ChatView | None:
         def job(connection: ReadTx) -> ChatView | None:
-            found = views_of(
-                connection, connection.execute(f"{_LISTED} AND m.chat_id = ?2", (user_id, chat_id))
-            )
+            found = views_of(connection, connection.execute(f"{_LISTED} AND m.chat_id = ?2", (user_id, chat_id)))
             return found[0] if found else None
 
         return await self._engine.read(job)
 
-    async def list_chats(
-        self, user_id: str, archived: bool, after: ChatPosition | None, limit: int
-    ) -> list[ChatView]:
+    async def list_chats(self, user_id: str, archived: bool, after: ChatPosition | None, limit: int) -> list[ChatView]:
         at = after or ChatPosition(True, 2**62, "~")
 
         def job(connection: ReadTx) -> list[ChatView]:
@@ -167,9 +157,7 @@ class SqliteGroups:
         def job(tx: Tx) -> MemberChange:
             chat, me = membership(tx.connection, chat_id, actor_id)
             require_role(chat, me, "owner", "admin")
-            new: dict[str, Any] = {
-                name: value for name, value in fields.items() if getattr(chat, name) != value
-            }
+            new: dict[str, Any] = {name: value for name, value in fields.items() if getattr(chat, name) != value}
             if not new:
                 return MemberChange(None, audience_of(tx.connection, chat_id, chat.members_rev))
             if picture is not None:
@@ -199,9 +187,7 @@ class SqliteGroups:
             require_role(chat, me, "owner")
             gone = [
                 row[0]
-                for row in tx.execute(
-                    "SELECT user_id FROM members WHERE chat_id = ? AND left_at IS NULL", (chat_id,)
-                )
+                for row in tx.execute("SELECT user_id FROM members WHERE chat_id = ? AND left_at IS NULL", (chat_id,))
             ]
             end_chat(tx, chat_id, now)
             return gone

@@ -27,8 +27,7 @@ class SqliteMarks:
             delivered = max(had_delivered, min(delivered_seq, seq), read)
             if (delivered, read) != (had_delivered, had_read):
                 tx.execute(
-                    "UPDATE members SET delivered_seq = ?, read_seq = ?, changed = ?"
-                    " WHERE chat_id = ? AND user_id = ?",
+                    "UPDATE members SET delivered_seq = ?, read_seq = ?, changed = ? WHERE chat_id = ? AND user_id = ?",
                     (delivered, read, tx.stamp(), chat_id, user_id),
                 )
             return Marks(

@@ -49,9 +49,7 @@ class SqliteMembers:
 
         return await self._engine.read(job)
 
-    async def list_members(
-        self, chat_id: str, user_id: str, after_user_id: str, limit: int
-    ) -> list[MemberRecord]:
+    async def list_members(self, chat_id: str, user_id: str, after_user_id: str, limit: int) -> list[MemberRecord]:
         def job(connection: ReadTx) -> list[MemberRecord]:
             membership(connection, chat_id, user_id)
             return [
@@ -72,9 +70,7 @@ class SqliteMembers:
             chat, me = membership(tx.connection, chat_id, actor_id)
             require_role(chat, me, "owner", "admin")
             require_people(tx, user_ids)
-            new = [
-                user_id for user_id in dict.fromkeys(user_ids) if find_member(tx, chat_id, user_id) is None
-            ]
+            new = [user_id for user_id in dict.fromkeys(user_ids) if find_member(tx, chat_id, user_id) is None]
             if not new:
                 return MemberChange(None, audience_of(tx.connection, chat_id, chat.members_rev))
             require_room(chat.members_count + len(new))
@@ -95,9 +91,7 @@ class SqliteMembers:
 
         return await self._engine.write(job)
 
-    async def remove_member(
-        self, chat_id: str, actor_id: str, user_id: str, message_id: str, now: int
-    ) -> MemberChange:
+    async def remove_member(self, chat_id: str, actor_id: str, user_id: str, message_id: str, now: int) -> MemberChange:
         def job(tx: Tx) -> MemberChange:
             chat, me = membership(tx.connection, chat_id, actor_id)
             if chat.kind != "group":
@@ -214,9 +208,7 @@ def _member_change(
     gone: tuple[str, ...] = (),
 ) -> MemberChange:
     members_rev = chat.members_rev + 1
-    message = post_system(
-        tx, chat, system, message_id, now, stamp, members_rev=members_rev, members_count=count
-    )
+    message = post_system(tx, chat, system, message_id, now, stamp, members_rev=members_rev, members_count=count)
     rows = [
         tx.execute(
             f"SELECT {MEMBER} FROM members m WHERE m.chat_id = ? AND m.user_id = ?",  # noqa: S608

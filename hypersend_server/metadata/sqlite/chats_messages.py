@@ -88,16 +88,12 @@ class SqliteMessages:
             number, message = visible_message(tx.connection, me, message_id)
             by_admin = chat.kind == "group" and me.role != "member"
             if message.kind == "system" or not (message.sender_id == user_id or by_admin):
-                raise HyperSendError(
-                    "not_allowed", "Only its sender or an admin may delete a message for everyone."
-                )
+                raise HyperSendError("not_allowed", "Only its sender or an admin may delete a message for everyone.")
             if message.deleted_at is not None:
                 return Changed(message, False, audience_of(tx.connection, chat_id, chat.members_rev))
             reindex(tx, number, chat_id, message.text, "")
             unshow(tx, chat_id, [message.seq], now)
-            return _restamp(
-                tx, chat, number, message, text="", extra=NO_EXTRA, edited_at=None, deleted_at=now
-            )
+            return _restamp(tx, chat, number, message, text="", extra=NO_EXTRA, edited_at=None, deleted_at=now)
 
         return await self._engine.write(job)
 
@@ -119,9 +115,7 @@ class SqliteMessages:
             if done.rowcount != 1:
                 return False
             # The chat's preview and unread count may be others now.
-            tx.execute(
-                "UPDATE members SET changed = ? WHERE chat_id = ? AND user_id = ?", (stamp, chat_id, user_id)
-            )
+            tx.execute("UPDATE members SET changed = ? WHERE chat_id = ? AND user_id = ?", (stamp, chat_id, user_id))
             return True
 
         return await self._engine.write(job)
@@ -134,16 +128,12 @@ class SqliteMessages:
                 raise HyperSendError("not_allowed", "This message takes no reactions.")
             require_not_deleted(message)
             before = message.extra.reactions
-            after = (
-                with_reaction(before, user_id, emoji) if present else without_reaction(before, user_id, emoji)
-            )
+            after = with_reaction(before, user_id, emoji) if present else without_reaction(before, user_id, emoji)
             if after == before:
                 return Changed(message, False, audience_of(tx.connection, chat_id, chat.members_rev))
             if present:
                 require_not_blocked(tx, chat, user_id)
-            return _restamp(
-                tx, chat, number, message, extra=msgspec.structs.replace(message.extra, reactions=after)
-            )
+            return _restamp(tx, chat, number, message, extra=msgspec.structs.replace(message.extra, reactions=after))
 
         return await self._engine.write(job)
 
@@ -212,9 +202,7 @@ def append(tx: Tx, draft: Draft, known_members_rev: int) -> Posted:
         if kind == "direct":
             one, _, other = pair_key.partition(":")
             peer_id = other if one == sender_id else one
-            if execute(
-                "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (peer_id, sender_id)
-            ).fetchone():
+            if execute("SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (peer_id, sender_id)).fetchone():
                 raise HyperSendError("blocked")
             if members_count < 2:
                 reopened = (peer_id,)
@@ -263,9 +251,7 @@ def append(tx: Tx, draft: Draft, known_members_rev: int) -> Posted:
     )
     for file in files:
         execute("INSERT INTO message_files (file_id, chat_id, seq) VALUES (?, ?, ?)", (file.id, chat_id, seq))
-        execute(
-            "UPDATE files SET unshown_since = NULL WHERE id = ? AND unshown_since IS NOT NULL", (file.id,)
-        )
+        execute("UPDATE files SET unshown_since = NULL WHERE id = ? AND unshown_since IS NOT NULL", (file.id,))
     message = MessageRecord(
         id=draft.id,
         chat_id=chat_id,
@@ -279,9 +265,7 @@ def append(tx: Tx, draft: Draft, known_members_rev: int) -> Posted:
         created_at=draft.now,
         files=files,
     )
-    return Posted(
-        message, True, audience_of(tx.connection, chat_id, members_rev, known_members_rev), reopened
-    )
+    return Posted(message, True, audience_of(tx.connection, chat_id, members_rev, known_members_rev), reopened)
 
 
 def _first_with(tx: Tx, draft: Draft) -> MessageRecord | None:
@@ -358,9 +342,7 @@ def require_not_blocked(tx: Tx, chat: ChatRecord, user_id: str) -> None:
     peer_id = chat.peer_of(user_id)
     if (
         peer_id is not None
-        and tx.execute(
-            "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (peer_id, user_id)
-        ).fetchone()
+        and tx.execute("SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (peer_id, user_id)).fetchone()
     ):
         raise HyperSendError("blocked")
 

@@ -138,9 +138,7 @@ def membership(connection: sqlite3.Connection, chat_id: str, user_id: str) -> tu
     return chat_of(row), member_of(row[_CHAT_COLUMNS:])
 
 
-def visible_message(
-    connection: sqlite3.Connection, me: MemberRecord, message_id: str
-) -> tuple[int, MessageRecord]:
+def visible_message(connection: sqlite3.Connection, me: MemberRecord, message_id: str) -> tuple[int, MessageRecord]:
     """(number, message) where this person may see it. Raises: `not_found`."""
     row = connection.execute(
         f"SELECT {MESSAGE}, x.number FROM messages x"  # noqa: S608
@@ -154,17 +152,13 @@ def visible_message(
 
 def present_members(connection: sqlite3.Connection, chat_id: str) -> tuple[tuple[str, int], ...]:
     return tuple(
-        connection.execute(
-            "SELECT user_id, first_seq FROM members WHERE chat_id = ? AND left_at IS NULL", (chat_id,)
-        )
+        connection.execute("SELECT user_id, first_seq FROM members WHERE chat_id = ? AND left_at IS NULL", (chat_id,))
     )
 
 
 def audience_of(connection: sqlite3.Connection, chat_id: str, members_rev: int, known: int = -1) -> Audience:
     """known: the members_rev that the caller has the members of."""
-    return Audience(
-        chat_id, members_rev, None if known == members_rev else present_members(connection, chat_id)
-    )
+    return Audience(chat_id, members_rev, None if known == members_rev else present_members(connection, chat_id))
 
 
 def views_of(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> list[ChatView]:

@@ -64,9 +64,7 @@ def reindex(tx: Tx, number: int, chat_id: str, old: str, new: str) -> None:
             (number, chat_id, normalise(old)),
         )
     if new:
-        tx.execute(
-            "INSERT INTO search (rowid, chat_id, text) VALUES (?, ?, ?)", (number, chat_id, normalise(new))
-        )
+        tx.execute("INSERT INTO search (rowid, chat_id, text) VALUES (?, ?, ?)", (number, chat_id, normalise(new)))
 
 
 def index_batch(tx: Tx) -> bool:

@@ -48,8 +48,7 @@ LEFT = (
     " AND m.changed > :at AND m.changed <= :end"
 )
 CHATS = (
-    "FROM members m CROSS JOIN chats c ON c.id = m.chat_id AND c.changed > :at AND c.changed <= :end"
-    f" WHERE {_KNOWN}"
+    f"FROM members m CROSS JOIN chats c ON c.id = m.chat_id AND c.changed > :at AND c.changed <= :end WHERE {_KNOWN}"
 )
 MEMBERS = (
     "FROM members m CROSS JOIN members o ON o.chat_id = m.chat_id AND o.changed > :at AND o.changed <= :end"
@@ -189,9 +188,7 @@ def _due_messages(window: _Window) -> Iterator[tuple[int, int]]:
 def _end_of_page(window: _Window, stamps: list[int], limit: int) -> int:
     """The last stamp of a page of about `limit` rows."""
     for stamp, source in SOURCES:
-        rows = window.connection.execute(
-            f"SELECT {stamp} {source} ORDER BY 1 LIMIT {limit + 1:d}", window.values
-        )
+        rows = window.connection.execute(f"SELECT {stamp} {source} ORDER BY 1 LIMIT {limit + 1:d}", window.values)
         stamps.extend(row[0] for row in rows)
     stamps.sort()
     if len(stamps) <= limit:

@@ -38,9 +38,7 @@ class SqliteUpkeep:
 
     async def pending_jobs(self) -> list[tuple[str, str]]:
         def job(connection: ReadTx) -> list[tuple[str, str]]:
-            rows = connection.execute(
-                "SELECT kind, payload FROM jobs WHERE kind IN (?, ?, ?) ORDER BY id", KINDS
-            )
+            rows = connection.execute("SELECT kind, payload FROM jobs WHERE kind IN (?, ?, ?) ORDER BY id", KINDS)
             return [(kind, bytes(payload).decode()) for kind, payload in rows]
 
         return await self._engine.read(job)
@@ -71,9 +69,7 @@ class SqliteUpkeep:
             tx.execute("DELETE FROM hidden WHERE user_id = ?", (user_id,))
             return [
                 row[0]
-                for row in tx.execute(
-                    "SELECT chat_id FROM members WHERE user_id = ? AND left_at IS NULL", (user_id,)
-                )
+                for row in tx.execute("SELECT chat_id FROM members WHERE user_id = ? AND left_at IS NULL", (user_id,))
             ]
 
         changes: list[MemberChange] = []
@@ -141,9 +137,7 @@ def _restamp_all(tx: Tx, rows: list[tuple[object, ...]], fields: dict[str, None]
         number = row[12]
         assert isinstance(number, int)
         rev = restamp(tx, message.chat_id, number, fields)
-        members_rev = tx.execute("SELECT members_rev FROM chats WHERE id = ?", (message.chat_id,)).fetchone()[
-            0
-        ]
+        members_rev = tx.execute("SELECT members_rev FROM chats WHERE id = ?", (message.chat_id,)).fetchone()[0]
         changed.append(
             Changed(
                 msgspec.structs.replace(message, rev=rev, **fields),

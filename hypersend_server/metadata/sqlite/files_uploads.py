@@ -139,8 +139,6 @@ class SqliteUploads:
             file = get_file(tx.connection, file_id)
             if file is None or file.state == "deleted":
                 return None
-            if file.state == "completing":
-                raise HyperSendError("upload_closed", "The file is being completed.")
             _forget_preview(tx, file)
             tx.execute("UPDATE files SET state = 'deleted', deleted_at = ?, idempotency_key = NULL, preview_id = NULL,"
                        " unshown_since = NULL, expires_at = NULL WHERE id = ?", (now, file_id))

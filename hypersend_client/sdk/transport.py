@@ -1,0 +1,467 @@
+"""HTTP to one server: JSON calls with retries, and streams for bodies of any size.
+
+Two ways in:
+
+    answer = await transport.call("POST", "/chats", json={...})        # retries, JSON, small
+    async with transport.stream("PUT", "/files/x/chunk", query={"index": 3},
+                                body=chunks, length=n) as response:    # one try, any size
+        receipt = await transport.read_json(response)
+
+Paths start at `/api/v1`; one that starts with `/api/` is taken as it is, and an absolute URL (a direct part
+on an object store, a ticket) goes out as it is, with no token unless it is this server's own origin.
+
+Both raise only `HyperSendError`s: `ApiError` for a problem document, `ConnectionFailed`, `TlsFailed`,
+`NotHyperSend`, `SignedOut`. Both put the access token on; on 401 `token_expired` the session is refreshed
+once for all waiting calls and the request is sent again.
+
+Bad mobile networks: 15 s to connect, 30 s without a byte from the server, 30 s without a byte taken by the
+network, and no limit on the whole of a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import random
+import socket
+import ssl as ssllib
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+from yarl import URL
+
+from hypersend_client import __version__
+from hypersend_client.sdk.address import normalise
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend, TlsFailed
+from hypersend_client.sdk.retry import Backoff, Random, Sleep, may_repeat
+
+CONNECT_S = 15.0
+READ_S = 30.0
+STALL_S = 30.0
+CALL_S = 60.0
+MAX_JSON_BYTES = 64 * 1024 * 1024
+PIECE_BYTES = 64 * 1024
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_UNSENT_BYTES = 256 * 1024
+
+Query = Mapping[str, str | int | bool | None]
+Body = Callable[[], AsyncIterable[bytes]]
+"""Begins the body anew at each call, since a request may be sent twice."""
+
+
+class Auth(Protocol):
+    """Where access tokens come from."""
+
+    async def token(self) -> str:
+        """A token that is good as far as this device knows. Raises: SignedOut, and what a refresh raises."""
+
+    async def renew(self, refused: str) -> str:
+        """Another token than `refused`, which the server called expired; one refresh for all who ask."""
+
+    async def ended(self, refused: str, reason: str) -> None:
+        """The server says that the session of this token is over; returns where there is a newer one.
+
+        Raises: SignedOut.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """data: the parsed JSON, or None where there is no body."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: Any
+
+
+class Transport:
+    """One connection pool to one server.
+
+    auth: set once someone may sign in; None speaks without a token. ssl: a context of one's own, for a
+    private certificate authority; `max_tries` counts all tries of a `call`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        auth: Auth | None = None,
+        ssl: ssllib.SSLContext | bool = True,
+        headers: Mapping[str, str] | None = None,
+        max_tries: int = 4,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+        rand: Random = random.random,
+        connect_s: float = CONNECT_S,
+        read_s: float = READ_S,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self.url = normalise(url)
+        self.auth = auth
+        self._ssl = ssl
+        self._headers = {"User-Agent": f"hypersend/{__version__}", **(headers or {})}
+        self._max_tries = max_tries
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._rand = rand
+        self._connect_s = connect_s
+        self._read_s = read_s
+        self._stall_s = stall_s
+        self._http: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    def absolute(self, path: str) -> URL:
+        """The URL of a path as the API gives it (`/api/v1/pictures/…`), of a call, or of a ticket."""
+        if path.startswith(("http://", "https://")):
+            return URL(path, encoded=True)
+        prefix = "" if path.startswith("/api/") else "/api/v1"
+        return URL(self.url + prefix + path, encoded="%" in path)
+
+    def backoff(self, first_s: float = 0.5, most_s: float = 30.0) -> Backoff:
+        return Backoff(first_s, most_s, rand=self._rand, sleep=self._sleep)
+
+    # JSON calls
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: bytes | None = None,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: bool = True,
+        idempotent: bool | None = None,
+        max_tries: int | None = None,
+    ) -> Answer:
+        """One JSON call, repeated with growing delays where that is safe and may help.
+
+        idempotent: by default GET, HEAD, PUT and DELETE are. body: raw bytes in place of `json`.
+        """
+        repeatable = method in IDEMPOTENT if idempotent is None else idempotent
+        tries = self._max_tries if max_tries is None else max_tries
+        backoff = self.backoff(most_s=8.0)
+        payload = body
+        sent = dict(headers or {})
+        if json is not None:
+            payload = jsonlib.dumps(json, separators=(",", ":")).encode()
+            sent["Content-Type"] = "application/json"
+        while True:
+            tries -= 1
+            try:
+                async with asyncio.timeout(CALL_S):
+                    async with self._send(method, path, query, sent, payload, auth, follow=False) as response:
+                        data = await self.read_json(response) if response.status not in (204, 304) else None
+                        return Answer(response.status, response.headers.copy(), data)
+            except TimeoutError:
+                error: HyperSendError = ConnectionFailed(f"{method} {path} took too long", reason="timeout")
+            except HyperSendError as failed:
+                error = failed
+            if tries <= 0 or not may_repeat(error, idempotent=repeatable):
+                raise error
+            await backoff.wait(error)
+
+    # Streams
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        length: int | None = None,
+        auth: bool = True,
+        allow: frozenset[int] = frozenset(),
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request whose body or answer may be of any size; no retries but the one after a refresh.
+
+        body: makes the body; `length` is its exact size in bytes. allow: error statuses to be handed over
+        rather than raised, such as 416. Redirects of GET and HEAD are followed, without the token to another
+        origin. Reading the answer: `pieces(response)` translates errors; `read_json(response)`.
+        """
+        sent = dict(headers or {})
+        if body is not None:
+            if length is not None:
+                sent["Content-Length"] = str(length)
+            sent.setdefault("Content-Type", "application/octet-stream")
+        follow = method in ("GET", "HEAD")
+        async with self._send(method, path, query, sent, body, auth, follow=follow, allow=allow) as response:
+            yield response
+
+    async def pieces(self, response: aiohttp.ClientResponse, size: int = 1024 * 1024) -> AsyncIterator[bytes]:
+        """The answer's body as it comes, in pieces of at most `size` bytes. Raises: ConnectionFailed."""
+        iterator = response.content.iter_chunked(size)
+        while True:
+            try:
+                piece = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise translate(error, str(response.url)) from error
+            yield piece
+
+    async def read_json(self, response: aiohttp.ClientResponse) -> Any:
+        """Raises: NotHyperSend where it is no JSON, ConnectionFailed."""
+        data = bytearray()
+        async for piece in self.pieces(response):
+            data += piece
+            if len(data) > MAX_JSON_BYTES:
+                raise NotHyperSend(self.url, "the answer has no end")
+        if not data:
+            return None
+        try:
+            return jsonlib.loads(data)
+        except (ValueError, RecursionError):
+            raise NotHyperSend(self.url, "the answer is no JSON") from None
+
+    async def websocket(
+        self, path: str, token: str, *, heartbeat_s: float = 25.0
+    ) -> aiohttp.ClientWebSocketResponse:
+        """An open WebSocket with the token in its Authorization header.
+
+        Raises: ConnectionFailed, TlsFailed, ApiError (the upgrade was refused).
+        """
+        url = self.absolute(path)
+        try:
+            async with asyncio.timeout(self._connect_s * 2):
+                return await self._session().ws_connect(
+                    url.with_scheme("wss" if url.scheme == "https" else "ws"),
+                    headers={**self._headers, "Authorization": f"Bearer {token}"},
+                    compress=0,
+                    max_msg_size=16 * 1024 * 1024,
+                    heartbeat=heartbeat_s,
+                    ssl=self._ssl,
+                )
+        except aiohttp.WSServerHandshakeError as refused:
+            raise ApiError(
+                "unauthenticated" if refused.status == 401 else f"http_{refused.status}",
+                status=refused.status,
+                detail="the WebSocket was refused",
+                retryable=refused.status != 401,
+                retry_after_s=_retry_after(refused.headers or {}),
+            ) from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise translate(error, str(url)) from error
+
+    # Inside
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None or self._http.closed:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket, ttl_dns_cache=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=self._connect_s, sock_read=self._read_s
+                ),
+            )
+        return self._http
+
+    def _is_own(self, url: URL) -> bool:
+        return url.origin() == URL(self.url).origin()
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        auth: bool,
+        *,
+        follow: bool,
+        allow: frozenset[int] = frozenset(),
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        url = self.absolute(path)
+        if query:
+            url = url.update_query({name: _text(value) for name, value in query.items() if value is not None})
+        own = self.auth if auth and self._is_own(url) else None
+        token = await own.token() if own is not None else ""
+        for last in (False, True):
+            sent = {**self._headers, **headers}
+            if own is not None:
+                sent["Authorization"] = f"Bearer {token}"
+            async with self._once(method, url, sent, body, follow) as response:
+                if response.status not in allow and (
+                    response.status >= 400 or (300 <= response.status < 400 and response.status != 304)
+                ):
+                    refusal = await self._refusal(response)
+                else:
+                    yield response
+                    return
+            if own is None or refusal.status != 401:
+                raise refusal
+            if refusal.code == "token_expired" and not last:
+                token = await own.renew(token)
+                continue
+            if refusal.code in ("session_ended", "token_invalid", "unauthenticated", "refresh_reused"):
+                await own.ended(token, refusal.code)
+                if not last:
+                    token = await own.token()
+                    continue
+            raise refusal
+
+    @asynccontextmanager
+    async def _once(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        follow: bool,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        watch: _Watch | None = None
+        data: Any = body
+        if body is not None and not isinstance(body, bytes):
+            watch = _Watch(self._monotonic)
+            data = watch.over(body())
+        request = self._session().request(
+            method, url, data=data, headers=headers, allow_redirects=follow, max_redirects=5, ssl=self._ssl
+        )
+        try:
+            response = await (request if watch is None else self._unstalled(request, watch))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            if watch is not None and watch.error is not None:
+                raise watch.error from error  # what the body itself raised: the disk, not the network
+            raise translate(error, str(url)) from error
+        try:
+            yield response
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()  # the rest is not wanted; reading it could take for ever
+
+    async def _unstalled(self, request: Any, watch: _Watch) -> aiohttp.ClientResponse:
+        """Wait for the answer's head, but not longer than `stall_s` on a network that takes no more bytes."""
+
+        async def send() -> aiohttp.ClientResponse:
+            response: aiohttp.ClientResponse = await request
+            return response
+
+        task = asyncio.create_task(send())
+        try:
+            while True:
+                done, _ = await asyncio.wait({task}, timeout=self._stall_s / 4)
+                if done:
+                    return task.result()
+                if not watch.ended and self._monotonic() - watch.moved_at > self._stall_s:
+                    raise TimeoutError("the network takes no more bytes")
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
+        status = response.status
+        retry_after = _retry_after(response.headers)
+        problem: Any = None
+        if (
+            response.content_type in ("application/problem+json", "application/json")
+            and response.method != "HEAD"
+        ):
+            try:
+                problem = await self.read_json(response)
+            except NotHyperSend:
+                problem = None
+        if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
+            return ApiError(
+                f"http_{status}",
+                status=status,
+                detail=response.reason or "",
+                retry_after_s=retry_after,
+                retryable=status in (408, 429, 500, 502, 503, 504),
+                request_id=response.headers.get("X-Request-Id", ""),
+            )
+        known = {"type", "title", "status", "detail", "code", "retryable", "request_id", "errors"}
+        errors = problem.get("errors")
+        return ApiError(
+            problem["code"],
+            status=status,
+            detail=str(problem.get("detail") or problem.get("title") or ""),
+            retryable=problem.get("retryable") is True,
+            request_id=str(problem.get("request_id") or ""),
+            errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
+            extra={name: value for name, value in problem.items() if name not in known},
+            retry_after_s=retry_after,
+        )
+
+
+class _Watch:
+    """Notes when the network last took a part of the body, and keeps what the body itself raised."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self.moved_at = monotonic()
+        self.ended = False
+        self.error: BaseException | None = None
+
+    async def over(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for part in body:
+                # Small pieces, so that a slow network is told apart from one that stands still.
+                view = memoryview(part)
+                for start in range(0, len(view), PIECE_BYTES):
+                    self.moved_at = self._monotonic()
+                    yield bytes(view[start : start + PIECE_BYTES])
+                self.moved_at = self._monotonic()
+        except Exception as error:
+            self.error = error
+            raise
+        finally:
+            self.ended = True
+
+
+def translate(error: BaseException, url: str) -> HyperSendError:
+    """aiohttp's and the system's errors as ours."""
+    if isinstance(
+        error,
+        aiohttp.ClientConnectorCertificateError
+        | ssllib.SSLCertVerificationError
+        | aiohttp.ServerFingerprintMismatch,
+    ):
+        return TlsFailed(f"the certificate of {url} is not trusted: {error}", certificate=True)
+    if isinstance(error, aiohttp.ClientSSLError | ssllib.SSLError):
+        return TlsFailed(f"{url} does not speak TLS as it should: {error}", certificate=False)
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+        return ConnectionFailed(f"the name of {url} is not known", reason="name", sent=False)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ConnectionFailed(f"{url} does not answer", reason="timeout", sent=False)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ConnectionFailed(f"{url} cannot be reached: {error}", reason="refused", sent=False)
+    if isinstance(error, TimeoutError):
+        return ConnectionFailed(f"{url} stopped answering", reason="timeout")
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return NotHyperSend(url, str(error))
+    return ConnectionFailed(f"the connection to {url} was cut: {error}")
+
+
+def _socket(info: tuple[Any, ...]) -> socket.socket:
+    """A socket that takes little more than the network has sent: progress is honest, a stall is seen."""
+    family, kind, protocol, *_ = info
+    sock = socket.socket(family=family, type=kind, proto=protocol)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    return sock
+
+
+def _text(value: str | int | bool) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds; the form with a date needs a clock that is right, so it counts as absent."""
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None

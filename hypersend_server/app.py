@@ -1,0 +1,292 @@
+"""The one place where parts are wired: from settings to rooms, and from rooms to an application.
+
+`open_parts` is what commands beside a running server use too; `build_app` adds the edges and what recurs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from hypersend_server.auth import handlers as auth_handlers
+from hypersend_server.auth.authenticator import TokenAuthenticator
+from hypersend_server.auth.guesses import Guesses
+from hypersend_server.auth.live_sessions import LiveSessions
+from hypersend_server.auth.operator import AccountOperator
+from hypersend_server.auth.passwords import Passwords
+from hypersend_server.auth.service import AuthService
+from hypersend_server.auth.tokens import AccessTokens, RefreshTokens
+from hypersend_server.background import Background
+from hypersend_server.chats import handlers as chat_handlers
+from hypersend_server.chats.commands import commands
+from hypersend_server.chats.present import ChatPresenter
+from hypersend_server.chats.service import ChatService
+from hypersend_server.clock import Clock, Ids, system_clock
+from hypersend_server.errors import HyperSendError
+from hypersend_server.files import handlers as file_handlers
+from hypersend_server.files import handlers_download
+from hypersend_server.files.deletions import Deletions
+from hypersend_server.files.downloads import Downloads
+from hypersend_server.files.durability import Durability
+from hypersend_server.files.housekeeping import Housekeeping
+from hypersend_server.files.present import FilePresenter
+from hypersend_server.files.progress import ProgressEvents
+from hypersend_server.files.service import FileService
+from hypersend_server.files.tickets import Tickets
+from hypersend_server.files.uploads import Uploads
+from hypersend_server.http import Route, register
+from hypersend_server.keys import load_secret_key
+from hypersend_server.limits import Buckets, NoLimits
+from hypersend_server.metadata.base import Metadata
+from hypersend_server.metadata.sqlite import FILE_NAME, SqliteMetadata
+from hypersend_server.metrics import Metrics
+from hypersend_server.middleware import build_middleware, install_headers
+from hypersend_server.pictures import Pictures
+from hypersend_server.realtime.bus_local import LocalBus
+from hypersend_server.realtime.describe import websocket_document
+from hypersend_server.realtime.events import Bus
+from hypersend_server.realtime.hub import Hub
+from hypersend_server.realtime.presence import PresenceTracker
+from hypersend_server.realtime.socket import FRAMES_BURST, FRAMES_PER_S, PATH, SocketEdge
+from hypersend_server.settings import Settings
+from hypersend_server.system import System
+from hypersend_server.users import admin_handlers
+from hypersend_server.users import handlers as user_handlers
+from hypersend_server.users.admin import AdminService
+from hypersend_server.users.deletion import AccountDeletion
+from hypersend_server.users.present import UserPresenter
+from hypersend_server.users.service import UserService
+from hypersend_storage import Store, make_store
+
+MESSAGES_PER_S, MESSAGES_BURST = 50, 1000
+UPLOADS_PER_S, UPLOADS_BURST = 2, 500
+READ_CHUNK_BYTES = 256 * 1024  # what aiohttp gathers of a body before it asks the client to wait
+
+SYSTEM = web.AppKey("system", System)
+START_INVITE = web.AppKey("start_invite", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that works without HTTP."""
+
+    settings: Settings
+    secret_key: str
+    clock: Clock
+    new_id: Callable[[], str]
+    metadata: Metadata
+    stores: dict[str, Store]
+    bus: Bus
+    presence: PresenceTracker
+    pictures: Pictures
+    people: UserPresenter
+    passwords: Passwords
+    sessions: LiveSessions
+    chats: ChatService
+    uploads: Uploads
+    deletions: Deletions
+    files: FileService
+    housekeeping: Housekeeping
+    account_deletion: AccountDeletion
+    accounts: AccountOperator
+    admin: AdminService
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings, *, clock: Clock = system_clock, passwords: Passwords | None = None
+) -> AsyncIterator[Parts]:
+    """The parts, open: metadata connected and storage checked. Nothing recurs yet.
+
+    Raises: MetadataError, StorageError, OSError with sentences for the operator.
+    """
+    async with AsyncExitStack() as stack:
+        new_id = Ids(clock)
+        secret_key = load_secret_key(settings.secret_key, settings.data_root)
+        metadata = SqliteMetadata(settings.data_root / FILE_NAME, new_id=new_id)
+        await metadata.open()
+        stack.push_async_callback(metadata.close)
+        stores: dict[str, Store] = {"local": make_store("local", root=settings.data_root)}
+        for store in stores.values():
+            stack.push_async_callback(store.close)
+            await store.open()
+        bus = LocalBus()
+        stack.push_async_callback(bus.close)
+        passwords = passwords or Passwords()
+        stack.callback(passwords.close)
+        pictures = Pictures(secret_key, metadata.accounts.get_picture, clock)
+        stack.callback(pictures.close)
+
+        async def visible(viewer_id: str, user_ids: Collection[str]) -> Mapping[str, int | None]:
+            return await people.visible(viewer_id, user_ids)  # presence and people ask each other
+
+        async def record_seen(user_ids: Collection[str], at: int) -> None:
+            await metadata.accounts.set_last_seen(dict.fromkeys(user_ids, at))
+
+        presence = PresenceTracker(bus, visible, record_seen, clock)
+        stack.push_async_callback(presence.close)
+        people = UserPresenter(metadata.accounts, pictures.url, presence.online)
+        present_file = FilePresenter(pictures.url)
+        chats = ChatService(
+            metadata.chats, bus, ChatPresenter(people.users, present_file, pictures.url),
+            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id)
+        stack.push_async_callback(chats.close)
+        deletions = Deletions(metadata.files, stores, clock)
+        stack.push_async_callback(deletions.close)
+        uploads = Uploads(
+            metadata.files, stores, Durability(metadata.files, stores), ProgressEvents(bus),
+            upload_ttl_s=settings.upload_ttl, clock=clock, on_full=deletions.hasten)
+        stack.push_async_callback(uploads.close)
+        files = FileService(
+            metadata.files, stores, uploads, present_file, backend=settings.storage_backend,
+            max_file_size=settings.max_file_size, default_quota_bytes=settings.user_quota,
+            upload_ttl_s=settings.upload_ttl, is_member=chats.is_member, restamp_for_file=chats.restamp_for_file,
+            reencode=pictures.reencode, init_limit=_limit(settings, UPLOADS_PER_S, UPLOADS_BURST, clock),
+            clock=clock, new_id=new_id)
+        account_deletion = AccountDeletion(
+            metadata.accounts, bus, clock, chats.forget_in_chats, files.forget_files)
+        stack.push_async_callback(account_deletion.close)
+        sessions = LiveSessions(metadata.accounts, bus, clock)
+        yield Parts(
+            settings=settings, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, stores=stores,
+            bus=bus, presence=presence, pictures=pictures, people=people, passwords=passwords, sessions=sessions,
+            chats=chats, uploads=uploads, deletions=deletions, files=files,
+            housekeeping=Housekeeping(metadata.files, stores, uploads, deletions, files.discard, clock),
+            account_deletion=account_deletion,
+            accounts=AccountOperator(
+                metadata.accounts, passwords, clock=clock, new_id=new_id, entropy=os.urandom),
+            admin=AdminService(
+                metadata.accounts, metadata.server, bus, presenter=people, deletion=account_deletion,
+                users_changed=sessions.forget, clock=clock, new_id=new_id, entropy=os.urandom))
+
+
+def _limit(settings: Settings, per_s: float, burst: float, clock: Clock) -> Buckets | NoLimits:
+    return Buckets(per_s, burst, clock) if settings.rate_limits else NoLimits()
+
+
+async def build_app(
+    settings: Settings, *, clock: Clock = system_clock, passwords: Passwords | None = None
+) -> web.Application:
+    """The whole server. Its parts are open when this returns, and close with the application.
+
+    Raises: as `open_parts`.
+    """
+    stack = AsyncExitStack()
+    parts = await stack.enter_async_context(open_parts(settings, clock=clock, passwords=passwords))
+    try:
+        return await _assemble(parts, stack)
+    except BaseException:
+        await stack.aclose()
+        raise
+
+
+async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
+    settings, metadata, clock = parts.settings, parts.metadata, parts.clock
+    identity = await metadata.server.identity()
+    metrics = Metrics()
+    access_tokens = AccessTokens(parts.secret_key, identity.server_id, clock)
+    guesses = Guesses(metadata.accounts, parts.secret_key, clock, enabled=settings.rate_limits)
+    auth = AuthService(
+        metadata.accounts, parts.bus, registration=settings.registration, passwords=parts.passwords,
+        access_tokens=access_tokens, refresh_tokens=RefreshTokens(parts.secret_key), sessions=parts.sessions,
+        guesses=guesses, present_me=parts.people.me, clock=clock, new_id=parts.new_id, entropy=os.urandom)
+    users = UserService(
+        metadata.accounts, presenter=parts.people, deletion=parts.account_deletion,
+        check_password=auth.check_password, avatar=parts.pictures.avatar, storage_use=parts.files.storage_use,
+        default_quota=settings.user_quota, clock=clock, new_id=parts.new_id)
+    tickets = Tickets(parts.secret_key, clock, parts.new_id)
+    authenticator = TokenAuthenticator(
+        access_tokens, parts.sessions, settings.trusted_proxies, tickets.open_upload)
+    hub = Hub(parts.bus, _chat_renderer(parts.chats), parts.presence)
+    origins = {*settings.allowed_origins, settings.public_url} - {""}
+    edge = SocketEdge(
+        hub, parts.presence, authenticator, commands(parts.chats), epoch=identity.epoch, origins=origins,
+        limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock)
+    downloads = Downloads(metadata.files, parts.stores, x_accel_prefix=settings.x_accel_prefix)
+
+    async def is_active(user_id: str) -> bool:
+        user = await metadata.accounts.get_user(user_id)
+        return user is not None and not user.disabled and user.deleted_at is None
+
+    system = System(settings, identity.server_id, parts.files.features(), _probes(parts), metrics)
+    routes: list[Route] = [
+        *system.routes(),
+        *auth_handlers.routes(auth, settings.trusted_proxies),
+        *user_handlers.routes(users),
+        *parts.pictures.routes(),
+        *admin_handlers.routes(parts.admin),
+        *chat_handlers.routes(parts.chats, parts.pictures.avatar),
+        *file_handlers.routes(parts.files, parts.uploads, tickets, settings.public_url),
+        *handlers_download.routes(
+            parts.files, downloads, tickets, authenticator, is_active, settings.public_url),
+    ]
+    system.describe(routes, {PATH: websocket_document(PATH)})
+    _measure(metrics, parts, hub)
+
+    app = web.Application(
+        middlewares=build_middleware(settings, parts.new_id, metrics),
+        handler_args={"read_bufsize": READ_CHUNK_BYTES})
+    install_headers(app, settings)
+    register(app, routes, authenticator)
+    app.router.add_get(PATH, edge.handle, allow_head=False)
+    app[SYSTEM] = system
+    app[START_INVITE] = await parts.accounts.ensure_first_invite() or ""
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        background = Background()
+        await parts.bus.start()
+        await parts.sessions.start()
+        await parts.chats.start()
+        await parts.uploads.start()
+        await hub.start()
+        if settings.background_jobs:
+            background.every(60, parts.housekeeping.each_minute, first_after_s=5)
+            background.every(3600, parts.housekeeping.each_hour, first_after_s=600)
+            background.every(30, parts.housekeeping.check_claims, first_after_s=15)
+            background.every(3600, parts.accounts.tidy, first_after_s=300)
+            background.every(600, parts.account_deletion.resume, first_after_s=1)
+        system.ready = True
+        yield
+        system.ready = False
+        await background.close()
+        await edge.close()
+        await hub.close()
+        await parts.sessions.close()
+        await stack.aclose()
+
+    async def say_goodbye(app: web.Application) -> None:
+        system.ready = False
+        await hub.close_all()
+
+    app.cleanup_ctx.append(life)
+    app.on_shutdown.append(say_goodbye)
+    return app
+
+
+def _chat_renderer(chats: ChatService) -> Callable[[str, str], Awaitable[object]]:
+    async def render(chat_id: str, user_id: str) -> object:
+        try:
+            return await chats.groups.get(user_id, chat_id)
+        except HyperSendError as error:
+            if error.code == "not_found":
+                return None
+            raise
+
+    return render
+
+
+def _probes(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
+    async def storage() -> None:
+        await parts.stores[parts.settings.storage_backend].free_bytes()
+
+    return {"metadata": parts.metadata.server.ping, "storage": storage}
+
+
+def _measure(metrics: Metrics, parts: Parts, hub: Hub) -> None:
+    metrics.gauge("sockets", "Open WebSockets.", lambda: hub.sockets)
+    metrics.gauge("people_online", "People with a socket open.", lambda: parts.presence.online_count)
+    metrics.gauge("writes_waiting", "Jobs waiting for the database's writer.", lambda: parts.metadata.waiting)

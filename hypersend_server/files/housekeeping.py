@@ -1,0 +1,276 @@
+"""What recurs, and what operators run: ending uploads, removing what nothing shows, strays, re-reading files.
+
+Every method answers with a report that a command prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import msgspec
+
+from hypersend_server.clock import Clock
+from hypersend_server.errors import HyperSendError
+from hypersend_server.files.deletions import Deletions
+from hypersend_server.files.storing import translated
+from hypersend_server.files.uploads import Uploads
+from hypersend_server.metadata.files import FileRecord, Files
+from hypersend_storage.base import Layout, LocalPath, Store, StoredItem, UploadRef
+from hypersend_storage.errors import ObjectMissing
+
+MIN_AGE_MS = 24 * 3600 * 1000  # nothing younger is ever garbage
+EXPIRED_RECORD_MS = 30 * 24 * 3600 * 1000  # so long a client learns that its upload expired
+BATCH = 200
+CLAIM_BYTES_PER_S = 200 * 1024 * 1024
+log = logging.getLogger(__name__)
+
+
+class Stray(msgspec.Struct, frozen=True):
+    """Bytes in a store that no record names."""
+
+    backend: str
+    location: str
+    size: int
+
+
+class GcReport(msgspec.Struct, kw_only=True):
+    """deleted: whether it was done, or only listed. lost: ids of records whose bytes are not there, or not all.
+
+    unshown: ids of files that named a chat and are shown by nothing. expired_uploads, deletions: how many.
+    """
+
+    deleted: bool
+    stray: list[Stray] = msgspec.field(default_factory=list)
+    stray_bytes: int = 0
+    lost: list[str] = msgspec.field(default_factory=list)
+    unshown: list[str] = msgspec.field(default_factory=list)
+    expired_uploads: int = 0
+    deletions: int = 0
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """chunks: indexes whose bytes differ from their digests; [] where the file is missing or of another size."""
+
+    id: str
+    name: str
+    problem: str
+    chunks: list[int]
+
+
+class VerifyReport(msgspec.Struct, kw_only=True):
+    """after: the id of the last file that was looked at; a later run can go on from there."""
+
+    files: int = 0
+    bytes: int = 0
+    damaged: list[Damage] = msgspec.field(default_factory=list)
+    after: str = ""
+
+
+class Pace:
+    """Keeps reading below a rate. bytes_per_s: None for no limit."""
+
+    def __init__(self, bytes_per_s: int | None) -> None:
+        self._rate = bytes_per_s
+        self._began = time.monotonic()
+        self._bytes = 0
+
+    async def passed(self, size: int) -> None:
+        if self._rate is None:
+            return
+        self._bytes += size
+        ahead_s = self._bytes / self._rate - (time.monotonic() - self._began)
+        if ahead_s > 0.01:
+            await asyncio.sleep(ahead_s)
+
+
+class Housekeeping:
+    """discard: removes a file whoever owns it, and tells those who see it."""
+
+    def __init__(
+        self, files: Files, stores: Mapping[str, Store], uploads: Uploads, deletions: Deletions,
+        discard: Callable[[FileRecord], Awaitable[bool]], clock: Clock,
+    ) -> None:
+        self._files = files
+        self._stores = stores
+        self._uploads = uploads
+        self._deletions = deletions
+        self._discard = discard
+        self._clock = clock
+
+    async def each_minute(self) -> None:
+        while await self._uploads.expire():
+            pass
+        await self._deletions.run()
+
+    async def each_hour(self) -> GcReport:
+        await self._uploads.recover()
+        report = await self.gc(delete=True, forget_lost=False)
+        if report.lost:
+            log.error("the bytes of %d files are missing, such as %s", len(report.lost), report.lost[0])
+        return report
+
+    async def gc(self, *, delete: bool, forget_lost: bool = True) -> GcReport:
+        """List garbage, and remove it where `delete` says so; nothing younger than 24 hours is touched.
+
+        forget_lost: whether records without bytes are removed too; never where a whole store looks empty, since
+        then it is not mounted. Raises: `storage_unavailable`.
+        """
+        report = GcReport(deleted=delete)
+        now = self._clock()
+        if delete:
+            while ended := await self._uploads.expire():
+                report.expired_uploads += ended
+            await self._clear_abandoned()
+            await self._files.forget_expired(now - EXPIRED_RECORD_MS)
+        await self._unshown(report, now - MIN_AGE_MS, delete)
+        seen = await self._strays(report, now - MIN_AGE_MS, delete)
+        await self._lost(report, now - MIN_AGE_MS, seen if delete and forget_lost else set())
+        if delete:
+            report.deletions = await self._deletions.run()
+        return report
+
+    async def _clear_abandoned(self) -> None:
+        for file in await self._files.abandoned(BATCH):
+            await self._uploads.clear(file)
+
+    async def _unshown(self, report: GcReport, before: int, delete: bool) -> None:
+        while True:
+            found = [f for f in await self._files.unshown(before, BATCH) if f.id not in report.unshown]
+            report.unshown += [file.id for file in found]
+            if not delete or not found:
+                return
+            for file in found:
+                await self._discard(file)
+
+    async def _strays(self, report: GcReport, before: int, delete: bool) -> set[str]:
+        """Look through every store; the names of those that hold something."""
+        seen: set[str] = set()
+        for backend, store in self._stores.items():
+            async for batch in _batches(store.items()):
+                seen.add(backend)
+                old = [item for item in batch if item.modified_ms < before]
+                known = await self._files.known(
+                    backend, [i.location for i in old if not i.uploading], [i.file_id for i in old if i.uploading])
+                for item in old:
+                    if (item.file_id if item.uploading else item.location) in known:
+                        continue
+                    report.stray.append(Stray(backend, item.location, item.size))
+                    report.stray_bytes += item.size
+                    if delete:
+                        await self._remove_stray(store, item)
+        return seen
+
+    async def _remove_stray(self, store: Store, item: StoredItem) -> None:
+        try:
+            with translated():
+                if item.uploading:
+                    await store.abort(UploadRef(item.file_id, item.location, Layout(0, 1)))
+                else:
+                    await store.delete(item.location)
+        except HyperSendError as error:
+            log.warning("removing stray bytes at %s: %s", item.location, error)
+
+    async def _lost(self, report: GcReport, before: int, forget_on: set[str]) -> None:
+        """forget_on: the stores whose lost files are removed from the records."""
+        async for file in self._complete():
+            store = self._stores.get(file.backend)
+            if store is None or (file.completed_at or 0) >= before:
+                continue
+            with translated():
+                size = await store.size(file.location)
+            if size == file.size:
+                continue
+            now = await self._files.get(file.id)
+            if now is None or now.state != "complete" or now.location != file.location:
+                continue  # removed or moved meanwhile
+            report.lost.append(file.id)
+            if file.backend in forget_on and size is None:
+                await self._discard(file)
+
+    async def _complete(self, after: str = "") -> AsyncIterator[FileRecord]:
+        while batch := await self._files.complete_after(after, BATCH):
+            for file in batch:
+                yield file
+            after = batch[-1].id
+
+    async def verify(
+        self, *, sample: float = 1.0, bytes_per_s: int | None = None, after: str = "",
+        chance: Callable[[], float] = random.random, report: VerifyReport | None = None,
+    ) -> VerifyReport:
+        """Re-read complete files and compare each chunk with its digest.
+
+        sample: the share of files to read, 0 to 1. after: the id of the last file of an earlier run.
+        report: filled in while it goes on, so that an interrupted run has one too.
+        """
+        report = VerifyReport(after=after) if report is None else report
+        pace = Pace(bytes_per_s)
+        async for file in self._complete(after):
+            if (sample >= 1 or chance() < sample) and file.backend in self._stores:
+                damage = await self._examine(file, pace, report)
+                now = None if damage is None else await self._files.get(file.id)
+                if damage is not None and now is not None and now.location == file.location and now.state == "complete":
+                    report.damaged.append(damage)
+                report.files += 1
+            report.after = file.id
+        return report
+
+    async def _examine(self, file: FileRecord, pace: Pace, report: VerifyReport) -> Damage | None:
+        store = self._stores[file.backend]
+        with translated():
+            size = await store.size(file.location)
+        if size != file.size:
+            problem = "is missing" if size is None else f"has {size} bytes instead of {file.size}"
+            return Damage(file.id, file.name, problem, [])
+        wrong: list[int] = []
+        for chunk in await self._files.chunks(file.id):
+            try:
+                digest = await self._hash(store, file, chunk.index * file.chunk_size, chunk.size, pace)
+            except ObjectMissing:
+                return Damage(file.id, file.name, "is missing", [])
+            report.bytes += chunk.size
+            if digest != chunk.sha256:
+                wrong.append(chunk.index)
+        return Damage(file.id, file.name, "has changed", wrong) if wrong else None
+
+    async def check_claims(self, *, bytes_per_s: int | None = CLAIM_BYTES_PER_S) -> int:
+        """Hash whole files whose senders said what they hash to, where the bytes are local; how many."""
+        local = [name for name, store in self._stores.items() if isinstance(store, LocalPath)]
+        pace = Pace(bytes_per_s)
+        checked = 0
+        after = ""
+        while local and (batch := await self._files.claimed(local, after, BATCH)):
+            for file in batch:
+                try:
+                    digest = await self._hash(self._stores[file.backend], file, 0, file.size, pace)
+                except (HyperSendError, ObjectMissing) as error:
+                    log.warning("checking the SHA-256 of file %s: %s", file.id, error)
+                    continue
+                await self._files.set_sha256_state(file.id, "verified" if digest == file.sha256 else "failed")
+                checked += 1
+            after = batch[-1].id
+        return checked
+
+    async def _hash(self, store: Store, file: FileRecord, start: int, length: int, pace: Pace) -> bytes:
+        """Raises: ObjectMissing, `storage_unavailable`."""
+        digest = hashlib.sha256()
+        if length:
+            async for part in store.read(file.location, start, length):
+                await asyncio.to_thread(digest.update, part)
+                await pace.passed(len(part))
+        return digest.digest()
+
+
+async def _batches(items: AsyncIterator[StoredItem]) -> AsyncIterator[list[StoredItem]]:
+    batch: list[StoredItem] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
