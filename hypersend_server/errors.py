@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 
 class ErrorKind(NamedTuple):
     """status: HTTP status. retryable: the same request may succeed later, unchanged."""
@@ -112,3 +114,23 @@ class HyperSendError(Exception):
             retry_after_s = 1
         self.retry_after_s = retry_after_s
         super().__init__(f"{code}: {self.detail}")
+
+
+def validation_failed(*errors: tuple[str, str]) -> HyperSendError:
+    """errors: (field, problem) pairs."""
+    listed = [{"field": name, "problem": problem} for name, problem in errors]
+    detail = "; ".join(f"{name} {problem}" if name else problem for name, problem in errors)
+    return HyperSendError("validation_failed", detail, errors=listed)
+
+
+def from_msgspec(error: msgspec.ValidationError) -> HyperSendError:
+    """msgspec's sentence, 'problem - at `$.field`', as our 422."""
+    problem, _, place = str(error).partition(" - at `")
+    if "matching regex" in problem:  # people are not shown a pattern
+        problem = "Not of the form that this field has"
+    name = place.rstrip("`").removeprefix("$").removeprefix(".")
+    if not name and "`" in problem and "field" in problem:  # unknown or missing field: its name is quoted last
+        name = problem.rsplit("`", 2)[-2]
+    return HyperSendError(
+        "validation_failed", f"{name}: {problem}" if name else problem, errors=[{"field": name, "problem": problem}]
+    )

@@ -6,6 +6,7 @@ The same table makes the OpenAPI document, so what is served and what is documen
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 from aiohttp import web
 
-from hypersend_server.errors import HyperSendError
+from hypersend_server.errors import HyperSendError, from_msgspec, validation_failed
 
 MAX_JSON_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 30
@@ -103,11 +104,13 @@ def register(app: web.Application, routes: Iterable[Route], authenticator: Authe
     heads = {route.path for route in table if route.method == "HEAD"}
     for route in table:
         handler = _endpoint(route, authenticator)
+        # Only what can be an id matches: else `/files/init` would also be a file called init.
+        path = re.sub(r"{(\w*id)}", r"{\1:[0-9a-z]{26}}", route.path)
         if route.method == "GET":
-            app.router.add_get(route.path, handler, allow_head=route.path not in heads)
+            app.router.add_get(path, handler, allow_head=route.path not in heads)
         else:
             app.router.add_route(
-                route.method, route.path, handler, expect_handler=_leave_to_handler if route.continues else None)
+                route.method, path, handler, expect_handler=_leave_to_handler if route.continues else None)
 
 
 async def _leave_to_handler(request: web.Request) -> None:
@@ -150,9 +153,15 @@ def _parse_query(route: Route, request: web.Request) -> Any:
     if route.query is None:
         return None
     try:
-        return msgspec.convert(values, route.query, strict=False)
+        parsed = msgspec.convert(values, route.query, strict=False)
     except msgspec.ValidationError as error:
         raise from_msgspec(error) from None
+    # msgspec reads the text `null` as None; a query key is there or not.
+    nulls = [f.encode_name for f in msgspec.structs.fields(route.query)
+             if f.encode_name in values and getattr(parsed, f.name) is None]
+    if nulls:
+        raise validation_failed(*((name, "cannot be null") for name in nulls))
+    return parsed
 
 
 async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
@@ -185,21 +194,3 @@ def decode_json(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         raise from_msgspec(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HyperSendError("malformed_body", f"The body is not valid JSON: {error}") from None
-
-
-def validation_failed(*errors: tuple[str, str]) -> HyperSendError:
-    """errors: (field, problem) pairs."""
-    listed = [{"field": name, "problem": problem} for name, problem in errors]
-    detail = "; ".join(f"{name} {problem}" if name else problem for name, problem in errors)
-    return HyperSendError("validation_failed", detail, errors=listed)
-
-
-def from_msgspec(error: msgspec.ValidationError) -> HyperSendError:
-    """msgspec's sentence, 'problem - at `$.field`', as our 422."""
-    problem, _, place = str(error).partition(" - at `")
-    name = place.rstrip("`").removeprefix("$").removeprefix(".")
-    if not name and "`" in problem and "field" in problem:  # unknown or missing field: its name is quoted last
-        name = problem.rsplit("`", 2)[-2]
-    return HyperSendError(
-        "validation_failed", f"{name}: {problem}" if name else problem, errors=[{"field": name, "problem": problem}]
-    )

@@ -6,6 +6,7 @@ import logging
 import sys
 
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -34,6 +35,17 @@ class TextFormatter(logging.Formatter):
         return "\\n".join([first, *rest])
 
 
+class _BadRequests(logging.Filter):
+    """A request that is no HTTP is its sender's fault: one line, not a traceback that anybody could fill a disk with."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = "a request that is not HTTP was refused: %s", (type(error).__name__,)
+            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+        return True
+
+
 def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
@@ -41,3 +53,4 @@ def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("aiohttp.server").addFilter(_BadRequests())

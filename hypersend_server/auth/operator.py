@@ -88,16 +88,23 @@ class AccountOperator:
         )
 
 
+_WANTED = {
+    "email": "must be an address such as asha@example.org",
+    "username": "must be 3 to 32 of a-z, 0-9, _ and .",
+    "password": "must have 10 to 256 characters",
+    "display_name": "must have 1 to 60 characters, some of them visible",
+}
+
+
 def as_registration(**fields: str | None) -> Register:
-    """Held to the limits of the API. Raises: `validation_failed`."""
+    """Held to the limits of the API. Raises: `validation_failed` with what the field must be."""
     try:
         return msgspec.convert(fields, Register)
     except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$.")
+        name = str(error).partition("`$.")[2].rstrip("`")
+        wanted = _WANTED.get(name, "is not valid")
         raise HyperSendError(
-            "validation_failed",
-            f"{place.rstrip('`')}: {problem}",
-            errors=[{"field": place.rstrip("`"), "problem": problem}],
+            "validation_failed", f"{name} {wanted}", errors=[{"field": name, "problem": wanted}]
         ) from None
 
 

@@ -15,7 +15,7 @@ from hypersend_server.errors import HyperSendError
 T = TypeVar("T")
 
 THREADS = 2
-MAX_WAITING = 32  # at 12 rounds about 4 s of work
+MAX_WAITING = 64  # at 12 rounds about 8 s of work
 
 
 class Passwords:

@@ -9,13 +9,12 @@ from typing import Any
 from msgspec import UNSET
 
 from hypersend_server.chats import cursors
-from hypersend_server.chats.present import ChatPresenter, encode
+from hypersend_server.chats.present import ChatPresenter
 from hypersend_server.chats.publisher import Publisher
 from hypersend_server.chats.types import ChatPatch, ChatsQuery, NewChat, NewDirect, NewGroup, OwnPatch
 from hypersend_server.chats.upkeep import Upkeep
 from hypersend_server.clock import Clock
-from hypersend_server.errors import HyperSendError
-from hypersend_server.http import validation_failed
+from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.metadata.chats import ChatPosition, Chats, Role
 from hypersend_server.resources import Chat, Items, Member, Page
 
@@ -65,11 +64,6 @@ class Groups:
         if view is None:
             raise HyperSendError("not_found")
         return (await self._presenter.chats([view], user_id))[0]
-
-    async def render(self, chat_id: str, user_id: str) -> bytes | None:
-        """The chat's JSON as this person sees it, for `chat` frames; None where they are not in it."""
-        view = await self._chats.get_chat(chat_id, user_id)
-        return None if view is None else encode((await self._presenter.chats([view], user_id))[0])
 
     async def create(self, user_id: str, new: NewChat) -> tuple[Chat, bool]:
         """(the chat, False for a direct one that exists). Raises: `not_found`, `blocked`, `chat_full`."""

@@ -25,8 +25,7 @@ from hypersend_server.chats.types import (
 )
 from hypersend_server.chats.upkeep import Upkeep
 from hypersend_server.clock import Clock
-from hypersend_server.errors import HyperSendError
-from hypersend_server.http import validation_failed
+from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.metadata.chats import Changed, Chats, Draft
 from hypersend_server.realtime.events import Bus
 from hypersend_server.resources import Items, Message

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import HttpVersion11, web
 
-from hypersend_server.errors import HyperSendError
+from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.files.body import Body
 from hypersend_server.files.digests import content_digest, parse_digest
 from hypersend_server.files.service import FileService
@@ -23,7 +23,7 @@ from hypersend_server.files.types import (
     UploadTicketBody,
 )
 from hypersend_server.files.uploads import Claims, Uploads
-from hypersend_server.http import Call, Caller, Route, json_reply, no_content, validation_failed
+from hypersend_server.http import Call, Caller, Route, json_reply, no_content
 from hypersend_server.resources import File, Items
 
 MAX_KEY_LENGTH = 255

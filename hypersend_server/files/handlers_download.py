@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hypersend_server.errors import HyperSendError
+from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.files.downloads import Downloads, headers_of
 from hypersend_server.files.handlers import base_url
 from hypersend_server.files.present import etag_of
@@ -16,7 +16,7 @@ from hypersend_server.files.sending import open_file, send_file, send_parts
 from hypersend_server.files.service import FileService
 from hypersend_server.files.tickets import Tickets
 from hypersend_server.files.types import DownloadQuery, Ticket, TicketBody
-from hypersend_server.http import Authenticator, Call, Route, json_reply, validation_failed
+from hypersend_server.http import Authenticator, Call, Route, json_reply
 from hypersend_server.metadata.files import FileRecord
 from hypersend_storage.errors import ObjectMissing
 

@@ -267,7 +267,7 @@ class Chats(Protocol):
     # Chats and their members
 
     async def ensure_saved(self, user_id: str, chat_id: str, now: int) -> str:
-        """The id of the person's own chat, made as `chat_id` where there is none."""
+        """The id of the person's own chat, made as `chat_id` where there is none, as old as the account."""
 
     async def create_direct(self, user_id: str, peer_id: str, chat_id: str, now: int) -> tuple[str, bool, Audience]:
         """The one chat of the pair: (id, whether it is new, audience). The caller's side is opened again.

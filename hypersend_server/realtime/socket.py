@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from hypersend_server.clock import Clock
-from hypersend_server.errors import HyperSendError
-from hypersend_server.http import Caller, validation_failed
+from hypersend_server.errors import HyperSendError, validation_failed
+from hypersend_server.http import Caller
 from hypersend_server.realtime import wire
 from hypersend_server.realtime.connection import Connection, Limits
 from hypersend_server.realtime.hub import Hub

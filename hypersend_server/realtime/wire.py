@@ -59,8 +59,7 @@ import msgspec
 from msgspec import Meta
 
 from hypersend_server.clock import rfc3339, rfc3339_or_none
-from hypersend_server.errors import HyperSendError
-from hypersend_server.http import from_msgspec
+from hypersend_server.errors import HyperSendError, from_msgspec
 from hypersend_server.resources import Id, MessageText
 
 TOKEN_EXPIRED = 4001

@@ -31,7 +31,7 @@ from hypersend_server.metadata.sqlite.chats_rows import (
 )
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 
-_LISTED = (
+LISTED = (
     f"SELECT {CHAT}, {MEMBER} FROM members m CROSS JOIN chats c ON c.id = m.chat_id"  # noqa: S608
     " WHERE m.user_id = ?1 AND m.left_at IS NULL"
 )
@@ -53,9 +53,12 @@ class SqliteGroups:
             there = find(tx.connection)
             if there is not None:
                 return there
+            # As old as the account: made late, it must not stand above chats in which something was said.
+            account = tx.execute("SELECT created_at FROM users WHERE id = ?", (user_id,)).fetchone()
+            began = now if account is None else account[0]
             stamp = tx.stamp()
-            tx.execute(_NEW_CHAT, (chat_id, "saved", user_id, "", "all", 1, now, stamp))
-            tx.execute(JOIN, (chat_id, user_id, "owner", 1, 0, now, stamp))
+            tx.execute(_NEW_CHAT, (chat_id, "saved", user_id, "", "all", 1, began, stamp))
+            tx.execute(JOIN, (chat_id, user_id, "owner", 1, 0, began, stamp))
             return chat_id
 
         found = await self._engine.read(find)
@@ -125,7 +128,7 @@ class SqliteGroups:
 
     async def get_chat(self, chat_id: str, user_id: str) -> ChatView | None:
         def job(connection: ReadTx) -> ChatView | None:
-            found = views_of(connection, connection.execute(f"{_LISTED} AND m.chat_id = ?2", (user_id, chat_id)))
+            found = views_of(connection, connection.execute(f"{LISTED} AND m.chat_id = ?2", (user_id, chat_id)))
             return found[0] if found else None
 
         return await self._engine.read(job)
@@ -137,7 +140,7 @@ class SqliteGroups:
             return views_of(
                 connection,
                 connection.execute(
-                    f"{_LISTED} AND m.archived = ?2 AND (m.pinned, c.updated_at, c.id) < (?3, ?4, ?5)"
+                    f"{LISTED} AND m.archived = ?2 AND (m.pinned, c.updated_at, c.id) < (?3, ?4, ?5)"
                     " ORDER BY m.pinned DESC, c.updated_at DESC, c.id DESC LIMIT ?6",
                     (user_id, archived, at.pinned, at.updated_at, at.chat_id, limit),
                 ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hypersend_server.errors import HyperSendError
+from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.metadata.chats import (
     NO_EXTRA,
     Changed,
@@ -37,7 +37,7 @@ from hypersend_server.metadata.sqlite.chats_search import reindex
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 from hypersend_server.metadata.sqlite.file_access import readable
 
-_VISIBLE = " AND x.seq >= ?2" + not_hidden("?3")
+VISIBLE = " AND x.seq >= ?2" + not_hidden("?3")
 
 # A message's number is the stamp of the change that made it: it grows with time and is never used twice.
 INSERT_MESSAGE = (
@@ -70,11 +70,7 @@ class SqliteMessages:
             require_not_deleted(message)
             require_not_blocked(tx, chat, user_id)
             if not text.strip() and not message.extra.file_ids:
-                raise HyperSendError(
-                    "validation_failed",
-                    "text: a message without files needs some text",
-                    errors=[{"field": "text", "problem": "is empty"}],
-                )
+                raise validation_failed(("text", "is empty, and there is no file"))
             if text == message.text:
                 return Changed(message, False, audience_of(tx.connection, chat_id, chat.members_rev))
             reindex(tx, number, chat_id, message.text, text)
@@ -156,7 +152,7 @@ class SqliteMessages:
             chat, me = membership(connection, chat_id, user_id)
             bound, order = ("x.seq < ?4", "DESC") if after is None else ("x.seq > ?4", "ASC")
             rows = connection.execute(
-                f"SELECT {MESSAGE} FROM messages x WHERE x.chat_id = ?1 {_VISIBLE} AND {bound}"  # noqa: S608
+                f"SELECT {MESSAGE} FROM messages x WHERE x.chat_id = ?1 {VISIBLE} AND {bound}"  # noqa: S608
                 f" ORDER BY x.seq {order} LIMIT ?5",
                 (
                     chat_id,
@@ -175,7 +171,7 @@ class SqliteMessages:
         def job(connection: ReadTx) -> MessagePage:
             chat, me = membership(connection, chat_id, user_id)
             rows = connection.execute(
-                f"SELECT {MESSAGE} FROM messages x WHERE x.chat_id = ?1 {_VISIBLE} AND x.rev > ?4"  # noqa: S608
+                f"SELECT {MESSAGE} FROM messages x WHERE x.chat_id = ?1 {VISIBLE} AND x.rev > ?4"  # noqa: S608
                 " ORDER BY x.rev LIMIT ?5",
                 (chat_id, me.first_seq, user_id, rev, limit),
             )
