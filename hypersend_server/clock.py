@@ -18,6 +18,7 @@ Clock = Callable[[], int]
 Entropy = Callable[[int], bytes]
 """Answers n random bytes, fit for secrets."""
 
+_IDS_A_DRAW = 64
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 
@@ -32,9 +33,18 @@ class Ids:
     def __init__(self, clock: Clock = system_clock, entropy: Entropy = os.urandom) -> None:
         self._clock = clock
         self._entropy = entropy
+        self._pool: list[bytes] = []
 
     def __call__(self) -> str:
-        value = (self._clock() << 80) | int.from_bytes(self._entropy(10), "big")
+        try:
+            random = self._pool.pop()
+        except IndexError:
+            # One call for many ids: beside busy threads each costs some 20 µs, a fifth of what a message costs.
+            drawn = self._entropy(10 * _IDS_A_DRAW)
+            pool = [drawn[start : start + 10] for start in range(0, len(drawn), 10)]
+            random = pool.pop()
+            self._pool = pool
+        value = (self._clock() << 80) | int.from_bytes(random, "big")
         pairs = _PAIRS
         return "".join([pairs[(value >> shift) & 1023] for shift in range(120, -1, -10)])
 

@@ -88,9 +88,10 @@ class ChunkSlot(Protocol):
         sha256: 32 bytes, what the whole chunk must hash to, or None.
         body_sha256: 32 bytes, what this body alone must hash to, or None.
         Returns: the receipt of the whole chunk; the caller records it before the slot is left.
-        Raises: DigestMismatch (`in_place` is then 0), SizeMismatch, StorageFull, StorageUnavailable, UploadLost.
-            What `body` raises passes through. After SizeMismatch (too short), StorageFull or an error of `body`,
-            the bytes that reached the store stay as a prefix and `in_place` says how many.
+        Raises: DigestMismatch or SizeMismatch of a body that is too long (`in_place` is then 0), SizeMismatch of one
+            that is too short, StorageFull, StorageUnavailable, UploadLost. What `body` raises passes through. After
+            a body that was too short, cut off or cancelled, or a full store, the bytes that reached the store stay
+            as a prefix and `in_place` says how many.
         """
 
     async def sha256(self) -> bytes:
@@ -118,6 +119,7 @@ class Store(Protocol):
     async def create(self, file_id: str, layout: Layout) -> str:
         """Begin an upload; nothing is written yet that takes the file's size. Returns its location.
 
+        file_id: 1–64 of A–Z a–z 0–9 _ -; several uploads of one file may exist, each at a location of its own.
         Raises: StorageFull, StorageUnavailable.
         """
 
@@ -137,7 +139,8 @@ class Store(Protocol):
     async def sync(self, upload: UploadRef) -> None:
         """Make every byte written so far survive a crash of the machine.
 
-        Raises: StorageUnavailable (bytes since the last sync must then count as lost), UploadLost.
+        Raises: StorageUnavailable (bytes since the last sync must then count as lost, also where a full disk is the
+            reason), UploadLost. An upload that has been completed is durable and raises nothing.
         """
 
     async def complete(self, upload: UploadRef, receipts: Sequence[ChunkReceipt]) -> str:
@@ -145,14 +148,18 @@ class Store(Protocol):
 
         receipts: all chunks, by index. Repeatable: after a cut in the middle the same call carries on from
         whichever half exists, and a completed one answers the same location again.
-        Raises: ChunkBusy while a chunk is being written, UploadLost, StorageFull, StorageUnavailable.
+        Raises: ChunkBusy while a chunk is being written, UploadLost, StorageFull, StorageUnavailable. A store with
+            volatile writes reports lost bytes once only: sync before the receipts are counted, not here.
         """
 
     async def abort(self, upload: UploadRef) -> None:
         """Remove the upload's bytes now. Gone already is fine. Raises: ChunkBusy, StorageUnavailable."""
 
     async def delete(self, location: str) -> None:
-        """Remove a complete file's bytes. Gone already is fine. Raises: StorageUnavailable."""
+        """Remove a complete file's bytes, or those of an upload that nobody knows. Gone already is fine.
+
+        Raises: StorageUnavailable.
+        """
 
     async def size(self, location: str) -> int | None:
         """Bytes of the complete file at `location`, or None where nothing is."""

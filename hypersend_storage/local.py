@@ -1,10 +1,10 @@
 """Bytes on a disk of this machine.
 
-    ROOT/uploads/ID/COPY       an upload in flight
-    ROOT/files/XX/ID/COPY      a complete file; XX are the last two characters of its id
+    ROOT/uploads/ID/GENERATION       an upload in flight
+    ROOT/files/XX/ID/GENERATION      a complete file; XX are the last two characters of its id
 
-ID is the caller's id of the file, COPY a random name that no other copy ever gets, so that a late removal of an old
-copy cannot hit a newer one. A location is the path below ROOT, with '/'.
+ID is the caller's id of the file, GENERATION a random name that no other copy of it gets, so that a late removal of
+an old copy cannot hit a newer one. A location is the path below ROOT, with '/'.
 
 An upload is one sparse file of the full size from the start; each chunk is written at its own offset, under an OFD
 lock on its byte range. Completing takes the lock of the whole file, makes it durable and renames it. So disk use
@@ -21,23 +21,21 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hypersend_storage.base import MIB, ChunkReceipt, Layout, StoredItem, UploadRef
-from hypersend_storage.errors import (
-    ChunkBusy,
-    DigestMismatch,
-    ObjectMissing,
-    SizeMismatch,
-    StorageFull,
-    StorageUnavailable,
-    UploadLost,
+from hypersend_storage.base import (
+    MIB,
+    ChunkReceipt,
+    Layout,
+    LocalPath,
+    Store,
+    StoredItem,
+    UploadRef,
+    VolatileWrites,
 )
+from hypersend_storage.errors import ChunkBusy, ObjectMissing, SizeMismatch, StorageUnavailable, UploadLost
+from hypersend_storage.local_slot import LocalSlot, is_at, translated
 from hypersend_storage.ofd import lock_range
 from hypersend_storage.pool import Pool
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -47,8 +45,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LOCATION = re.compile(r"(uploads|files/[A-Za-z0-9_-]{1,2})/[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}")
 
 
-class LocalStore:
-    """Fulfils Store, LocalPath and VolatileWrites.
+class LocalStore(Store, LocalPath, VolatileWrites):
+    """A folder of this machine; several processes may share it.
 
     boot_id: names this boot of the machine; None reads the kernel's.
     threads: for reading and writing chunks. buffer_bytes: gathered of a body before a thread writes them; each
@@ -188,7 +186,7 @@ class LocalStore:
             raise StorageUnavailable(f"cannot keep files in {self.root}: {error.strerror}") from error
 
     def _create(self, path: Path, size: int) -> None:
-        with _translated():
+        with translated():
             _make_folder(path.parent)
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
@@ -228,7 +226,7 @@ class LocalStore:
         source = self.path(location)
         target_location = _completed(location)
         target = self.path(target_location)
-        with _translated(), _whole_file(source) as descriptor:
+        with translated(), _whole_file(source) as descriptor:
             if descriptor is not None:
                 try:
                     os.fsync(descriptor)
@@ -248,7 +246,7 @@ class LocalStore:
         return target_location
 
     def _abort(self, path: Path) -> None:
-        with _translated(), _whole_file(path):
+        with translated(), _whole_file(path):
             _remove(path)
 
     def _items_in(self, folder: Path, is_uploading: bool) -> list[StoredItem]:
@@ -257,106 +255,13 @@ class LocalStore:
         for owner in [folder] if is_uploading else _entries(folder):
             for path in _entries(owner):
                 location = path.relative_to(self.root).as_posix()
-                with _translated(), suppress(FileNotFoundError):
+                with translated(), suppress(FileNotFoundError):
                     status = path.lstat()
                     if _LOCATION.fullmatch(location) and stat.S_ISREG(status.st_mode):
                         items.append(StoredItem(
                             location=location, file_id=owner.name, uploading=is_uploading,
                             size=status.st_blocks * 512, modified_ms=status.st_mtime_ns // 1_000_000))
         return items
-
-
-class LocalSlot:
-    """One chunk of an upload, and the open file that holds its lock."""
-
-    def __init__(self, pool: Pool, path: Path, layout: Layout, index: int, buffer_bytes: int) -> None:
-        if not 0 <= index < layout.chunk_count:
-            raise ValueError(f"there is no chunk {index}")
-        self._pool = pool
-        self._path = path
-        self._index = index
-        self._start = index * layout.chunk_size
-        self._size = layout.chunk_bytes(index)
-        self._buffer_bytes = buffer_bytes
-        self._descriptor = -1
-        self._in_place = 0
-        self._digests: list[_Hash] = []
-
-    def take(self) -> None:
-        """In a thread: open the file and lock the chunk."""
-        with _translated():
-            try:
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError as error:
-                raise UploadLost("the upload's file is gone") from error
-            lock_range(self._descriptor, self._start, self._size)
-            # It may have been completed or removed between the two calls, and then this would write into a file.
-            if not _is_at(self._descriptor, self._path):
-                raise UploadLost("the upload has ended")
-
-    def release(self) -> None:
-        """Let the lock go. No thread is at work here: whatever waits for one does so to its end."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor != -1:
-            os.close(descriptor)
-
-    @property
-    def in_place(self) -> int:
-        return self._in_place
-
-    async def write(
-        self, body: AsyncIterator[bytes], *, offset: int, sha256: bytes | None, body_sha256: bytes | None = None
-    ) -> ChunkReceipt:
-        if not 0 <= offset <= self._size:
-            raise ValueError(f"the chunk has no offset {offset}")
-        expected = self._size - offset
-        self._in_place = offset
-        whole = await self._pool.run(self._hash, offset) if offset else new_sha256()
-        # From the first byte on, the body is the chunk: one pass of hashing serves both claims.
-        of_body = new_sha256() if offset and body_sha256 is not None else whole
-        self._digests = [whole] if of_body is whole else [whole, of_body]
-
-        received = await self._pool.feed(body, self._store, expected=expected, batch_bytes=self._buffer_bytes)
-        if received > expected:
-            self._in_place = 0
-        if received != expected:
-            raise SizeMismatch(expected, received)
-        for claimed, digest in ((body_sha256, of_body), (sha256, whole)):
-            if claimed is not None and digest.digest() != claimed:
-                self._in_place = 0
-                raise DigestMismatch(digest.digest())
-        return ChunkReceipt(self._index, self._size, whole.digest())
-
-    async def sha256(self) -> bytes:
-        return (await self._pool.run(self._hash, self._size)).digest()
-
-    def _store(self, parts: list[bytes]) -> None:
-        for part in parts:
-            for digest in self._digests:
-                digest.update(part)
-        remaining: list[bytes | memoryview] = [*parts]
-        while remaining:
-            with _translated():
-                written = os.pwritev(self._descriptor, remaining, self._start + self._in_place)
-            self._in_place += written
-            while remaining and written >= len(remaining[0]):
-                written -= len(remaining.pop(0))
-            if written:
-                remaining[0] = memoryview(remaining[0])[written:]
-
-    def _hash(self, length: int) -> _Hash:
-        """SHA-256 over the first `length` bytes of the chunk."""
-        digest = new_sha256()
-        buffer = memoryview(bytearray(min(MIB, length)))
-        position = 0
-        while position < length:
-            with _translated():
-                count = os.preadv(self._descriptor, [buffer[:length - position]], self._start + position)
-            if not count:
-                raise UploadLost("the upload's file is shorter than it was made")
-            digest.update(buffer[:count])
-            position += count
-        return digest
 
 
 class _Reader:
@@ -367,14 +272,14 @@ class _Reader:
         self._descriptor = -1
 
     def open(self) -> None:
-        with _translated():
+        with translated():
             try:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
                 raise ObjectMissing("nothing is stored here") from error
 
     def read(self, start: int, length: int) -> bytes:
-        with _translated():
+        with translated():
             part = os.pread(self._descriptor, length, start)
         if not part:
             raise StorageUnavailable(f"{self._path} ends at byte {start}, before the end of what was asked for")
@@ -383,16 +288,6 @@ class _Reader:
     def close(self) -> None:
         if self._descriptor != -1:
             os.close(self._descriptor)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(str(error)) from error
-        raise StorageUnavailable(str(error)) from error
 
 
 @contextmanager
@@ -405,23 +300,15 @@ def _whole_file(path: Path) -> Iterator[int | None]:
         return
     try:
         lock_range(descriptor, 0, 0)
-        yield descriptor if _is_at(descriptor, path) else None
+        yield descriptor if is_at(descriptor, path) else None
     finally:
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one at this path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _completed(location: str) -> str:
     """Where an upload's bytes are once it is complete."""
-    _, file_id, copy = location.split("/")
-    return f"files/{file_id[-2:]}/{file_id}/{copy}"
+    _, file_id, generation = location.split("/")
+    return f"files/{file_id[-2:]}/{file_id}/{generation}"
 
 
 def _make_folder(path: Path) -> None:
@@ -442,7 +329,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    with _translated():
+    with translated():
         path.unlink(missing_ok=True)
         _remove_folder(path.parent)
 
@@ -461,7 +348,7 @@ def _remove_folder(path: Path) -> Path:
 
 
 def _size(path: Path) -> int | None:
-    with _translated():
+    with translated():
         try:
             return path.stat().st_size
         except FileNotFoundError:
@@ -470,7 +357,7 @@ def _size(path: Path) -> int | None:
 
 def _entries(path: Path) -> list[Path]:
     """What is in a folder; nothing where it is none, or no longer."""
-    with _translated():
+    with translated():
         try:
             return list(path.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -478,6 +365,6 @@ def _entries(path: Path) -> list[Path]:
 
 
 def _free_bytes(root: Path) -> int:
-    with _translated():
+    with translated():
         figures = os.statvfs(root)
         return figures.f_bavail * figures.f_frsize

@@ -28,6 +28,7 @@ from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord,
 from hypersend_storage.base import ChunkReceipt, ChunkSlot, Store
 from hypersend_storage.errors import ChunkBusy, DigestMismatch, StorageFull
 
+RECENT = 1000  # uploads whose unchanging part is kept in memory
 COMPLETE_TRIES = 40
 COMPLETE_RETRY_S = 0.05
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Uploads:
         self._on_full = on_full
         self._on_stored = on_stored
         self._turns = Turns()
+        self._recent: dict[str, FileRecord] = {}
         self._opening: Joined[FileRecord] = Joined()
         self._completing: Joined[FileRecord] = Joined()
         self._writing: set[asyncio.Task[Accepted]] = set()
@@ -124,17 +126,15 @@ class Uploads:
             `chunk_size_mismatch`, `chunk_offset` (with `have`), `chunk_conflict`, `chunk_busy`, `digest_mismatch`,
             `verifying`, `request_timeout`, `storage_full`, `storage_unavailable`; what the body raises.
         """
-        state = await self._open_chunk(uploader, file_id, index)
-        file = await self.open(state.file)
+        file = await self._known(uploader, file_id, index)
         whole = layout_of(file).chunk_bytes(index)
         if offset > whole:
-            raise HyperSendError("chunk_offset", extra={"have": self._have(state)})
+            raise HyperSendError("chunk_offset", extra={"have": self._have(await self._open_chunk(
+                uploader, file_id, index))})
         if claims.length is not None and claims.length != whole - offset:
             raise HyperSendError(
                 "chunk_size_mismatch", f"The body must have {whole - offset} bytes, not {claims.length}.",
                 extra={"expected": whole - offset, "received": claims.length}, headers={"Connection": "close"})
-        if state.receipt is None and offset > self._have(state):
-            raise HyperSendError("chunk_offset", extra={"have": self._have(state)})
         task = asyncio.create_task(self._take_chunk(uploader, file, index, body, claims, offset))
         self._writing.add(task)
         task.add_done_callback(self._written)
@@ -149,6 +149,21 @@ class Uploads:
         if not task.cancelled():
             task.exception()  # its caller has it, or has gone
 
+    async def _known(self, uploader: Uploader, file_id: str, index: int) -> FileRecord:
+        """What of an upload never changes (owner, layout, location), without asking the database for each chunk.
+
+        Its state is read once the slot is held, which is before the body is.
+        """
+        file = self._recent.get(file_id)
+        if file is None:
+            file = await self.open((await self._open_chunk(uploader, file_id, index)).file)
+            while len(self._recent) >= RECENT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[file_id] = file
+        _require_uploader(uploader, file)
+        _require_index(file, index)
+        return file
+
     async def _open_chunk(self, uploader: Uploader, file_id: str, index: int) -> ChunkState:
         state = await self._files.get_chunk(file_id, index if 0 <= index < 2**31 else -1)
         _require_uploader(uploader, None if state is None else state.file)
@@ -158,9 +173,7 @@ class Uploads:
             raise HyperSendError("upload_expired")
         if file.state != "uploading":
             raise HyperSendError("upload_closed")
-        if not 0 <= index < file.chunk_count:
-            raise HyperSendError("chunk_index_invalid", f"The file has chunks 0 to {file.chunk_count - 1}."
-                                 if file.chunk_count else "An empty file has no chunks.")
+        _require_index(file, index)
         return state
 
     async def _take_chunk(
@@ -188,13 +201,19 @@ class Uploads:
         self, uploader: Uploader, file: FileRecord, index: int, body: Body, claims: Claims, offset: int
     ) -> Accepted:
         store = self._stores[file.backend]
-        with translated():
-            async with store.chunk(ref_of(file), index) as slot:
-                generation = self._durability.generation(file.id)
-                state = await self._open_chunk(uploader, file.id, index)
-                receipt = state.receipt
-                if receipt is None:
-                    return await self._write(slot, state, index, body, claims, offset, generation)
+        try:
+            with translated():
+                async with store.chunk(ref_of(file), index) as slot:
+                    generation = self._durability.generation(file.id)
+                    state = await self._open_chunk(uploader, file.id, index)
+                    receipt = state.receipt
+                    if receipt is None:
+                        return await self._write(slot, state, index, body, claims, offset, generation)
+        except HyperSendError as error:
+            if error.code == "upload_lost":
+                self._recent.pop(file.id, None)
+                await self._open_chunk(uploader, file.id, index)  # raises where the upload has simply ended
+            raise
         return await self._repeat(state, receipt, body, claims, offset)
 
     def _have(self, state: ChunkState) -> int:
@@ -369,3 +388,9 @@ def _require_uploader(uploader: Uploader, file: FileRecord | None) -> None:
         uploader.ticket_id is not None and file.ticket_id != uploader.ticket_id
     ):
         raise HyperSendError("not_found")
+
+
+def _require_index(file: FileRecord, index: int) -> None:
+    if not 0 <= index < file.chunk_count:
+        raise HyperSendError("chunk_index_invalid", f"The file has chunks 0 to {file.chunk_count - 1}."
+                             if file.chunk_count else "An empty file has no chunks.")

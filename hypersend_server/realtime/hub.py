@@ -108,6 +108,8 @@ class Hub:
 
     def deliver(self, user_ids: Iterable[str], payload: bytes, except_session: str | None = None) -> None:
         """Queue one frame (its JSON) for every socket of these people."""
+        if except_session is not None and len(self._by_session.get(except_session, ())) > 1:
+            except_session = None  # one of its sockets knows by an ack; the others, a second program or tab, do not
         frame = text_frame(payload)
         by_user = self._by_user
         for user_id in user_ids:

@@ -216,7 +216,8 @@ class SyncMachine(RuleBasedStateMachine):
         assert made == (chat_id not in self.talks)
         talk = self.talks.setdefault(chat_id, Talk("direct"))
         for user in pair if made else pair[:1]:
-            talk.parts.setdefault(user, talk.closed.pop(user, None) or Part("member", 1, self.now, 0, 0))
+            if user not in talk.parts:
+                talk.parts[user] = talk.closed.pop(user) if user in talk.closed else Part("member", 1, self.now, 0, 0)
 
     @rule(data=st.data(), times=st.integers(1, 8))
     def post(self, data: st.DataObject, times: int) -> None:

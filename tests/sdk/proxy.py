@@ -40,7 +40,8 @@ class Proxy:
             return
         there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._writers |= {writer, there_writer}
-        both = [asyncio.create_task(self._pump(reader, there_writer)), asyncio.create_task(self._pump(there_reader, writer))]
+        pumps = (self._pump(reader, there_writer), self._pump(there_reader, writer))
+        both = [asyncio.create_task(pump) for pump in pumps]
         self._lines.update(both)
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)

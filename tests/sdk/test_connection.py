@@ -17,7 +17,8 @@ from tests.sdk.peer import Peer, Tokens, serving
 from tests.sdk.proxy import proxied
 
 CONTRACT = Path(__file__).parent.parent / "contract"
-READY = {"type": "ready", "session_id": "s", "user_id": "user-1", "server_time": "2026-01-31T09:30:00.125Z", "epoch": "e"}
+READY = {"type": "ready", "session_id": "s", "user_id": "user-1", "server_time": "2026-01-31T09:30:00.125Z",
+         "epoch": "e"}
 
 
 class Sockets:
@@ -92,8 +93,9 @@ async def state(connection: Connection, wanted: str) -> None:
 async def test_requests_are_answered_by_their_ref(hs: HyperSend) -> None:
     hs.connection.start()
     await hs.connection.wait_online()
-    answers = await asyncio.gather(*(hs.connection.request(kind, chat_id="c") for kind in ("read", "typing", "delivered")))
-    assert answers == [{"got": "read"}, {"got": "typing"}, {"got": "delivered"}]
+    kinds = ["read", "typing", "delivered"]
+    answers = await asyncio.gather(*(hs.connection.request(kind, chat_id="c") for kind in kinds))
+    assert answers == [{"got": kind} for kind in kinds]
 
 
 async def test_a_refused_frame_is_an_api_error(hs: HyperSend) -> None:
@@ -129,7 +131,9 @@ async def test_events_come_typed_and_in_order(hs: HyperSend, sockets: Sockets) -
     assert [e async for e in stream][-1] == events.StateChanged("offline"), "the stream ends with the connection"
 
 
-async def test_a_listener_that_fails_costs_nobody_else_an_event(hs: HyperSend, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_listener_that_fails_costs_nobody_else_an_event(
+    hs: HyperSend, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(event: events.Event) -> None:
         raise RuntimeError("a bug in a screen")
 

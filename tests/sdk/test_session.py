@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from hypersend_client.sdk import (
     TlsFailed,
 )
 from tests.sdk.peer import Monotonic, Naps, Peer, Tokens, problem, serving
+from tests.sdk.test_transport import certificate
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(peer: Peer, monkeypatch: 
 
 async def test_a_lost_answer_to_a_refresh_is_asked_for_again(peer: Peer) -> None:
     tokens = Tokens(peer)
-    lost = []
+    lost: list[web.StreamResponse] = []
 
     async def lose(request: web.Request) -> web.StreamResponse:
         answer = await tokens.refresh(request)
@@ -89,7 +91,8 @@ async def test_a_lost_answer_to_a_refresh_is_asked_for_again(peer: Peer) -> None
 
 @pytest.mark.parametrize("reason", ["refresh_reused", "session_ended"])
 async def test_an_ended_session_signs_out_and_forgets_the_token(peer: Peer, reason: str) -> None:
-    tokens, store, told = Tokens(peer), MemoryTokenStore(), []
+    tokens, store = Tokens(peer), MemoryTokenStore()
+    told: list[str] = []
     async with HyperSend(peer.url, tokens=store) as hs:
         hs.session.on_signed_out(told.append)
         await hs.login("ann@example.org", "p")
@@ -168,7 +171,8 @@ async def test_processes_that_share_a_token_store_refresh_once(peer: Peer, tmp_p
         await hs.login("ann@example.org", "p")
     pipe = asyncio.subprocess.PIPE
     processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", PROCESS, peer.url, str(path), stdin=pipe, stdout=pipe)
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROCESS, peer.url, str(path), stdin=pipe, stdout=pipe)
         for _ in range(2)]
     for process in processes:
         assert process.stdout is not None
@@ -224,8 +228,9 @@ async def test_another_server_at_the_address_never_gets_the_token(peer: Peer) ->
 
 
 @pytest.mark.parametrize("answer", [
-    web.json_response({"hello": "world"}), web.json_response([1]), web.Response(text="<html>", content_type="text/html"),
-    web.Response(status=404, text="nothing"), web.Response(status=401), web.Response(body=b"\xff{", content_type="application/json"),
+    web.json_response({"hello": "world"}), web.json_response([1]), web.Response(status=404, text="nothing"),
+    web.Response(text="<html>", content_type="text/html"), web.Response(status=401),
+    web.Response(body=b"\xff{", content_type="application/json"),
 ])
 async def test_an_address_that_is_no_hypersend_is_told_apart(peer: Peer, answer: web.Response) -> None:
     async def other(request: web.Request) -> web.StreamResponse:
@@ -278,10 +283,6 @@ async def test_an_address_that_redirects_is_followed_and_kept(peer: Peer) -> Non
 
 
 async def test_https_never_leads_to_http(peer: Peer, tmp_path: Path) -> None:
-    import ssl
-
-    from tests.sdk.test_transport import certificate
-
     front = Peer()
 
     async def away(request: web.Request) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import hypersend_storage.local
+import hypersend_storage.local_slot
 from hypersend_storage.base import MIB, Layout, UploadRef
 from hypersend_storage.conformance import (
     Cut,
@@ -219,6 +220,21 @@ async def test_every_byte_before_a_cut_stays(store: LocalStore, sent: int) -> No
     assert store.path(upload.location).read_bytes()[MIB:MIB + sent] == DATA[MIB:MIB + sent]
 
 
+async def test_a_disk_that_takes_less_than_it_was_given_gets_the_rest(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await begin(store)
+    call = os.pwritev
+
+    def short(descriptor: int, buffers: list[bytes], offset: int) -> int:
+        return call(descriptor, [b"".join(buffers)[:70_001]], offset)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    receipts = await put_all(store, upload, DATA)
+    location = await store.complete(upload, receipts)
+    assert store.path(location).read_bytes() == DATA
+
+
 async def test_a_cancelled_write_keeps_its_lock_until_its_thread_has_ended(
     store: LocalStore, twin: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,15 +293,14 @@ async def test_a_slot_opened_before_the_file_completed_and_locked_after_is_refus
     upload = await begin(store)
     receipts = await put_all(store, upload, DATA)
     opened, completed = threading.Event(), threading.Event()
-    lock = hypersend_storage.local.lock_range
+    lock = hypersend_storage.local_slot.lock_range
 
     def lock_after_completing(descriptor: int, start: int, length: int) -> None:
-        if length:  # a chunk's lock, not the whole file's
-            opened.set()
-            assert completed.wait(20)
+        opened.set()
+        assert completed.wait(20)
         lock(descriptor, start, length)
 
-    monkeypatch.setattr(hypersend_storage.local, "lock_range", lock_after_completing)
+    monkeypatch.setattr(hypersend_storage.local_slot, "lock_range", lock_after_completing)
     late = asyncio.create_task(put(store, upload, content(MIB, seed=1), 0))
     assert await asyncio.to_thread(opened.wait, 20)
     location = await twin.complete(upload, receipts)
@@ -293,6 +308,29 @@ async def test_a_slot_opened_before_the_file_completed_and_locked_after_is_refus
     with pytest.raises(UploadLost):
         await late
     assert store.path(location).read_bytes() == DATA
+
+
+async def test_two_that_complete_at_once_answer_the_same_file(
+    store: LocalStore, twin: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await begin(store)
+    receipts = await put_all(store, upload, DATA)
+    opened, completed = threading.Event(), threading.Event()
+    lock = hypersend_storage.local.lock_range
+
+    def first_one_waits(descriptor: int, start: int, length: int) -> None:
+        if not opened.is_set():
+            opened.set()
+            assert completed.wait(20)
+        lock(descriptor, start, length)
+
+    # One has the file open and not yet its lock, while the other completes it.
+    monkeypatch.setattr(hypersend_storage.local, "lock_range", first_one_waits)
+    late = asyncio.create_task(store.complete(upload, receipts))
+    assert await asyncio.to_thread(opened.wait, 20)
+    location = await twin.complete(upload, receipts)
+    completed.set()
+    assert await late == location
 
 
 def repeats() -> dict[str, tuple[bytes, type[Exception] | None]]:

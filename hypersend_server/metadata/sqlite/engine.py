@@ -2,7 +2,7 @@
 
 Every write is a job, a plain function of a `Tx`. Jobs that wait together are committed together: one
 `BEGIN IMMEDIATE`, a SAVEPOINT around each job, one fsync. A job's future resolves after the commit, so what was
-acknowledged is durable (`synchronous=FULL`). IMMEDIATE, because a deferred transaction that reads and then
+acknowledged is durable (`synchronous=FULL`); jobs that say they can do without skip the fsync. IMMEDIATE, because a deferred transaction that reads and then
 writes fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote in between.
 
 Reads run in their own threads on a snapshot each, so a slow one delays nobody's write.
@@ -95,7 +95,8 @@ class Engine:
 
     def __init__(self, path: Path, *, readers: int = 2) -> None:
         self._path = path
-        self._queue: deque[tuple[Callable[[Tx], Any], asyncio.Future[Any]]] = deque()
+        self._queue: deque[tuple[Callable[[Tx], Any], asyncio.Future[Any], bool]] = deque()
+        self._is_synced = True  # what `PRAGMA synchronous` of the writer stands at
         self._wake = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -129,9 +130,11 @@ class Engine:
         """Write jobs in the queue, for metrics."""
         return len(self._queue)
 
-    def write(self, job: Callable[[Tx], T]) -> asyncio.Future[T]:
+    def write(self, job: Callable[[Tx], T], *, durable: bool = True) -> asyncio.Future[T]:
         """Run `job` in the writer thread; the answer comes after its commit.
 
+        durable: False where a crash of the machine (not of this process) may undo it; it is kept from the next
+            durable commit on, and never without what was committed before it.
         Raises (from the future): what the job raised, nothing of it being kept; HyperSendError
             `storage_full` or `metadata_unavailable` where the database itself failed.
         """
@@ -139,7 +142,7 @@ class Engine:
             raise HyperSendError("metadata_unavailable")
         future: asyncio.Future[T] = self._loop.create_future()
         with self._wake:
-            self._queue.append((job, future))
+            self._queue.append((job, future, durable))
             self._wake.notify()
         return future
 
@@ -182,12 +185,16 @@ class Engine:
         connection.close()
 
     def _commit(
-        self, tx: Tx, batch: list[tuple[Callable[[Tx], Any], asyncio.Future[Any]]]
+        self, tx: Tx, batch: list[tuple[Callable[[Tx], Any], asyncio.Future[Any], bool]]
     ) -> list[tuple[asyncio.Future[Any], Any, BaseException | None]]:
         results: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
+            needs_sync = any(durable for _, _, durable in batch)
+            if needs_sync != self._is_synced:
+                tx.execute(f"PRAGMA synchronous = {'FULL' if needs_sync else 'NORMAL'}")
+                self._is_synced = needs_sync
             tx.begin()
-            for job, future in batch:
+            for job, future, _ in batch:
                 tx.execute("SAVEPOINT job")
                 try:
                     answer = job(tx)
@@ -205,7 +212,7 @@ class Engine:
             if tx.connection.in_transaction:
                 tx.execute("ROLLBACK")
             failure = translate(error)
-            return [(future, None, failure) for _, future in batch]
+            return [(future, None, failure) for _, future, _ in batch]
         return results
 
 

@@ -1,4 +1,8 @@
-"""Receipts and prefixes of chunks on SQLite."""
+"""Receipts and prefixes of chunks on SQLite.
+
+What is written here for each chunk is not synced by itself: a crash of the machine may take a receipt back, and the
+chunk is sent again, as one whose bytes did not reach the disk.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +74,7 @@ class SqliteReceipts:
                        (chunk.size, expires_at, file_id))
             return file.received_bytes + chunk.size
 
-        return await self._engine.write(job)
+        return await self._engine.write(job, durable=False)
 
     async def set_partial(self, file_id: str, index: int, size: int, boot_id: str, expires_at: int) -> None:
         def job(tx: Tx) -> None:
@@ -84,14 +88,14 @@ class SqliteReceipts:
                 " ON CONFLICT (file_id, idx) DO UPDATE SET bytes = ?3, boot_id = ?4", (file_id, index, size, boot_id))
             tx.execute("UPDATE files SET expires_at = ? WHERE id = ? AND state = 'uploading'", (expires_at, file_id))
 
-        await self._engine.write(job)
+        await self._engine.write(job, durable=False)
 
     async def mark_durable(self, file_id: str, indexes: Sequence[int], boot_id: str) -> None:
         def job(tx: Tx) -> None:
             tx.executemany("UPDATE chunks SET boot_id = NULL WHERE file_id = ? AND idx = ? AND boot_id = ?",
                            [(file_id, index, boot_id) for index in indexes])
 
-        await self._engine.write(job)
+        await self._engine.write(job, durable=False)
 
     async def drop_volatile(self, file_id: str) -> int:
         def job(tx: Tx) -> int:

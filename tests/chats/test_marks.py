@@ -1,0 +1,111 @@
+"""Marks are written at most once a second a member and chat, and none is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hypersend_server.chats.marks import MarkWriter
+from hypersend_server.chats.present import ChatPresenter
+from hypersend_server.chats.publisher import MAX_MARKED_MEMBERS, Publisher
+from hypersend_server.errors import HyperSendError
+from hypersend_server.files.present import FilePresenter
+from hypersend_server.metadata.chats import Draft
+from hypersend_server.realtime.bus_local import LocalBus
+from hypersend_server.realtime.events import AnyEvent, Frame
+from hypersend_server.resources import User
+from tests.chats.world import World, opened, prepare
+
+CROWD = [f"p{n:03d}" for n in range(MAX_MARKED_MEMBERS + 1)]
+
+
+async def nobody(ids: Collection[str], viewer_id: str) -> Mapping[str, User]:
+    return {}
+
+
+class Room:
+    def __init__(self, world: World, interval_s: float) -> None:
+        self.world = world
+        self.frames: list[tuple[list[str], dict[str, object]]] = []
+        self.heard = asyncio.Event()
+        bus = LocalBus()
+        bus.subscribe(self.hear)
+        publisher = Publisher(bus, ChatPresenter(nobody, FilePresenter(str), str))
+        self.marks = MarkWriter(world.chats, publisher, interval_s)
+
+    def hear(self, event: AnyEvent) -> None:
+        assert isinstance(event, Frame)
+        self.frames.append((event.user_ids, msgspec.json.decode(event.frame)))
+        self.heard.set()
+
+    async def stored(self, user_id: str = "bob") -> tuple[object, ...]:
+        [row] = await self.world.rows(
+            "SELECT delivered_seq, read_seq, changed FROM members WHERE user_id = ? AND chat_id = 'g'", user_id
+        )
+        return row
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    prepare(tmp_path / "db", ["alice", "bob", *CROWD])
+    async with opened(tmp_path / "db") as world:
+        await world.chats.create_group("alice", ["bob"], "t", "all", "g", "made", 1)
+        for n in range(20):
+            await world.chats.append(
+                Draft(id=f"m{n}", chat_id="g", sender_id="alice", client_id=str(n), text="x", now=1), -1
+            )
+        yield world
+
+
+async def test_a_burst_of_marks_is_two_writes(world: World) -> None:
+    room = Room(world, interval_s=0.05)
+    for seq in range(1, 15):
+        await room.marks.mark("bob", "g", delivered_seq=seq, read_seq=seq)
+    assert (await room.stored())[:2] == (1, 1)
+    room.heard.clear()
+    await asyncio.wait_for(room.heard.wait(), 5)
+    assert (await room.stored())[:2] == (14, 14)
+    assert [frame["seq"] for _, frame in room.frames] == [1, 14]
+    await room.marks.close()
+
+
+async def test_who_looks_sees_their_own_marks_and_closing_loses_none(world: World) -> None:
+    room = Room(world, interval_s=60)
+    for seq in (1, 5):
+        await room.marks.mark("bob", "g", read_seq=seq)
+    await room.marks.flush("bob")
+    assert (await room.stored())[:2] == (5, 5)
+    await room.marks.mark("bob", "g", delivered_seq=9)
+    await room.marks.close()
+    assert (await room.stored())[:2] == (9, 5)
+
+
+async def test_marks_that_change_nothing_write_nothing(world: World) -> None:
+    room = Room(world, interval_s=0.001)
+    await room.marks.mark("bob", "g", read_seq=5)
+    before = await room.stored()
+    await room.marks.flush("bob")
+    await room.marks.mark("bob", "g", read_seq=3)
+    await room.marks.close()
+    assert await room.stored() == before
+    assert len(room.frames) == 1
+
+
+async def test_a_stranger_cannot_mark(world: World) -> None:
+    room = Room(world, interval_s=60)
+    for _ in range(2):
+        with pytest.raises(HyperSendError, match="not_found"):
+            await room.marks.mark("p000", "g", read_seq=1)
+    await room.marks.close()
+
+
+async def test_in_a_large_group_marks_go_to_ones_own_devices(world: World) -> None:
+    await world.chats.add_members("g", "alice", CROWD, "n", 2)
+    room = Room(world, interval_s=60)
+    await room.marks.mark("bob", "g", read_seq=3)
+    assert room.frames == [(["bob"], {"type": "read", "chat_id": "g", "user_id": "bob", "seq": 3})]
+    await room.marks.close()
