@@ -36,7 +36,7 @@ class TextFormatter(logging.Formatter):
 
 
 class _BadRequests(logging.Filter):
-    """A request that is no HTTP is its sender's fault: one line, not a traceback that anybody could fill a disk with."""
+    """A request that is no HTTP is its sender's fault: one line, or anybody could fill the disk with tracebacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

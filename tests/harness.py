@@ -18,8 +18,8 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from hypersend_server.app import build_app
 
+from hypersend_server.app import build_app
 from hypersend_server.auth.passwords import Passwords
 from hypersend_server.clock import Clock, system_clock
 from hypersend_server.settings import Settings

@@ -95,9 +95,7 @@ class Admin:
         self._http = transport
 
     async def users(self, *, limit: int = 50, cursor: str | None = None) -> Page[User]:
-        return page_of(
-            User, await self._http.call("GET", "/admin/users", query={"limit": limit, "cursor": cursor})
-        )
+        return page_of(User, await self._http.call("GET", "/admin/users", query={"limit": limit, "cursor": cursor}))
 
     async def update_user(
         self,
@@ -112,9 +110,7 @@ class Admin:
         body = {name: value for name, value in changes.items() if value is not _KEEP}
         return read(
             User,
-            await self._http.call(
-                "PATCH", f"/admin/users/{quote(user_id, safe='')}", json=body, idempotent=True
-            ),
+            await self._http.call("PATCH", f"/admin/users/{quote(user_id, safe='')}", json=body, idempotent=True),
         )
 
     async def delete_user(self, user_id: str) -> None:

@@ -27,12 +27,7 @@ def normalise(address: str) -> str:
         port = url.port
     except ValueError:
         raise InvalidAddress(address) from None
-    if (
-        url.scheme not in ("http", "https")
-        or not url.host
-        or port is None
-        or any(c.isspace() for c in url.host)
-    ):
+    if url.scheme not in ("http", "https") or not url.host or port is None or any(c.isspace() for c in url.host):
         raise InvalidAddress(address)
     if url.user is not None or url.password is not None:
         raise InvalidAddress(address)  # a password in an address ends up in logs

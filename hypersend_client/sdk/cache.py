@@ -23,8 +23,9 @@ UNREAD_MAX = 1000
 
 
 class Writer:
-    """behind: chats of which changes are missing. unknown: chats that a message named and that are not
-    here.
+    """behind: chats of which changes are missing. unknown: chats that a message named and that are not here.
+
+    fresh: chats that are new here.
     """
 
     def __init__(self, db: sqlite3.Connection, me: str, changes: Changes) -> None:
@@ -33,6 +34,7 @@ class Writer:
         self.changes = changes
         self.behind: set[str] = set()
         self.unknown: set[str] = set()
+        self.fresh: set[str] = set()
 
     # Chats
 
@@ -42,12 +44,12 @@ class Writer:
         reset: forget the messages up to its `rev`. exact: what it is ahead of the messages here is sure to
         follow.
         """
-        row = self.db.execute(
-            "SELECT data, synced_rev, low_seq FROM chats WHERE id = ?", (chat.id,)
-        ).fetchone()
+        row = self.db.execute("SELECT data, synced_rev, low_seq FROM chats WHERE id = ?", (chat.id,)).fetchone()
         if row is None or reset:
             self.db.execute("DELETE FROM messages WHERE chat_id = ? AND rev <= ?", (chat.id, chat.rev))
-            self.db.execute("DELETE FROM members WHERE chat_id = ?", (chat.id,))
+            if row is None:
+                self.fresh.add(chat.id)
+            # The members that are here stay to be looked at until they are asked for again.
             self.db.execute("UPDATE chats SET members_known = 0 WHERE id = ?", (chat.id,))
             last = chat.last_message
             low_seq = last.seq if last is not None else chat.seq + 1
@@ -76,7 +78,7 @@ class Writer:
         if chat.last_message is not None:
             self._put(chat.last_message)
         for (data,) in later:
-            self._count(Message.from_json(json.loads(data)))
+            self._move_on(Message.from_json(json.loads(data)), None)
         if chat.peer is not None:
             self.user(chat.peer)
 
@@ -98,9 +100,7 @@ class Writer:
 
     def complete_to(self, chat_id: str, rev: int) -> None:
         """Nothing up to `rev` is missing; nor what follows it, as far as that overtook it."""
-        while self.db.execute(
-            "SELECT 1 FROM messages WHERE chat_id = ? AND rev = ?", (chat_id, rev + 1)
-        ).fetchone():
+        while self.db.execute("SELECT 1 FROM messages WHERE chat_id = ? AND rev = ?", (chat_id, rev + 1)).fetchone():
             rev += 1
         self.db.execute("UPDATE chats SET synced_rev = max(synced_rev, ?) WHERE id = ?", (rev, chat_id))
 
@@ -112,12 +112,14 @@ class Writer:
         if row is None:
             self.unknown.add(message.chat_id)
             return
+        before = self.db.execute("SELECT counts FROM messages WHERE id = ?", (message.id,)).fetchone()
         if self._put(message):
-            self._count(message)
+            self._move_on(message, None if before is None else before[0])
         if not live or message.rev == row[0] + 1:
             self.complete_to(message.chat_id, message.rev)
         elif message.rev > row[0]:
             self.behind.add(message.chat_id)
+        self._count_unread(message.chat_id)
 
     def older(self, chat_id: str, messages: list[Message], low_seq: int) -> None:
         """A page that ends where the cache begins; the cache now begins at `low_seq`."""
@@ -129,14 +131,14 @@ class Writer:
     def hidden(self, chat_id: str, message_id: str) -> None:
         """Deleted for me. Remembered, since a later change of it goes to all members."""
         fresh = self.db.execute("INSERT OR IGNORE INTO hidden VALUES (?)", (message_id,)).rowcount
-        row = self.db.execute("SELECT data FROM messages WHERE id = ?", (message_id,)).fetchone()
+        row = self.db.execute("SELECT counts, seq FROM messages WHERE id = ?", (message_id,)).fetchone()
         self.db.execute("DELETE FROM messages WHERE id = ?", (message_id,))
         chat = self._chat(chat_id)
         if chat is None or not fresh:
             return
         self.changes.messages.add(chat_id)
-        if row is not None and self._is_unread(Message.from_json(json.loads(row[0])), chat):
-            chat = replace(chat, unread=max(0, chat.unread - 1))
+        if row is not None and row[1] > chat.read_seq:
+            chat = replace(chat, unread=max(0, chat.unread - row[0]))
         if chat.last_message is not None and chat.last_message.id == message_id:
             chat = replace(chat, last_message=self._newest(chat_id))
         self._resave(chat)
@@ -149,8 +151,8 @@ class Writer:
         if known is not None and known[0] >= message.rev:
             return False
         self.db.execute(
-            "INSERT OR REPLACE INTO messages (chat_id, seq, id, rev, data) VALUES (?, ?, ?, ?, ?)",
-            (message.chat_id, message.seq, message.id, message.rev, _dump(message.to_json())),
+            "INSERT OR REPLACE INTO messages (chat_id, seq, id, rev, counts, data) VALUES (?, ?, ?, ?, ?, ?)",
+            (message.chat_id, message.seq, message.id, message.rev, self._counts(message), _dump(message.to_json())),
         )
         if message.client_id is not None and message.sender_id == self.me:
             self.sent(message.chat_id, message.client_id)
@@ -162,36 +164,40 @@ class Writer:
         if self.db.execute("DELETE FROM outbox WHERE client_id = ?", (client_id,)).rowcount:
             self.changes.outbox.add(chat_id)
 
-    def _count(self, message: Message) -> None:
+    def _move_on(self, message: Message, before: int | None) -> None:
+        """What a message changes of its chat. before: whether it counted as unread, None where it is new here."""
         chat = self._chat(message.chat_id)
-        if chat is None or message.rev <= chat.rev:
+        if chat is None:
             return
-        last = chat.last_message
+        last, counts, change = chat.last_message, self._counts(message), 0
         if message.seq > chat.seq:
-            unread = chat.unread + 1 if self._is_unread(message, chat) else chat.unread
+            change = counts
             chat = replace(
-                chat,
-                seq=message.seq,
-                last_message=message,
-                unread=min(UNREAD_MAX, unread),
-                updated_at=message.created_at or chat.updated_at,
+                chat, seq=message.seq, last_message=message, updated_at=message.created_at or chat.updated_at
             )
-            if message.sender_id == self.me:  # whoever writes has read
-                chat = replace(chat, read_seq=message.seq, unread=0)
         else:
-            if message.deleted_at is not None and self._is_unread(replace(message, deleted_at=None), chat):
-                chat = replace(chat, unread=max(0, chat.unread - 1))
-            if last is not None and last.id == message.id:
+            if before is not None and message.rev > chat.rev and message.seq > chat.read_seq:
+                change = counts - before
+            if last is not None and last.id == message.id and message.rev > last.rev:
                 chat = replace(chat, last_message=message)
-        self._resave(replace(chat, rev=message.rev))
+        unread = min(UNREAD_MAX, max(0, chat.unread + change))
+        self._resave(replace(chat, unread=unread, rev=max(chat.rev, message.rev)))
 
-    def _is_unread(self, message: Message, chat: Chat) -> bool:
-        return (
-            message.seq > chat.read_seq
-            and message.sender_id != self.me
-            and message.kind != "system"
-            and message.deleted_at is None
-        )
+    def _counts(self, message: Message) -> int:
+        return int(message.sender_id != self.me and message.kind != "system" and message.deleted_at is None)
+
+    def _count_unread(self, chat_id: str) -> None:
+        """Exactly, where all that could be unread is here; else the number goes by what was told."""
+        row = self.db.execute("SELECT data, synced_rev, low_seq FROM chats WHERE id = ?", (chat_id,)).fetchone()
+        chat = Chat.from_json(json.loads(row[0]))
+        if row[1] < chat.rev or row[2] > chat.read_seq + 1:
+            return
+        unread = self.db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM messages WHERE chat_id = ? AND seq > ? AND counts LIMIT ?)",
+            (chat_id, chat.read_seq, UNREAD_MAX),
+        ).fetchone()[0]
+        if unread != chat.unread:
+            self._resave(replace(chat, unread=unread))
 
     def _newest(self, chat_id: str) -> Message | None:
         row = self.db.execute(
@@ -212,18 +218,8 @@ class Writer:
         chat = self._chat(chat_id)
         if user_id != self.me or chat is None or seq <= chat.read_seq:
             return
-        chat = replace(chat, read_seq=seq)
-        rows = self.db.execute(
-            "SELECT m.data FROM messages m JOIN chats c ON c.id = m.chat_id"
-            " WHERE m.chat_id = ? AND m.seq > ? AND c.low_seq <= ? LIMIT ?",
-            (chat_id, seq, seq + 1, UNREAD_MAX),
-        )
-        counted = sum(self._is_unread(Message.from_json(json.loads(data)), chat) for (data,) in rows)
-        covered = self.db.execute(
-            "SELECT low_seq <= ? FROM chats WHERE id = ?", (seq + 1, chat_id)
-        ).fetchone()[0]
-        unread = counted if covered else min(chat.unread, chat.seq - seq)
-        self._resave(replace(chat, unread=max(0, unread)))
+        self._resave(replace(chat, read_seq=seq, unread=min(chat.unread, max(0, chat.seq - seq))))
+        self._count_unread(chat_id)
 
     def delivered(self, chat_id: str, user_id: str, seq: int) -> None:
         self._mark(chat_id, user_id, lambda m: replace(m, delivered_seq=max(m.delivered_seq, seq)))
@@ -250,9 +246,7 @@ class Writer:
 
     def member(self, chat_id: str, member: Member) -> None:
         if member.left_at is not None:
-            self.db.execute(
-                "DELETE FROM members WHERE chat_id = ? AND user_id = ?", (chat_id, member.user.id)
-            )
+            self.db.execute("DELETE FROM members WHERE chat_id = ? AND user_id = ?", (chat_id, member.user.id))
         else:
             self.db.execute(
                 "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",

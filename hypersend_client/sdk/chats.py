@@ -42,15 +42,11 @@ class Chats:
         self._http = transport
         self._seen = seen
 
-    async def page(
-        self, *, archived: bool | None = None, limit: int = 50, cursor: str | None = None
-    ) -> Page[Chat]:
+    async def page(self, *, archived: bool | None = None, limit: int = 50, cursor: str | None = None) -> Page[Chat]:
         """Pinned first, then by the last message."""
         return page_of(
             Chat,
-            await self._http.call(
-                "GET", "/chats", query={"archived": archived, "limit": limit, "cursor": cursor}
-            ),
+            await self._http.call("GET", "/chats", query={"archived": archived, "limit": limit, "cursor": cursor}),
         )
 
     async def get(self, chat_id: str) -> Chat:
@@ -59,9 +55,7 @@ class Chats:
     async def open_direct(self, user_id: str) -> Chat:
         """The chat with this person, made where there is none yet."""
         return self._told(
-            await self._http.call(
-                "POST", "/chats", json={"kind": "direct", "user_id": user_id}, idempotent=True
-            )
+            await self._http.call("POST", "/chats", json={"kind": "direct", "user_id": user_id}, idempotent=True)
         )
 
     async def create_group(
@@ -86,9 +80,7 @@ class Chats:
     ) -> Chat | None:
         """What is one's own about a chat; `muted_until=None` ends the muting."""
         body: dict[str, Any] = {
-            name: value
-            for name, value in {"pinned": pinned, "archived": archived}.items()
-            if value is not _KEEP
+            name: value for name, value in {"pinned": pinned, "archived": archived}.items() if value is not _KEEP
         }
         if muted_until is not _KEEP:
             body["muted_until"] = None if muted_until is None else format_time(muted_until)
@@ -106,9 +98,7 @@ class Chats:
         while True:
             page = page_of(
                 Member,
-                await self._http.call(
-                    "GET", _chat(chat_id, "/members"), query={"limit": 200, "cursor": cursor}
-                ),
+                await self._http.call("GET", _chat(chat_id, "/members"), query={"limit": 200, "cursor": cursor}),
             )
             found += page.items
             cursor = page.next_cursor
@@ -122,9 +112,7 @@ class Chats:
         return items_of(Member, answer) if answer.data is not None else []
 
     async def set_role(self, chat_id: str, user_id: str, role: Literal["owner", "admin", "member"]) -> None:
-        await self._http.call(
-            "PATCH", _chat(chat_id, f"/members/{quote(user_id, safe='')}"), json={"role": role}
-        )
+        await self._http.call("PATCH", _chat(chat_id, f"/members/{quote(user_id, safe='')}"), json={"role": role})
 
     async def remove_member(self, chat_id: str, user_id: str) -> None:
         """Oneself: leave."""
@@ -203,9 +191,7 @@ class Messages:
 
     async def edit(self, chat_id: str, message_id: str, text: str) -> Message:
         return self._told(
-            await self._http.call(
-                "PATCH", _message(chat_id, message_id), json={"text": text}, idempotent=True
-            )
+            await self._http.call("PATCH", _message(chat_id, message_id), json={"text": text}, idempotent=True)
         )
 
     async def delete(self, chat_id: str, message_id: str, *, for_everyone: bool = False) -> None:
@@ -222,9 +208,7 @@ class Messages:
 
     async def unreact(self, chat_id: str, message_id: str, emoji: str) -> Message:
         return self._told(
-            await self._http.call(
-                "DELETE", _message(chat_id, message_id, f"/reactions/{quote(emoji, safe='')}")
-            )
+            await self._http.call("DELETE", _message(chat_id, message_id, f"/reactions/{quote(emoji, safe='')}"))
         )
 
     async def mark(self, chat_id: str, kind: Literal["read", "delivered"], seq: int) -> None:

@@ -99,7 +99,7 @@ class HyperSend:
         self.messages = Messages(self.transport, self.connection.request, self._seen)
         self.server: ServerInfo | None = None
         self._wanted = account
-        self._uploads = uploads
+        self.uploads = uploads
         self._cache_dir = None if cache_dir is None else Path(cache_dir)
         self._connecting = asyncio.Lock()
         self._rand = rand
@@ -189,9 +189,7 @@ class HyperSend:
         if found.origin() == asked.origin():
             return
         if asked.scheme == "https" and found.scheme != "https":
-            raise TlsFailed(
-                f"{self.url} leads to {found.origin()}, which is not encrypted", certificate=False
-            )
+            raise TlsFailed(f"{self.url} leads to {found.origin()}, which is not encrypted", certificate=False)
         self.transport.url = normalise(str(found.with_query(None)).removesuffix("/server"))
 
     async def _verified(self) -> None:
@@ -232,9 +230,7 @@ class HyperSend:
 
     async def reset_password(self, code: str, new_password: str) -> None:
         """code: from the server's operator. Raises: ApiError `reset_invalid`."""
-        await self.transport.call(
-            "POST", "/auth/reset", json={"code": code, "new_password": new_password}, auth=False
-        )
+        await self.transport.call("POST", "/auth/reset", json={"code": code, "new_password": new_password}, auth=False)
 
     async def logout(self) -> None:
         """End the session and forget it here, its cache, drafts and unsent messages too.
@@ -294,9 +290,7 @@ class HyperSend:
             rand=self._rand,
             monotonic=self._monotonic,
         )
-        self._outbox = Outbox(
-            store, self.messages, self.connection, self.transport.backoff, uploads=self._uploads
-        )
+        self._outbox = Outbox(store, self.messages, self.connection, self.transport.backoff, uploads=self.uploads)
         self._sync.start()
         await self._outbox.start()
         self.connection.start()
@@ -344,6 +338,4 @@ def _started(part: T | None) -> T:
 
 def _version(text: str) -> tuple[int, ...]:
     """`1.10.2` → (1, 10, 2); what is no number counts as 0."""
-    return tuple(
-        int(part) if part.isascii() and part.isdigit() else 0 for part in text.split("-")[0].split(".")
-    )
+    return tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in text.split("-")[0].split("."))

@@ -26,6 +26,7 @@ import aiohttp
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, SignedOut
 from hypersend_client.sdk.events import Event, Ready, State, StateChanged, parse
 from hypersend_client.sdk.session import Session
+from hypersend_client.sdk.tasks import report
 from hypersend_client.sdk.transport import Transport, translate
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class Connection:
     def start(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="hypersend connection")
+            self._task.add_done_callback(report)
 
     async def stop(self) -> None:
         tasks = [task for task in (self._task, *self._probes) if task is not None]
@@ -186,9 +188,7 @@ class Connection:
                 token = await self._session.token()
                 if token == expired:
                     token = await self._session.renew(token)
-                code = await self._serve(
-                    await self._transport.websocket("/ws", token, heartbeat_s=self._heartbeat_s)
-                )
+                code = await self._serve(await self._transport.websocket("/ws", token, heartbeat_s=self._heartbeat_s))
                 error = ConnectionFailed(f"the socket closed with {code}")
                 if code in (4001, 4501) and not renewed:
                     expired, renewed = token, True
@@ -196,9 +196,7 @@ class Connection:
                 if code in (4501, 4503):
                     await self._session.ended(token, "session_ended" if code == 4503 else "token_invalid")
                 elif 4500 <= code <= 4999:
-                    self._set(
-                        "offline", ApiError(f"closed_{code}", detail="the server closed the socket for good")
-                    )
+                    self._set("offline", ApiError(f"closed_{code}", detail="the server closed the socket for good"))
                     return
             except SignedOut as ended:
                 self._set("signed_out", ended)

@@ -170,9 +170,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "read": lambda f: Read(_text(f, "chat_id"), _text(f, "user_id"), _number(f, "seq")),
     "delivered": lambda f: Delivered(_text(f, "chat_id"), _text(f, "user_id"), _number(f, "seq")),
     "typing": lambda f: Typing(_text(f, "chat_id"), _text(f, "user_id")),
-    "presence": lambda f: PresenceChanged(
-        _text(f, "user_id"), f.get("online") is True, _time(f, "last_seen_at")
-    ),
+    "presence": lambda f: PresenceChanged(_text(f, "user_id"), f.get("online") is True, _time(f, "last_seen_at")),
     "upload": lambda f: UploadProgress(_text(f, "id"), _number(f, "received_bytes"), _text(f, "state")),
     "transfer": lambda f: TransferChanged(_object(f, "transfer")),
     "update": lambda f: UpdateAvailable(_object(f, "release")),

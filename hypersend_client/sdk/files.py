@@ -65,9 +65,7 @@ class Files:
     async def parts(self, file_id: str, parts: Sequence[tuple[int, str]]) -> Direct:
         """URLs of an object store for these (index, sha256) of parts, at most 200."""
         body = {"parts": [{"index": index, "sha256": digest} for index, digest in parts]}
-        return read(
-            Direct, await self._http.call("POST", file_path(file_id, "/parts"), json=body, idempotent=True)
-        )
+        return read(Direct, await self._http.call("POST", file_path(file_id, "/parts"), json=body, idempotent=True))
 
     async def complete(self, file_id: str) -> File | None:
         """None where the object store needs more time: ask again.
@@ -80,9 +78,7 @@ class Files:
     async def ticket(self, file_id: str, *, expires_in: int | None = None) -> Ticket:
         """A download link that needs no token. expires_in: seconds, by default a day."""
         body = {} if expires_in is None else {"expires_in": expires_in}
-        return read(
-            Ticket, await self._http.call("POST", file_path(file_id, "/ticket"), json=body, idempotent=True)
-        )
+        return read(Ticket, await self._http.call("POST", file_path(file_id, "/ticket"), json=body, idempotent=True))
 
     async def upload_ticket(self, *, chat_id: str | None = None) -> Ticket:
         """A link to the upload page for a browser; it is good for files that it begins itself."""

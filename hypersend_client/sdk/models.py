@@ -337,9 +337,7 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
         item = _converter(arguments[0])
         return lambda value: [item(entry) for entry in _expect(value, list)]
     if origin is tuple:
-        return lambda value: tuple(
-            _expect(entry, int) for entry in _of_length(_expect(value, list), len(arguments))
-        )
+        return lambda value: tuple(_expect(entry, int) for entry in _of_length(_expect(value, list), len(arguments)))
     if origin is dict or hint is dict:
         return lambda value: _expect(value, dict)
     if hint is datetime:

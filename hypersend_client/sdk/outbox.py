@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,8 +27,7 @@ from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendErr
 from hypersend_client.sdk.models import Message, format_time, parse_time
 from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.store import Store
-
-log = logging.getLogger(__name__)
+from hypersend_client.sdk.tasks import report
 
 _COLUMNS = "chat_id, client_id, body, waiting, state, code, detail, created_at"
 
@@ -205,20 +203,15 @@ class Outbox:
             self._more.add(entry.chat_id)
         elif entry.state == "queued":
             self._senders[entry.chat_id] = task = asyncio.create_task(self._send_all(entry.chat_id))
-            task.add_done_callback(self._report)
+            task.add_done_callback(report)
         elif entry.state == "waiting" and entry.client_id not in self._waiters:
             self._waiters[entry.client_id] = task = asyncio.create_task(self._wait(entry))
 
             def ended(done: asyncio.Task[None]) -> None:
                 self._waiters.pop(entry.client_id, None)
-                self._report(done)
+                report(done)
 
             task.add_done_callback(ended)
-
-    @staticmethod
-    def _report(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.error("sending stopped", exc_info=task.exception())
 
     async def _send_all(self, chat_id: str) -> None:
         """One at a time, as long as there are any."""

@@ -39,8 +39,9 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 CREATE TABLE users (id TEXT PRIMARY KEY, data TEXT NOT NULL);
 CREATE TABLE messages (
-  chat_id TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, rev INTEGER NOT NULL, data TEXT NOT
-  NULL, PRIMARY KEY (chat_id, seq)
+  chat_id TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, rev INTEGER NOT NULL,
+  counts INTEGER NOT NULL,            -- 1 where it is one that can be unread
+  data TEXT NOT NULL, PRIMARY KEY (chat_id, seq)
 );
 CREATE INDEX messages_rev ON messages (chat_id, rev);
 CREATE TABLE hidden (message_id TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -163,9 +164,7 @@ class Store:
         rows = await self._all("SELECT data FROM chats WHERE id = ?", (chat_id,))
         return Chat.from_json(json.loads(rows[0][0])) if rows else None
 
-    async def messages(
-        self, chat_id: str, *, before_seq: int | None = None, limit: int = 100
-    ) -> list[Message]:
+    async def messages(self, chat_id: str, *, before_seq: int | None = None, limit: int = 100) -> list[Message]:
         """The newest `limit` below `before_seq` that are here without holes, in order of `seq`."""
         rows = await self._all(
             "SELECT m.data FROM messages m JOIN chats c ON c.id = m.chat_id"
@@ -190,9 +189,7 @@ class Store:
     async def users(self, ids: Iterable[str]) -> dict[str, User]:
         """Those that are known here."""
         wanted = json.dumps(list(ids))
-        rows = await self._all(
-            "SELECT data FROM users WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
-        )
+        rows = await self._all("SELECT data FROM users WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
         return {user.id: user for user in (User.from_json(json.loads(data)) for (data,) in rows)}
 
     async def setting(self, key: str) -> str | None:
@@ -265,9 +262,7 @@ class Store:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version != CACHE_VERSION:
                 drop = "".join(f"DROP TABLE IF EXISTS {name};" for name in _CACHED)
-                db.executescript(
-                    f"BEGIN;{drop}{_SCHEMA}{_OWN_SCHEMA}PRAGMA user_version = {CACHE_VERSION};COMMIT;"
-                )
+                db.executescript(f"BEGIN;{drop}{_SCHEMA}{_OWN_SCHEMA}PRAGMA user_version = {CACHE_VERSION};COMMIT;")
         except BaseException:
             db.close()
             raise

@@ -25,6 +25,7 @@ from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendErr
 from hypersend_client.sdk.models import Chat, Member, Message, User
 from hypersend_client.sdk.retry import Random
 from hypersend_client.sdk.store import Store
+from hypersend_client.sdk.tasks import report
 from hypersend_client.sdk.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ PAGE = 200
 SPREAD_S = 10.0
 BEHIND_S = 0.5
 MARKS_S = 1.0
+FRESH_S = 2.0
 EVENTS_BETWEEN = 1000
 SyncState = Literal["stale", "syncing", "current"]
 
@@ -82,6 +84,7 @@ class Sync:
             self._marks_at = self._monotonic()
             self._wake.set()
             self._task = asyncio.create_task(self._run(), name="hypersend sync")
+            self._task.add_done_callback(report)
 
     async def stop(self) -> None:
         self._unsubscribe()
@@ -102,9 +105,7 @@ class Sync:
 
     # What an app asks for
 
-    async def history(
-        self, chat_id: str, *, before_seq: int | None = None, limit: int = 100
-    ) -> list[Message]:
+    async def history(self, chat_id: str, *, before_seq: int | None = None, limit: int = 100) -> list[Message]:
         """The newest `limit` messages below `before_seq`, from the cache as far as it goes, else from the
         server.
 
@@ -117,9 +118,7 @@ class Sync:
                 low_seq = await self._store.low_seq(chat_id)
                 if len(found) >= limit or low_seq is None or low_seq <= 1:
                     return found
-                page = (
-                    await self._messages.page(chat_id, before_seq=low_seq, limit=min(PAGE, max(limit, 50)))
-                ).items
+                page = (await self._messages.page(chat_id, before_seq=low_seq, limit=min(PAGE, max(limit, 50)))).items
                 low = min((m.seq for m in page), default=1)
                 if len(page) < min(PAGE, max(limit, 50)):
                     low = 1  # nothing older is served
@@ -254,6 +253,9 @@ class Sync:
     def _note(self, writer: Writer) -> None:
         self._unknown |= writer.unknown
         self._behind |= writer.behind
+        if writer.fresh and self.state == "current":
+            # To a token from before it, a new chat is one to be loaded anew.
+            self.request(FRESH_S)
         if self._behind and self._behind_at is None:
             # Events of one chat can overtake each other: what is missing may be just behind.
             self._behind_at = self._monotonic() + BEHIND_S
@@ -261,7 +263,8 @@ class Sync:
     # Catching up
 
     async def _sync_round(self) -> None:
-        self._set("syncing")
+        if self.state != "current":
+            self._set("syncing")
         token = await self._store.setting("token")
         everything = token is None
         seen: set[str] = set()
@@ -286,14 +289,15 @@ class Sync:
                 reset |= {chat.id for chat in chats}
             seen |= {chat.id for chat in chats}
             token, more = page.get("token"), page.get("more") is True
+            ends = await self._ends(chats, reset, 1 if everything else 0)
             last = None if more else token
             # A first round keeps its token until it is through: only then is it known which chats are no
             # more.
             saved = last if everything else token
             obsolete = seen if everything and not more else None
             writer = await self._store.write(
-                lambda w, p=page, c=chats, r=reset, g=gone, s=saved, o=obsolete: (  # type: ignore[misc]
-                    self._apply_page(w, p, c, r, g, s, o)
+                lambda w, p=page, c=chats, r=reset, e=ends, g=gone, s=saved, o=obsolete: (  # type: ignore[misc]
+                    self._apply_page(w, p, c, r, e, g, s, o)
                 )
             )
             self._note(writer)
@@ -308,6 +312,7 @@ class Sync:
         page: dict[str, Any],
         chats: list[Chat],
         reset: set[str],
+        ends: dict[str, tuple[list[Message], int]],
         gone: set[str],
         token: str | None,
         obsolete: set[str] | None,
@@ -317,6 +322,8 @@ class Sync:
             writer.user(user)
         for chat in chats:
             writer.chat(chat, reset=chat.id in reset, exact=True)
+            if chat.id in ends:
+                writer.older(chat.id, *ends[chat.id])
             if chat.id in reset and chat.unread and chat.last_message is not None:
                 self._mark_delivered(writer, chat.last_message)
         for message in _each(Message, page.get("messages")):
@@ -336,6 +343,23 @@ class Sync:
         if token is not None:
             writer.setting("token", token)
         return writer
+
+    async def _ends(self, chats: list[Chat], reset: set[str], few: int) -> dict[str, tuple[list[Message], int]]:
+        """The newest messages, and from which seq on they are whole, of chats that are loaded anew.
+
+        Only of those with more than `few` messages here: somebody looks at them, and must not see them emptied.
+        Each chat that was ever told of has its last message here.
+        """
+        counts = await self._store.read(lambda db: dict(db.execute(
+            "SELECT chat_id, count(*) FROM messages GROUP BY chat_id").fetchall()))
+        ends = {}
+        for chat in chats:
+            if chat.id in reset and counts.get(chat.id, 0) > few:
+                page = (await self._messages.page(chat.id, limit=100)).items
+                low_seq = min((m.seq for m in page), default=1) if len(page) == 100 else 1
+                # What changed since the chat was read comes by itself, and must then count as news.
+                ends[chat.id] = [m for m in page if m.rev <= chat.rev], low_seq
+        return ends
 
     async def _missing(self, chat_ids: set[str]) -> tuple[list[Chat], set[str]]:
         """These chats from the server, and those that are not there."""
@@ -391,9 +415,7 @@ class Sync:
         self._wake.set()
 
     async def _send_marks(self) -> None:
-        marks = await self._store.read(
-            lambda db: db.execute("SELECT chat_id, kind, seq FROM marks").fetchall()
-        )
+        marks = await self._store.read(lambda db: db.execute("SELECT chat_id, kind, seq FROM marks").fetchall())
         reads = {chat_id: seq for chat_id, kind, seq in marks if kind == "read"}
         try:
             for chat_id, kind, seq in marks:
@@ -447,7 +469,6 @@ def _members(items: Any) -> list[tuple[str, Member]]:
         if isinstance(item, dict) and isinstance(item.get("chat_id"), str):
             nested = item.get("member")
             found += [
-                (item["chat_id"], member)
-                for member in _each(Member, [nested if isinstance(nested, dict) else item])
+                (item["chat_id"], member) for member in _each(Member, [nested if isinstance(nested, dict) else item])
             ]
     return found

@@ -226,9 +226,7 @@ class Transport:
         except (ValueError, RecursionError):
             raise NotHyperSend(self.url, "the answer is no JSON") from None
 
-    async def websocket(
-        self, path: str, token: str, *, heartbeat_s: float = 25.0
-    ) -> aiohttp.ClientWebSocketResponse:
+    async def websocket(self, path: str, token: str, *, heartbeat_s: float = 25.0) -> aiohttp.ClientWebSocketResponse:
         """An open WebSocket with the token in its Authorization header.
 
         Raises: ConnectionFailed, TlsFailed, ApiError (the upgrade was refused).
@@ -262,9 +260,7 @@ class Transport:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket, ttl_dns_cache=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=self._connect_s, sock_read=self._read_s
-                ),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=self._read_s),
             )
         return self._http
 
@@ -368,10 +364,7 @@ class Transport:
         status = response.status
         retry_after = _retry_after(response.headers)
         problem: Any = None
-        if (
-            response.content_type in ("application/problem+json", "application/json")
-            and response.method != "HEAD"
-        ):
+        if response.content_type in ("application/problem+json", "application/json") and response.method != "HEAD":
             try:
                 problem = await self.read_json(response)
             except NotHyperSend:
@@ -428,9 +421,7 @@ def translate(error: BaseException, url: str) -> HyperSendError:
     """aiohttp's and the system's errors as ours."""
     if isinstance(
         error,
-        aiohttp.ClientConnectorCertificateError
-        | ssllib.SSLCertVerificationError
-        | aiohttp.ServerFingerprintMismatch,
+        aiohttp.ClientConnectorCertificateError | ssllib.SSLCertVerificationError | aiohttp.ServerFingerprintMismatch,
     ):
         return TlsFailed(f"the certificate of {url} is not trusted: {error}", certificate=True)
     if isinstance(error, aiohttp.ClientSSLError | ssllib.SSLError):

@@ -41,14 +41,15 @@ class Begun(NamedTuple):
 
 
 class FileService:
-    """backend: the name of the store that takes new files, a key of `stores`. on_full: called when one had no room."""
+    """backend: the name of the store that takes new files, a key of `stores`. on_full: called when one had no room.
+    chunk_size_for: how a file of so many bytes is cut."""
 
     def __init__(
         self, files: Files, stores: Mapping[str, Store], uploads: Uploads, present: FilePresenter, *,
         backend: str, max_file_size: int, default_quota_bytes: int | None, upload_ttl_s: int,
         is_member: Callable[[str, str], Awaitable[bool]], restamp_for_file: Callable[[str], Awaitable[object]],
         reencode: Reencode, init_limit: Buckets | NoLimits, clock: Clock, new_id: Callable[[], str],
-        on_full: Callable[[], None] = lambda: None,
+        on_full: Callable[[], None] = lambda: None, chunk_size_for: Callable[[int], int] = chunk_size_for,
     ) -> None:
         self._files = files
         self._stores = stores
@@ -65,6 +66,7 @@ class FileService:
         self._clock = clock
         self._new_id = new_id
         self._on_full = on_full
+        self._chunk_size_for = chunk_size_for
 
     async def init(self, uploader: Uploader, body: InitBody, idempotency_key: str | None) -> Begun:
         """Reserve the room and begin the upload.
@@ -83,7 +85,7 @@ class FileService:
         now = self._clock()
         record = FileRecord(
             id=self._new_id(), owner_id=uploader.user_id, chat_id=chat_id, name=name, size=body.size,
-            mime=media_type(body.mime, name), state="uploading", chunk_size=chunk_size_for(body.size),
+            mime=media_type(body.mime, name), state="uploading", chunk_size=self._chunk_size_for(body.size),
             sha256=None if body.sha256 is None else bytes.fromhex(body.sha256),
             sha256_state="none" if body.sha256 is None else "claimed", width=body.width, height=body.height,
             duration_s=body.duration_s, preview_id=None if preview is None else preview.id, backend=self._backend,

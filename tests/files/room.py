@@ -26,6 +26,7 @@ from hypersend_server.files.housekeeping import Housekeeping
 from hypersend_server.files.present import FilePresenter
 from hypersend_server.files.progress import ProgressEvents
 from hypersend_server.files.service import FileService
+from hypersend_server.files.storing import chunk_size_for
 from hypersend_server.files.tickets import Tickets
 from hypersend_server.files.types import InitBody, Uploader
 from hypersend_server.files.uploads import Accepted, Claims, Uploads
@@ -34,6 +35,7 @@ from hypersend_server.limits import NoLimits
 from hypersend_server.metadata.sqlite.engine import Engine, Tx, connect
 from hypersend_server.metadata.sqlite.files import SqliteFiles
 from hypersend_server.metadata.sqlite.schema import migrate
+from hypersend_server.middleware import problem
 from hypersend_server.realtime import events
 from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.resources import File
@@ -72,7 +74,7 @@ class Held:
     """A body that a test feeds: it waits for `give`, `end` or `fail`."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[bytes | None | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self.asked = asyncio.Event()
         self.body = Body(self._parts())
 
@@ -130,7 +132,7 @@ class Room:
     async def stored(self, content: bytes, *, by: Uploader = ALICE, **fields: Any) -> File:
         """A complete file."""
         file = await self.init(len(content), by=by, **fields)
-        for index in range(0, -(-len(content) // file.chunk_size)):
+        for index in range(-(-len(content) // file.chunk_size)):
             await self.put(
                 file.id, index, content[index * file.chunk_size : (index + 1) * file.chunk_size], by=by)
         return (await self.service.complete(by, file.id)).file
@@ -197,7 +199,7 @@ async def reencode(data: bytes, max_side: int, max_bytes: int) -> tuple[str, byt
 @asynccontextmanager
 async def opened(
     data_root: Path, *, boot_id: str = "boot-1", quota: int | None = None, max_file_size: int = 2**40,
-    x_accel_prefix: str = "", sync_every_s: float = 0.05, store: LocalStore | None = None,
+    x_accel_prefix: str = "", sync_every_s: float = 0.05, chunk_size_for: Callable[[int], int] = chunk_size_for,
 ) -> AsyncIterator[Room]:
     data_root.mkdir(parents=True, exist_ok=True)
     prepare(data_root / "db.sqlite3")
@@ -205,7 +207,7 @@ async def opened(
     await engine.open()
     clock, ids = SettableClock(), Ids()
     files = SqliteFiles(engine)
-    store = store or LocalStore(data_root, boot_id=boot_id)
+    store = LocalStore(data_root, boot_id=boot_id)
     await store.open()
     stores: dict[str, Store] = {BACKEND: store}
     bus = LocalBus()
@@ -227,7 +229,7 @@ async def opened(
         files, stores, uploads, FilePresenter(lambda picture_id: f"/pictures/{picture_id}"), backend=BACKEND,
         max_file_size=max_file_size, default_quota_bytes=quota, upload_ttl_s=7 * 86400, is_member=is_member,
         restamp_for_file=restamp, reencode=reencode, init_limit=NoLimits(), clock=clock, new_id=ids,
-        on_full=deletions.hasten)
+        on_full=deletions.hasten, chunk_size_for=chunk_size_for)
     room = Room(
         data_root, clock, engine, files, store, uploads, durability, service, deletions,
         Housekeeping(files, stores, uploads, deletions, service.discard, clock),
@@ -292,8 +294,6 @@ class Client:
 @asynccontextmanager
 async def served(data_root: Path, **options: Any) -> AsyncIterator[tuple[Room, Client]]:
     """The room behind HTTP."""
-    from hypersend_server.middleware import problem
-
     @web.middleware
     async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
         try:

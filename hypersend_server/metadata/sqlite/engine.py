@@ -2,8 +2,9 @@
 
 Every write is a job, a plain function of a `Tx`. Jobs that wait together are committed together: one
 `BEGIN IMMEDIATE`, a SAVEPOINT around each job, one fsync. A job's future resolves after the commit, so what was
-acknowledged is durable (`synchronous=FULL`); jobs that say they can do without skip the fsync. IMMEDIATE, because a deferred transaction that reads and then
-writes fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote in between.
+acknowledged is durable (`synchronous=FULL`); jobs that say they can do without it skip the fsync. IMMEDIATE, because
+a deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote
+in between.
 
 Reads run in their own threads on a snapshot each, so a slow one delays nobody's write.
 """

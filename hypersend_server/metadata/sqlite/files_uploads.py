@@ -85,8 +85,9 @@ class SqliteUploads:
             if file.state != "completing":
                 raise HyperSendError("upload_closed")
             tx.execute(
-                "UPDATE files SET state = 'complete', location = ?2, checksum = ?3, sniffed_mime = ?4, completed_at = ?5,"
-                " expires_at = NULL, unshown_since = CASE WHEN chat_id IS NULL THEN NULL ELSE ?5 END WHERE id = ?1",
+                "UPDATE files SET state = 'complete', location = ?2, checksum = ?3, sniffed_mime = ?4,"
+                " completed_at = ?5, expires_at = NULL,"
+                " unshown_since = CASE WHEN chat_id IS NULL THEN NULL ELSE ?5 END WHERE id = ?1",
                 (file_id, location, checksum, sniffed_mime, now))
             tx.execute("UPDATE chunks SET boot_id = NULL WHERE file_id = ? AND boot_id IS NOT NULL", (file_id,))
             tx.execute("DELETE FROM partials WHERE file_id = ?", (file_id,))
@@ -126,7 +127,8 @@ class SqliteUploads:
                        " AND completed_at IS NULL AND state IN ('deleted', 'expired'))", (file_id,))
             tx.execute("DELETE FROM partials WHERE file_id = ?", (file_id,))
             tx.execute("DELETE FROM files WHERE id = ? AND state = 'deleted' AND completed_at IS NULL", (file_id,))
-            tx.execute("UPDATE files SET location = '', received_bytes = 0 WHERE id = ? AND state = 'expired'", (file_id,))
+            tx.execute("UPDATE files SET location = '', received_bytes = 0 WHERE id = ? AND state = 'expired'",
+                       (file_id,))
 
         await self._engine.write(job)
 

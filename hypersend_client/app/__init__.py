@@ -1,0 +1,1 @@
+"""The app: one Flet program for the browser, the desktop and Android."""

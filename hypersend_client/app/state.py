@@ -1,0 +1,553 @@
+"""What the app knows, for one person at one screen; the screens draw it and nothing else.
+
+`AppState` ties the SDK to small observable parts. A screen gets it by `use_app()` (router.py) and names what it
+depends on:
+
+    app = use_app()
+    chats = watch(app.chats)        # drawn again whenever the list of chats changes
+
+    app.session   signed in or not, oneself, the server and its name
+    app.link      is there a connection; what the banner says
+    app.chats     rows of the chat list, with previews, drafts, typing
+    app.people    everybody who was met, by id
+    app.prefs     theme, language
+    app.layout    one, two or three panes
+    app.notices   a passing sentence at the bottom
+    app.clock     ticks once a minute, for "5 minutes ago"
+
+A screen with data of its own (a chat's messages, transfers) keeps an `ft.Observable` of its own and fills it from
+`app.hs` (the SDK), `app.on_changes` (what the store changed) and `app.on_event` (what the server told). Both
+survive a drop of the connection; after signing out they stay silent.
+
+There is no page in here and nothing of Flet but its observable base, so all of it is tested without a screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal, Protocol, TypeVar
+
+import flet as ft
+
+from hypersend_client.app.chat_list import ChatList, ChatRow
+from hypersend_client.app.i18n import Translator, pick_language
+from hypersend_client.app.tokens import THREE_PANES, TWO_PANES
+from hypersend_client.app.words import explain
+from hypersend_client.sdk import (
+    Changes,
+    Chat,
+    Draft,
+    HyperSend,
+    HyperSendError,
+    ServerInfo,
+    SignedOut,
+    TokenStore,
+    User,
+)
+from hypersend_client.sdk.address import normalise
+from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, Typing
+
+__all__ = ["AppState", "ChatList", "ChatRow", "Memory", "People", "Session"]
+
+T = TypeVar("T")
+L = TypeVar("L")
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 1.0  # a shorter break of the connection is nobody's business
+DRAFT_S = 0.4
+MAX_WATCHED = 500
+
+Theme = Literal["system", "light", "dark"]
+
+
+class Memory(Protocol):
+    """A few small strings that this device keeps: `theme`, `language`, `address`, `accent`."""
+
+    async def get(self, key: str) -> str | None: ...
+
+    async def set(self, key: str, value: str) -> None: ...
+
+
+class Session(ft.Observable):
+    """status: `starting` until it is known, `failed` where this device's own storage fails (`error` says how).
+
+    ended: why the last session was ended by the server, to be told at sign-in; else "".
+    """
+
+    def __init__(self) -> None:
+        self.status: Literal["starting", "failed", "signed_out", "signed_in"] = "starting"
+        self.me: User | None = None
+        self.server: ServerInfo | None = None
+        self.address = ""
+        self.error: HyperSendError | None = None
+        self.ended = ""
+
+
+class Link(ft.Observable):
+    """banner: what the thin line says: nothing, `connecting`, `offline` or `updating`; after a second's patience.
+
+    online: at this moment.
+    """
+
+    def __init__(self) -> None:
+        self.online = False
+        self.banner: Literal["", "connecting", "offline", "updating"] = ""
+
+
+class Prefs(ft.Observable):
+    """What the person chose. language: a code, `system` follows the device."""
+
+    def __init__(self, locale: str) -> None:
+        self.theme: Theme = "system"
+        self.language = "system"
+        self.locale = locale
+        self.accent = ""
+
+    @property
+    def spoken(self) -> str:
+        return pick_language(self.locale if self.language == "system" else self.language)
+
+
+class Layout(ft.Observable):
+    """panes: 1 under 840, 2 from there, 3 from 1,200: the only thing about the width that screens need to watch.
+
+    size: (width, height) of the window, not observed.
+    """
+
+    def __init__(self) -> None:
+        self.panes = 1
+        self._size = (400.0, 850.0)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return self._size
+
+    def resized(self, width: float, height: float) -> None:
+        self._size = (width, height)
+        self.panes = 3 if width >= THREE_PANES else 2 if width >= TWO_PANES else 1
+
+
+class People(ft.Observable):
+    """Everybody who was met in this session, by id."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._known: dict[str, User] = {}
+
+    def get(self, user_id: str | None) -> User | None:
+        return self._known.get(user_id or "")
+
+    def add(self, *users: User) -> None:
+        new = [user for user in users if self._known.get(user.id) != user]
+        self._known.update((user.id, user) for user in new)
+        if new:
+            self.version += 1
+
+    def name(self, user_id: str | None) -> str:
+        """Display name, else user name, else ""."""
+        user = self.get(user_id)
+        return "" if user is None else user.display_name or user.username or ""
+
+    def presence(self, user_id: str, online: bool, last_seen_at: datetime | None) -> None:
+        user = self.get(user_id)
+        if user is not None:
+            self.add(replace(user, online=online, last_seen_at=last_seen_at or user.last_seen_at))
+
+    def clear(self) -> None:
+        self._known.clear()
+
+
+class Notices(ft.Observable):
+    """text: the sentence to be shown; number: which one, so that the same can be told twice."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.number = 0
+
+    def tell(self, text: str) -> None:
+        self.text = text
+        self.number += 1
+
+
+class Clock(ft.Observable):
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+
+class AppState:
+    """connect(address): a client that is not started yet. tokens: the store that it uses.
+
+    built_in: the only server of this build (white label, or the web app's own); "" lets people type one.
+    media_base: where pictures are loaded from; "" is the server's address (in the browser it is the page's).
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[str], HyperSend],
+        tokens: TokenStore,
+        memory: Memory,
+        built_in: str = "",
+        media_base: str = "",
+        locale: str = "en",
+    ) -> None:
+        self.session = Session()
+        self.link = Link()
+        self.chats = ChatList()
+        self.people = People()
+        self.prefs = Prefs(locale)
+        self.layout = Layout()
+        self.notices = Notices()
+        self.clock = Clock()
+        self.built_in = built_in
+        self.drafts: dict[str, Draft] = {}
+        self._connect = connect
+        self._tokens = tokens
+        self._memory = memory
+        self._media_base = media_base
+        self._hs: HyperSend | None = None
+        self._changes_listeners: list[Callable[[Changes], None]] = []
+        self._event_listeners: list[Callable[[Event], None]] = []
+        self._escape_handlers: list[Callable[[], bool]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._patience: asyncio.TimerHandle | None = None
+        self._draft_timers: dict[str, asyncio.TimerHandle] = {}
+        self._pending = Changes()
+        self._refreshing: asyncio.Task[object] | None = None
+        self._watched: frozenset[str] = frozenset()
+
+    @property
+    def hs(self) -> HyperSend:
+        """The SDK. Raises: SignedOut where nobody is signed in."""
+        if self._hs is None:
+            raise SignedOut
+        return self._hs
+
+    @property
+    def me_id(self) -> str:
+        account = None if self._hs is None else self._hs.account
+        return account.user_id if account is not None else ""
+
+    @property
+    def t(self) -> Translator:
+        """The words of the language in force; in a screen `use_t()`, which draws again when it changes."""
+        return Translator(self.prefs.spoken)
+
+    def media_url(self, path: str | None) -> str | None:
+        """The whole URL of an `avatar_url`, `preview_url` or ticket."""
+        if not path or "://" in path:
+            return path or None
+        return (self._media_base or self.session.address).rstrip("/") + path
+
+    # Listening
+
+    def on_changes(self, listener: Callable[[Changes], None]) -> Callable[[], None]:
+        """`listener(changes)` after each write to the store; answers a function that ends it."""
+        return _listen(self._changes_listeners, listener)
+
+    def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """`listener(event)` for each event of the connection; answers a function that ends it."""
+        return _listen(self._event_listeners, listener)
+
+    def on_escape(self, handler: Callable[[], bool]) -> Callable[[], None]:
+        """The Escape key asks the newest handler first; one that answers True dealt with it, else it goes back."""
+        return _listen(self._escape_handlers, handler)
+
+    def escape(self) -> bool:
+        return any(handler() for handler in reversed(self._escape_handlers))
+
+    def spawn(self, work: Awaitable[object]) -> None:
+        """Do it beside; an SDK error in it is told at the bottom of the screen."""
+        task: asyncio.Task[object] = asyncio.ensure_future(self.attempt(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def attempt(self, work: Awaitable[T]) -> T | None:
+        """Await it; what the SDK raises is told at the bottom of the screen, and None comes back."""
+        try:
+            return await work
+        except SignedOut:
+            return None  # the sign-in screen says so
+        except HyperSendError as error:
+            self.notices.tell(explain(error, self.t, address=self.session.address))
+            return None
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Restore what was chosen and who was signed in; the last known chats are there when this returns."""
+        self.prefs.theme = _theme(await self._memory.get("theme"))
+        self.prefs.language = await self._memory.get("language") or "system"
+        self.prefs.accent = await self._memory.get("accent") or ""
+        self.session.status, self.session.error = "starting", None
+        try:
+            accounts = await self._tokens.accounts()
+            address = self.built_in or (accounts[0].url if accounts else "") or await self._memory.get("address") or ""
+            self.session.address = address
+            if not address:
+                self.session.status = "signed_out"
+                return
+            await self._use(address)
+            if self.hs.account is None:
+                self.session.status = "signed_out"
+                self.spawn(self._learn_server())
+            else:
+                await self._begin()
+        except HyperSendError as error:
+            self.session.error = error
+            self.session.status = "failed"
+
+    async def close(self) -> None:
+        """The window is gone for good."""
+        self._detach()
+        for task in list(self._tasks):
+            task.cancel()
+        hs, self._hs = self._hs, None
+        if hs is not None:
+            await hs.close()
+
+    async def _use(self, address: str) -> HyperSend:
+        """Talk to this server from now on."""
+        if self._hs is not None and self._hs.url == address:
+            return self._hs
+        old, self._hs = self._hs, None
+        if old is not None:
+            await old.close()
+        hs = self._connect(address)
+        await hs.__aenter__()
+        hs.session.on_signed_out(self._signed_out)
+        self._hs = hs
+        return hs
+
+    async def _learn_server(self) -> None:
+        info = await self.hs.connect()
+        self.session.server = info
+        self.session.address = self.hs.url
+        if info.accent_color and info.accent_color != self.prefs.accent:
+            self.prefs.accent = info.accent_color
+            await self._memory.set("accent", info.accent_color)
+
+    async def _begin(self) -> None:
+        hs = self.hs
+        await hs.start()
+        self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
+        hs.sync.on_state = lambda state: self._show_link()
+        self.drafts = await hs.store.drafts()
+        self.chats.me, self.chats.name_of = self.me_id, self.people.name
+        await self._load_chats()
+        self._show_link()
+        self.session.ended = ""
+        self.session.status = "signed_in"
+        self.spawn(self._learn_server())
+        self.spawn(self.load_me())
+
+    def _detach(self) -> None:
+        for undo in self._undo:
+            undo()
+        self._undo = []
+        for timer in [*self._draft_timers.values(), *([self._patience] if self._patience else [])]:
+            timer.cancel()
+        self._draft_timers.clear()
+        self._patience = None
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            self._refreshing = None
+        self._pending = Changes()
+
+    # Signing in and out
+
+    async def find_server(self, address: str) -> ServerInfo:
+        """Ask who is at an address that was typed. Raises: what HyperSend.connect raises, InvalidAddress."""
+        url = normalise(address)
+        await self._use(url)
+        await self._learn_server()
+        await self._memory.set("address", self.session.address)
+        assert self.session.server is not None
+        return self.session.server
+
+    async def sign_in(self, email: str, password: str) -> None:
+        """Raises: what HyperSend.login raises, LocalStorageFailed."""
+        self.session.me = await self.hs.login(email.strip(), password)
+        await self._begin()
+
+    async def register(self, email: str, username: str, password: str, display_name: str, invite: str) -> None:
+        """Raises: what HyperSend.register raises, LocalStorageFailed."""
+        self.session.me = await self.hs.register(
+            email.strip(), username.strip(), password, display_name=display_name.strip(), invite=invite.strip()
+        )
+        await self._begin()
+
+    async def sign_out(self) -> None:
+        """End the session here; drafts and unsent messages of this account are removed from this device."""
+        self._detach()
+        await self.hs.logout()
+        self._forget("")
+
+    def _signed_out(self, reason: str) -> None:
+        self._detach()
+        self._forget(reason)
+        if self._hs is not None:
+            self.spawn(self._hs.stop())
+
+    def _forget(self, reason: str) -> None:
+        self.drafts = {}
+        self.chats.clear()
+        self.people.clear()
+        self.session.me = None
+        self.session.ended = reason
+        self.link.online, self.link.banner = False, ""
+        self.session.status = "signed_out"
+
+    async def load_me(self) -> None:
+        self.session.me = await self.hs.me.get()
+        self.people.add(self.session.me)
+
+    # Choices
+
+    async def set_theme(self, theme: Theme) -> None:
+        self.prefs.theme = theme
+        await self._memory.set("theme", theme)
+
+    async def set_language(self, language: str) -> None:
+        self.prefs.language = language
+        await self._memory.set("language", language)
+
+    # Drafts
+
+    def set_draft(self, chat_id: str, text: str, reply_to: str | None = None) -> None:
+        """Kept at once; written to the store when the typing pauses."""
+        if text or reply_to:
+            self.drafts[chat_id] = Draft(chat_id, text, reply_to)
+        else:
+            self.drafts.pop(chat_id, None)
+        timer = self._draft_timers.pop(chat_id, None)
+        if timer is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._draft_timers[chat_id] = loop.call_later(DRAFT_S, self._save_draft, chat_id)
+
+    def _save_draft(self, chat_id: str) -> None:
+        self._draft_timers.pop(chat_id, None)
+        draft = self.drafts.get(chat_id) or Draft(chat_id, "")
+        if self._undo:
+            self.spawn(self.hs.store.set_draft(chat_id, draft.text, draft.reply_to))
+
+    # What the SDK tells
+
+    def _on_changes(self, changes: Changes) -> None:
+        for name in Changes.__slots__:
+            getattr(self._pending, name).update(getattr(changes, name))
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.ensure_future(self.attempt(self._refresh()))
+        for listener in list(self._changes_listeners):
+            listener(changes)
+
+    async def _refresh(self) -> None:
+        while self._pending:
+            changes, self._pending = self._pending, Changes()
+            store = self.hs.store
+            if changes.users:
+                self.people.add(*(await store.users(changes.users)).values())
+            if changes.outbox:
+                self.chats.set_waiting(await self.hs.outbox.entries())
+            touched = changes.chats | changes.gone | changes.outbox | changes.drafts
+            found = [await store.chat(chat_id) for chat_id in touched]
+            chats = [chat for chat in found if chat is not None]
+            await self._meet(chats)
+            self.chats.update(chats, gone=touched - {chat.id for chat in chats}, drafts=self.drafts)
+            if touched:
+                await self._watch_presence()
+            await asyncio.sleep(0.03)  # a burst of changes is drawn once
+
+    async def _load_chats(self) -> None:
+        store = self.hs.store
+        chats = await store.chats(archived=None)
+        await self._meet(chats)
+        self.chats.set_waiting(await self.hs.outbox.entries())
+        known = bool(chats) or await store.setting("token") is not None
+        self.chats.load(chats, drafts=self.drafts, known=known)
+
+    async def _meet(self, chats: Sequence[Chat]) -> None:
+        """Know the people that rows name."""
+        self.people.add(*(chat.peer for chat in chats if chat.peer is not None))
+        senders = {chat.last_message.sender_id for chat in chats if chat.last_message is not None}
+        await self.meet(user_id for user_id in senders if user_id is not None)
+
+    async def meet(self, user_ids: Iterable[str]) -> None:
+        """Know these people, as far as this device has heard of them."""
+        unknown = [user_id for user_id in user_ids if self.people.get(user_id) is None]
+        if unknown:
+            self.people.add(*(await self.hs.store.users(unknown)).values())
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, StateChanged):
+            self._show_link()
+        elif isinstance(event, Ready):
+            self._watched = frozenset()
+            self.spawn(self._watch_presence())
+        elif isinstance(event, PresenceChanged):
+            self.people.presence(event.user_id, event.online, event.last_seen_at)
+        elif isinstance(event, Typing):
+            self.chats.typing(event.chat_id, event.user_id)
+        for listener in list(self._event_listeners):
+            listener(event)
+
+    async def _watch_presence(self) -> None:
+        """Hear of the people in the topmost direct chats."""
+        wanted = frozenset([row.peer_id for row in self.chats.rows if row.peer_id][:MAX_WATCHED])
+        if (
+            wanted
+            and wanted != self._watched
+            and await self.hs.connection.tell("presence.watch", user_ids=sorted(wanted))
+        ):
+            self._watched = wanted
+
+    def _show_link(self) -> None:
+        hs = self._hs
+        if hs is None or not self._undo:
+            return
+        state = hs.connection.state
+        self.link.online = state == "online"
+        if state == "online" and hs.sync.state == "current":
+            self.chats.known = True
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self._banner() == "":
+            self.link.banner = ""
+        elif self.link.banner:
+            self.link.banner = self._banner()
+        else:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        self.link.banner = self._banner()
+
+    def _banner(self) -> Literal["", "connecting", "offline", "updating"]:
+        hs = self.hs
+        if hs.connection.state == "online":
+            return "" if hs.sync.state == "current" else "updating"
+        return "offline" if hs.connection.error is not None else "connecting"
+
+
+def _theme(value: str | None) -> Theme:
+    if value == "light":
+        return "light"
+    return "dark" if value == "dark" else "system"
+
+
+def _listen(listeners: list[L], listener: L) -> Callable[[], None]:
+    listeners.append(listener)
+
+    def stop() -> None:
+        with contextlib.suppress(ValueError):
+            listeners.remove(listener)
+
+    return stop

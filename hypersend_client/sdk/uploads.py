@@ -1,0 +1,395 @@
+"""Uploading a local file: chunks in parallel, each with its digest, and never a byte twice.
+
+The journal ties the local file to the upload; what has arrived is asked of the server, which is the only one
+who knows. A chunk that was cut off goes on where the server says it stopped: the first try after a cut offers
+the offset up to which bytes were handed to the network and, by `Expect: 100-continue`, waits for the server's
+word before it sends anything; `chunk_offset` answers with the true one.
+
+Each chunk is read twice, once for its digest and once to be sent, so that memory stays small whatever the
+chunk size; the second time the bytes come from the page cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import mimetypes
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
+from hypersend_client.sdk.files import Files, file_path
+from hypersend_client.sdk.journal import Identity, Journal, UploadRow
+from hypersend_client.sdk.models import File, Range
+from hypersend_client.sdk.models import Upload as UploadState
+from hypersend_client.sdk.transfer import Transfer, all_of, in_thread
+from hypersend_client.sdk.transfer_errors import (
+    CorruptTransfer,
+    FileUnreadable,
+    SourceChanged,
+    UploadRemoved,
+)
+from hypersend_client.sdk.transport import Transport
+
+T = TypeVar("T")
+
+READ_BYTES = 1024 * 1024
+CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
+WRONG_DIGESTS = 3
+BEGIN_TRIES = 5
+
+
+class _Outdated(Exception):
+    """What we thought of the upload is no longer so: ask the server and plan anew."""
+
+
+class Source:
+    """The local file, read in threads. Raises: FileUnreadable, SourceChanged."""
+
+    def __init__(self, path: str, pool: ThreadPoolExecutor) -> None:
+        self.path = path
+        self._pool = pool
+        self._file: BinaryIO | None = None
+        self._lock = asyncio.Lock()
+        self._identity = Identity(0, 0, 0)
+
+    async def open(self) -> Identity:
+        def work() -> Identity:
+            if not os.path.isfile(self.path):
+                os.stat(self.path)
+                raise FileUnreadable(self.path, "it is no file")
+            # Closed in `close`, as it is read from many calls.
+            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115
+            return Identity.of(os.fstat(self._file.fileno()))
+
+        self._identity = await self._do(work)
+        return self._identity
+
+    async def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            await self._do(file.close)
+
+    async def check(self) -> None:
+        """Whether the path still names the very file that was opened."""
+        if Identity.of(await self._do(lambda: os.stat(self.path))) != self._identity:
+            raise SourceChanged(self.path)
+
+    async def sha256(self, start: int, length: int) -> bytes:
+        def work() -> bytes:
+            digest, end = hashlib.sha256(), start + length
+            for position in range(start, end, READ_BYTES):
+                digest.update(self._read(position, min(READ_BYTES, end - position)))
+            return digest.digest()
+
+        return await self._do(work)
+
+    async def read(self, start: int, length: int) -> bytes:
+        return await self._do(lambda: self._read(start, length))
+
+    def _read(self, start: int, length: int) -> bytes:
+        file = self._file
+        if file is None:
+            raise ValueError("it is not open")
+        if hasattr(os, "pread"):
+            data = os.pread(file.fileno(), length, start)
+        else:  # pragma: no cover
+            with open(self.path, "rb", buffering=0) as own:
+                own.seek(start)
+                data = own.read(length)
+        if len(data) < length:
+            raise SourceChanged(self.path)  # it became shorter
+        return data
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return await in_thread(self._pool, work)
+        except OSError as error:
+            raise FileUnreadable(self.path, error.strerror or str(error)) from error
+
+
+class Upload(Transfer[File]):
+    """row: its place in the journal. keep: leave the row there when it is done, for the message that will show it."""
+
+    def __init__(
+        self, row: UploadRow, account: tuple[str, str], *, transport: Transport, files: Files, journal: Journal,
+        pool: ThreadPoolExecutor, parallel: int, keep: bool, **options: Any,
+    ) -> None:
+        super().__init__(name=str(row.body.get("name") or Path(row.path).name), **options)
+        self.row = row
+        self.account = account
+        self.size_bytes = row.identity.size
+        self._http = transport
+        self._files = files
+        self._journal = journal
+        self._pool = pool
+        self._parallel = parallel
+        self._keep = keep
+        self._sending: dict[int, int] = {}
+
+    @property
+    def path(self) -> str:
+        return self.row.path
+
+    @property
+    def file_id(self) -> str | None:
+        """None before the server knows of it."""
+        return self.row.file_id or None
+
+    async def _discard(self) -> None:
+        await self._abort()
+        await self._journal.drop_upload(self.row.id)
+
+    async def _abort(self) -> None:
+        if self.row.file_id:
+            try:
+                await self._http.call("DELETE", file_path(self.row.file_id), max_tries=2)
+            except HyperSendError:
+                pass  # it expires by itself
+
+    async def _transfer(self) -> File:
+        async with self._journal.lock(self.row.id, self.path):
+            # Another program may have gone on with it while we waited for the lock.
+            row = await self._journal.upload(self.row.id)
+            if row is None:
+                raise UploadRemoved(self.row.file_id)
+            self.row = row
+            if row.done and (file := await self._uploaded()) is not None:
+                return file
+            row = self.row
+            source = Source(row.path, self._pool)
+            try:
+                identity = await source.open()
+                if not identity.is_content_of(row.identity):
+                    raise SourceChanged(row.path)
+                return await self._upload(source)
+            except SourceChanged:
+                await self._discard()  # half of one file and half of another are worth nothing
+                raise
+            finally:
+                await source.close()
+
+    async def _uploaded(self) -> File | None:
+        """The file that was uploaded in full before; None where it is no longer there."""
+        try:
+            file = await self._files.get(self.row.file_id)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self.row = await self._journal.begin_again(self.row)
+            return None
+        self.done_bytes = self.size_bytes
+        return file
+
+    async def _upload(self, source: Source) -> File:
+        backoff = self._make_backoff()
+        begun = 0
+        while True:
+            try:
+                try:
+                    file = await self._begin(source)
+                    if file.state != "complete":
+                        file = await self._send_all(source, file)
+                    await source.check()
+                    return await self._finish(file)
+                except ApiError as error:
+                    if error.code not in ("upload_lost", "upload_expired") or begun >= BEGIN_TRIES:
+                        raise
+                    begun += 1
+                    self.row = await self._journal.begin_again(self.row)
+            except HyperSendError as error:
+                if error.code == "storage_full":
+                    raise  # nobody knows when there will be room; the same upload goes on then
+                await self._wait_out(error, backoff)
+
+    async def _begin(self, source: Source) -> File:
+        """The upload as the server has it, begun where there is none."""
+        row = self.row
+        if row.file_id:
+            try:
+                file = await self._files.get(row.file_id)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                # It ended while nobody was at it: nothing is lost but what the server threw away.
+                self.row = row = await self._journal.begin_again(row)
+            else:
+                if file.state in ("expired", "deleted"):
+                    raise ApiError("upload_expired", status=410)
+                return file
+        file = await self._files.init(row.body, idempotency_key=row.key)
+        if file.state in ("expired", "deleted"):
+            raise ApiError("upload_expired", status=410)
+        await self._journal.note_upload(row.id, file.id, done=False)
+        self.row = replace(row, file_id=file.id)
+        return file
+
+    async def _finish(self, file: File) -> File:
+        self.done_bytes = self.size_bytes
+        if self._keep:
+            await self._journal.note_upload(self.row.id, file.id, done=True)
+        else:
+            await self._journal.drop_upload(self.row.id)
+        return file
+
+    async def _send_all(self, source: Source, file: File) -> File:
+        """Send what is missing, then complete it."""
+        backoff = self._make_backoff()
+        while True:
+            state = file.upload
+            if state is not None:
+                missing, verifying = _missing(state)
+                self._sending.clear()
+                self.done_bytes = min(self.size_bytes, _bytes_of(state.received, state.chunk_size, self.size_bytes))
+                partial = {index: have for index, have in state.partial if index in set(missing)}
+                self.done_bytes += sum(partial.values())
+                if missing:
+                    self._set("running")
+                    try:
+                        await self._send(source, state.chunk_size, missing, partial)
+                    except _Outdated:
+                        pass
+                elif verifying:
+                    # The server reads again what it had not made durable before its machine went down.
+                    self._set("checking")
+                    await asyncio.sleep(backoff.next_s())
+                    file = await self._ask()
+                    continue
+            await source.check()
+            self._set("finishing")
+            try:
+                done = await self._files.complete(file.id)
+            except ApiError as error:
+                if error.status == 404:
+                    raise UploadRemoved(file.id) from error
+                if error.code not in ("chunks_missing", "verifying"):
+                    raise
+                if error.code == "verifying":
+                    await asyncio.sleep(backoff.next_s(error))
+            else:
+                if done is not None:
+                    return done
+                await asyncio.sleep(backoff.next_s())  # an object store puts it together
+            file = await self._ask()
+            if file.state == "complete":
+                return file
+
+    async def _ask(self) -> File:
+        try:
+            file = await self._files.get(self.row.file_id)
+        except ApiError as error:
+            if error.status == 404:
+                raise UploadRemoved(self.row.file_id) from error
+            raise
+        if file.state in ("expired", "deleted"):
+            raise ApiError("upload_expired", status=410)
+        return file
+
+    async def _send(self, source: Source, chunk_size: int, missing: list[int], partial: dict[int, int]) -> None:
+        queue = iter(missing)
+
+        async def worker() -> None:
+            for index in queue:
+                size = min(chunk_size, self.size_bytes - index * chunk_size)
+                await self._send_chunk(source, index, index * chunk_size, size, partial.get(index, 0))
+
+        workers: list[Coroutine[Any, Any, None]] = [worker() for _ in range(min(self._parallel, len(missing)))]
+        await all_of(workers)
+
+    async def _send_chunk(self, source: Source, index: int, start: int, size: int, have: int) -> None:
+        """Until the server has it. have: bytes of it that are there already, and counted in `done_bytes`."""
+        await source.check()
+        digest = await source.sha256(start, size)
+        self._sending[index] = have
+        backoff, tries, wrong = self._make_backoff(), 0, 0
+        while True:
+            try:
+                receipt = await self._put(source, index, start, size, digest, ask_first=tries % 2 == 1)
+                if receipt != digest.hex():
+                    raise SourceChanged(source.path)
+                self._reached(index, size)
+                return
+            except ConnectionFailed as error:
+                await self._wait_out(error, backoff)
+            except ApiError as error:
+                match error.code:
+                    case "chunk_offset":
+                        have = error.extra.get("have", 0)
+                        have = have if isinstance(have, int) and 0 <= have <= size else 0
+                        if have == self._sending[index]:
+                            await self._wait_out(error, backoff)
+                        self._reached(index, have)
+                    case "digest_mismatch":
+                        self._reached(index, 0)
+                        await source.check()
+                        wrong += 1
+                        if wrong >= WRONG_DIGESTS:
+                            raise CorruptTransfer(index) from error
+                        digest = await source.sha256(start, size)
+                    case "chunk_conflict":
+                        raise SourceChanged(source.path) from error
+                    case "upload_closed" | "verifying":
+                        raise _Outdated from error
+                    case "not_found":
+                        raise UploadRemoved(self.row.file_id) from error
+                    case "storage_full":
+                        raise
+                    case _:
+                        await self._wait_out(error, backoff)
+            tries += 1
+
+    async def _put(self, source: Source, index: int, start: int, size: int, digest: bytes, *, ask_first: bool) -> str:
+        """One request for the rest of a chunk; the digest that the server answers with."""
+        offset = self._sending[index]
+
+        async def body() -> AsyncIterator[bytes]:
+            self._reached(index, offset)
+            position = offset
+            while position < size:
+                data = await source.read(start + position, min(READ_BYTES, size - position))
+                position += len(data)
+                step = self._piece_bytes
+                for begin in range(0, len(data), step):
+                    piece = data[begin : begin + step]
+                    await self._throttle(len(piece))
+                    yield piece
+                    self._reached(index, self._sending[index] + len(piece))
+            await source.check()
+
+        headers = {"Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:"}
+        if ask_first:
+            headers["Expect"] = "100-continue"
+        query = {"index": index, "offset": offset} if offset else {"index": index}
+        async with self._http.stream(
+            "PUT", file_path(self.row.file_id, "/chunk"), query=query, headers=headers, body=body, length=size - offset
+        ) as response:
+            answer = await self._http.read_json(response)
+        return str(answer.get("sha256")) if isinstance(answer, dict) else ""
+
+    def _reached(self, index: int, have: int) -> None:
+        """So much of this chunk is on its way or there."""
+        self._moved(have - self._sending.get(index, 0))
+        self._sending[index] = have
+
+
+def init_body(name: str, identity: Identity, chat_id: str | None, sha256: bytes | None, extra: dict[str, Any]
+              ) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "name": name, "size": identity.size, "mime": mimetypes.guess_type(name)[0], "chat_id": chat_id,
+        "sha256": None if sha256 is None else sha256.hex(), **extra}
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _missing(state: UploadState) -> tuple[list[int], bool]:
+    """(indexes to send, whether there are others that the server still checks)."""
+    there = {index for first, last in (*state.received, *state.verifying) for index in range(first, last + 1)}
+    return [index for index in range(state.chunk_count) if index not in there], bool(state.verifying)
+
+
+def _bytes_of(ranges: list[Range], chunk_size: int, size: int) -> int:
+    return sum(min((last + 1) * chunk_size, size) - first * chunk_size for first, last in ranges)
