@@ -10,7 +10,9 @@ export HOST
 .PHONY: run test setup check dev bench clean parts
 
 run: .venv/.run
-	@$(BIN)/python -m hypersend_server run
+	@# On loopback nobody else can come in, so anybody may register; elsewhere the setting's own default holds.
+	@case "$$HOST" in 127.*|localhost|::1) export REGISTRATION="$${REGISTRATION:-open}";; esac; \
+	  exec $(BIN)/hypersend-server serve
 
 dev: .venv/.setup
 	@$(BIN)/adev runserver --app-factory dev_app --port $${PORT:-8000} --livereload-port 0 hypersend_server/dev.py

@@ -192,6 +192,10 @@ def together(one: Message | Entry | None, two: Message | Entry | None, me: str, 
     return abs(two.created_at - one.created_at) <= TOGETHER
 
 
+def place_key(step: Message | Entry) -> str:
+    return step.id if isinstance(step, Message) else step.client_id
+
+
 def sender_of(step: Message | Entry, me: str) -> str | None:
     return step.sender_id if isinstance(step, Message) else me
 
