@@ -9,6 +9,7 @@ import pytest
 
 HOW_TO_GET = {
     "nginx": "apt-get install nginx-light",
+    "chromium": "apt-get install chromium",
     "curl": "apt-get install curl",
     "tmpfs": "run as root, so that a small tmpfs can be mounted",
 }

@@ -113,9 +113,14 @@ class Durability:
             raise
 
     async def _sync_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        took_s = 0.0
         while True:
-            await asyncio.sleep(self._sync_every_s)
+            # A disk that is slow to sync gets as long to take new bytes in.
+            await asyncio.sleep(max(self._sync_every_s, took_s))
+            began = loop.time()
             await self.sync_all()
+            took_s = loop.time() - began
 
     async def _verify(self, stale: list[tuple[FileRecord, Volatile]]) -> None:
         for file, receipt in stale:

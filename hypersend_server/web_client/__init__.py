@@ -30,7 +30,8 @@ CONNECTS_PER_S, CONNECTS_BURST = 0.5, 60  # of one address; a page that lost its
 ANYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - compared, not listened on
 # What is ours to answer with a page: everything but the paths that the API has or may get.
 PAGE_PATH = r"/{path:(?!(?:api|web|upload)/|(?:healthz|readyz|metrics|ws|upload)$).*}"
-UPLOAD_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
+UPLOAD_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
+                ".txt": "text/plain"}
 _FONT = re.compile(r"assets/fonts/(noto[a-z0-9]+)/v\d+/[\w-]+?(\.\d+)?\.woff2")
 
 
@@ -162,8 +163,9 @@ class WebClient:
     def _upload_assets(self) -> dict[str, Asset]:
         if self._folder is None:
             return {}
+        web = self._folder / "web"
         return {path.name: small_asset(path.read_bytes(), UPLOAD_TYPES[path.suffix])
-                for path in (self._folder / "web" / "upload").iterdir() if path.suffix in UPLOAD_TYPES}
+                for path in [*(web / "upload").iterdir(), web / "icons" / "icon.svg"] if path.suffix in UPLOAD_TYPES}
 
     @cached_property
     def _page_policy(self) -> str:
@@ -178,8 +180,8 @@ class WebClient:
     @cached_property
     def _upload_policy(self) -> str:
         return "; ".join((
-            "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self'", "worker-src 'self'",
-            f"connect-src {self._connect_src}", "frame-ancestors 'self'", "base-uri 'none'", "form-action 'none'"))
+            "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self'", "img-src 'self'",
+            "worker-src 'self'", f"connect-src {self._connect_src}", "frame-ancestors 'self'", "base-uri 'none'", "form-action 'none'"))
 
 
 def _installed() -> Path | None:

@@ -190,14 +190,14 @@ class Raw:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    def write_frame(self, payload: bytes, opcode: int = 1) -> None:
-        """One masked frame (the mask is zero)."""
+    def write_frame(self, payload: bytes, opcode: int = 1, times: int = 1) -> None:
+        """One masked frame (the mask is zero), or the same one several times in a single write."""
         size = len(payload)
         if size < 126:
             length = struct.pack("!B", 0x80 | size)
         else:
             length = struct.pack("!BH", 0xFE, size) if size < 65536 else struct.pack("!BQ", 0xFF, size)
-        self.writer.write(bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload)
+        self.writer.write((bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload) * times)
 
     async def read_frame(self) -> tuple[int, bytes]:
         """(opcode, payload). Raises: IncompleteReadError at the end."""

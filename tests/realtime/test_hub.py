@@ -148,8 +148,7 @@ async def test_a_client_that_sends_and_never_reads_is_cut_too() -> None:
         (connection,) = server.hub._by_user["stuck"]
         async with asyncio.timeout(30):
             while connection.close_code is None:
-                for _ in range(500):
-                    stuck.write_frame(text)
+                stuck.write_frame(text, times=500)
                 await asyncio.sleep(0)
         assert connection.close_code == wire.TOO_SLOW
         stuck.drop()
