@@ -80,6 +80,7 @@ class Parts:
     new_id: Callable[[], str]
     metadata: Metadata
     stores: dict[str, Store]
+    metrics: Metrics
     bus: Bus
     presence: PresenceTracker
     pictures: Pictures
@@ -106,6 +107,7 @@ async def open_parts(
     """
     async with AsyncExitStack() as stack:
         new_id = Ids(clock)
+        metrics = Metrics()
         secret_key = load_secret_key(settings.secret_key, settings.data_root)
         metadata = SqliteMetadata(settings.data_root / FILE_NAME, new_id=new_id)
         await metadata.open()
@@ -139,21 +141,21 @@ async def open_parts(
         stack.push_async_callback(deletions.close)
         uploads = Uploads(
             metadata.files, stores, Durability(metadata.files, stores), ProgressEvents(bus),
-            upload_ttl_s=settings.upload_ttl, clock=clock, on_full=deletions.hasten)
+            upload_ttl_s=settings.upload_ttl, clock=clock, on_full=deletions.hasten, on_stored=metrics.stored)
         stack.push_async_callback(uploads.close)
         files = FileService(
             metadata.files, stores, uploads, present_file, backend=settings.storage_backend,
             max_file_size=settings.max_file_size, default_quota_bytes=settings.user_quota,
             upload_ttl_s=settings.upload_ttl, is_member=chats.is_member, restamp_for_file=chats.restamp_for_file,
             reencode=pictures.reencode, init_limit=_limit(settings, UPLOADS_PER_S, UPLOADS_BURST, clock),
-            clock=clock, new_id=new_id)
+            clock=clock, new_id=new_id, on_full=deletions.hasten)
         account_deletion = AccountDeletion(
             metadata.accounts, bus, clock, chats.forget_in_chats, files.forget_files)
         stack.push_async_callback(account_deletion.close)
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
             settings=settings, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, stores=stores,
-            bus=bus, presence=presence, pictures=pictures, people=people, passwords=passwords, sessions=sessions,
+            metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people, passwords=passwords, sessions=sessions,
             chats=chats, uploads=uploads, deletions=deletions, files=files,
             housekeeping=Housekeeping(metadata.files, stores, uploads, deletions, files.discard, clock),
             account_deletion=account_deletion,
@@ -187,7 +189,7 @@ async def build_app(
 async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     settings, metadata, clock = parts.settings, parts.metadata, parts.clock
     identity = await metadata.server.identity()
-    metrics = Metrics()
+    metrics = parts.metrics
     access_tokens = AccessTokens(parts.secret_key, identity.server_id, clock)
     guesses = Guesses(metadata.accounts, parts.secret_key, clock, enabled=settings.rate_limits)
     auth = AuthService(

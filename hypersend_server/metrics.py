@@ -33,6 +33,10 @@ class Metrics:
         if resource is not None and status != 101:  # a WebSocket's whole life is no duration of a request
             self._durations.labels(request.method, route).observe(seconds)
 
+    def stored(self, backend: str, size: int) -> None:
+        """A chunk of `size` bytes earned its receipt."""
+        self.uploaded_bytes.labels(backend).inc(size)
+
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A number that is read when Prometheus asks."""
         Gauge(f"hypersend_{name}", help_text, registry=self.registry).set_function(read)

@@ -29,6 +29,7 @@ from hypersend_storage.base import ChunkReceipt, ChunkSlot, Store
 from hypersend_storage.errors import ChunkBusy, DigestMismatch, StorageFull
 
 RECENT = 1000  # uploads whose unchanging part is kept in memory
+SYNC_TRIES = 3
 COMPLETE_TRIES = 40
 COMPLETE_RETRY_S = 0.05
 log = logging.getLogger(__name__)
@@ -302,15 +303,25 @@ class Uploads:
             file = await self.open(file)
         return await self._completing.do(file_id, partial(self._complete, file_id))
 
+    async def _begin_completing(self, file_id: str) -> FileRecord:
+        for attempt in range(SYNC_TRIES):
+            # What is not on the disk yet either gets there now or is sent again: later it would be too late.
+            await self._durability.sync(file_id)
+            file = await self._files.get(file_id)
+            if file is None or file.backend not in self._stores:
+                raise HyperSendError("not_found" if file is None else "storage_unavailable")
+            if file.state == "uploading" and (file.expires_at or 0) <= self._clock():
+                raise HyperSendError("upload_expired")
+            try:
+                return await self._files.begin_completing(file_id)
+            except HyperSendError as error:
+                # The last receipt may have come behind the sync.
+                if error.code != "verifying" or attempt == SYNC_TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
     async def _complete(self, file_id: str) -> FileRecord:
-        # What is not on the disk yet either gets there now or is sent again: later it would be too late.
-        await self._durability.sync(file_id)
-        file = await self._files.get(file_id)
-        if file is None or file.backend not in self._stores:
-            raise HyperSendError("not_found" if file is None else "storage_unavailable")
-        if file.state == "uploading" and (file.expires_at or 0) <= self._clock():
-            raise HyperSendError("upload_expired")
-        file = await self._files.begin_completing(file_id, self.boot_id(file.backend))
+        file = await self._begin_completing(file_id)
         if file.state == "complete":
             return file
         store = self._stores[file.backend]

@@ -186,10 +186,11 @@ class Files(Protocol):
     async def settle(self, file_id: str, index: int, boot_id: str, is_intact: bool) -> None:
         """After a reboot: a receipt of `boot_id` whose bytes were hashed again is durable, or goes."""
 
-    async def begin_completing(self, file_id: str, boot_id: str | None) -> FileRecord:
-        """uploading → completing where all is there; `completing` and `complete` are answered as they are.
+    async def begin_completing(self, file_id: str) -> FileRecord:
+        """uploading → completing where all is there and durable; `completing` and `complete` are answered as they are.
 
-        Raises: `chunks_missing` with `missing`, `verifying` with it too, `upload_expired`, `not_found`.
+        Raises: `chunks_missing` with `missing`, `verifying` where a receipt is not durable, `upload_expired`,
+            `not_found`.
         """
 
     async def finish(

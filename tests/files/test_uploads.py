@@ -328,7 +328,7 @@ async def test_completing_that_was_cut_carries_on_at_start(tmp_path: Path) -> No
         for file in (waits, moved):
             await room.put(file.id, 0, content)
             await room.durability.sync(file.id)
-            record = await room.files.begin_completing(file.id, "boot-1")
+            record = await room.files.begin_completing(file.id)
         await room.store.complete(_ref(record), [])  # renamed, and then the process ended
     async with opened(tmp_path) as room:
         await room.uploads.recover()

@@ -67,12 +67,12 @@ class Line:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             for end in both:
                 end.transport.abort()
             self._writers -= both
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.refusals -= 1
@@ -119,6 +119,7 @@ async def line_to(target: str) -> AsyncIterator[Line]:
         task = asyncio.create_task(line.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     line.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -129,3 +130,4 @@ async def line_to(target: str) -> AsyncIterator[Line]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # what was aborted is closed in the loop's next rounds

@@ -52,7 +52,7 @@ class SqliteUploads:
     async def get(self, file_id: str) -> FileRecord | None:
         return await self._engine.read(lambda connection: get_file(connection, file_id))
 
-    async def begin_completing(self, file_id: str, boot_id: str | None) -> FileRecord:
+    async def begin_completing(self, file_id: str) -> FileRecord:
         def job(tx: Tx) -> FileRecord:
             file = _require(tx, file_id)
             if file.state in ("completing", "complete"):
@@ -60,8 +60,8 @@ class SqliteUploads:
             if file.state == "expired":
                 raise HyperSendError("upload_expired")
             count, unsure = tx.execute(
-                "SELECT count(*), coalesce(sum(boot_id IS NOT NULL AND boot_id IS NOT ?), 0) FROM chunks"
-                " WHERE file_id = ?", (boot_id, file_id)).fetchone()
+                "SELECT count(*), coalesce(sum(boot_id IS NOT NULL), 0) FROM chunks WHERE file_id = ?",
+                (file_id,)).fetchone()
             if count < file.chunk_count:
                 present = (row[0] for row in tx.execute(
                     "SELECT idx FROM chunks WHERE file_id = ? ORDER BY idx", (file_id,)))

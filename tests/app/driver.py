@@ -1,0 +1,84 @@
+"""Drives the web app in a real Chromium through its accessibility tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.async_api import Browser, Locator, Page
+
+from tests.harness import PASSWORD
+from tests.web.chromium import Watched, watch
+
+WAIT_MS = 30_000
+
+
+class Screen:
+    """One browser of one person."""
+
+    def __init__(self, watched: Watched, origin: str) -> None:
+        self.watched = watched
+        self.page: Page = watched.page
+        self.origin = origin
+
+    @classmethod
+    async def open(
+        cls, browser: Browser, origin: str, *, width: int = 400, height: int = 850, dark: bool = False,
+        locale: str = "en-GB", path: str = "/",
+    ) -> Screen:
+        watched = await watch(
+            browser, width, height, locale=locale, color_scheme="dark" if dark else "light", reduced_motion="reduce")
+        screen = cls(watched, origin)
+        await screen.page.goto(origin + path)
+        await screen.see_semantics()
+        return screen
+
+    async def see_semantics(self) -> None:
+        """Flutter builds its accessibility tree only when it is asked to."""
+        await self.page.wait_for_selector("flt-semantics-placeholder", state="attached", timeout=WAIT_MS)
+        await self.page.evaluate("document.querySelector('flt-semantics-placeholder').click()")
+
+    def named(self, identifier: str) -> Locator:
+        return self.page.locator(f'[flt-semantics-identifier="{identifier}"]').first
+
+    async def sees(self, identifier: str) -> Locator:
+        found = self.named(identifier)
+        await found.wait_for(state="attached", timeout=WAIT_MS)
+        return found
+
+    async def click(self, identifier: str) -> None:
+        found = await self.sees(identifier)
+        button = found.locator('[role="button"], [flt-tappable]').first
+        target = button if await button.count() else found
+        await target.dispatch_event("click")
+
+    async def fill(self, identifier: str, text: str) -> None:
+        field = (await self.sees(identifier)).locator("input, textarea").first
+        await field.click(force=True, timeout=WAIT_MS)
+        await self.page.wait_for_timeout(100)
+        await self.page.keyboard.press("Control+A")
+        await self.page.keyboard.type(text)
+
+    async def reads(self, text: str) -> None:
+        """Wait until these words are on the screen, as they are read out."""
+        await self.page.wait_for_function(
+            "text => [...document.querySelectorAll('flt-semantics-host *')].some("
+            "n => (n.getAttribute('aria-label') || '').includes(text) || (n.childElementCount === 0 "
+            "&& (n.textContent || '').includes(text)))",
+            arg=text, timeout=WAIT_MS)
+
+    async def register(self, name: str, display_name: str = "") -> None:
+        await self.click("to-register")
+        await self.fill("register-name", display_name or name.title())
+        await self.fill("register-username", name)
+        await self.fill("register-email", f"{name}@example.org")
+        await self.fill("register-password", PASSWORD)
+        await self.page.keyboard.press("Enter")
+
+    async def sign_in(self, name: str) -> None:
+        await self.fill("email", f"{name}@example.org")
+        await self.fill("password", PASSWORD)
+        await self.page.keyboard.press("Enter")
+
+    async def shot(self, path: Path) -> None:
+        await self.page.wait_for_timeout(700)
+        await self.page.screenshot(path=path)
