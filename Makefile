@@ -28,7 +28,7 @@ check: .venv/.setup
 	@$(BIN)/lint-imports
 
 bench: .venv/.setup
-	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 # The real servers that the tests use, where this machine lets us install them.
 parts:

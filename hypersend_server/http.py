@@ -119,6 +119,8 @@ async def _leave_to_handler(request: web.Request) -> None:
 
 def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     decoder = None if route.body is None else msgspec.json.Decoder(route.body)
+    # Once: asking msgspec evaluates every annotation anew. {key in the query: field}
+    keys = {f.encode_name: f.name for f in msgspec.structs.fields(route.query)} if route.query else {}
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         call = Call(request)
@@ -127,7 +129,7 @@ def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Reque
             if route.auth == "admin" and not caller.is_admin:
                 raise HyperSendError("not_allowed", "Only administrators may do this.")
             call._caller = caller
-        call.query = _parse_query(route, request)
+        call.query = _parse_query(route, keys, request)
         if decoder is not None:
             if request.can_read_body or not route.body_optional:
                 call.body = await _read_json(request, decoder)
@@ -138,11 +140,10 @@ def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Reque
     return endpoint
 
 
-def _parse_query(route: Route, request: web.Request) -> Any:
+def _parse_query(route: Route, keys: Mapping[str, str], request: web.Request) -> Any:
     query = request.query
     if route.open_query:
-        known = {f.encode_name for f in msgspec.structs.fields(route.query)} if route.query else set()
-        values = {name: value for name, value in query.items() if name in known}
+        values = {name: value for name, value in query.items() if name in keys}
     else:
         values = dict(query)
         if len(values) != len(query):
@@ -157,8 +158,7 @@ def _parse_query(route: Route, request: web.Request) -> Any:
     except msgspec.ValidationError as error:
         raise from_msgspec(error) from None
     # msgspec reads the text `null` as None; a query key is there or not.
-    nulls = [f.encode_name for f in msgspec.structs.fields(route.query)
-             if f.encode_name in values and getattr(parsed, f.name) is None]
+    nulls = [name for name in values if getattr(parsed, keys[name]) is None]
     if nulls:
         raise validation_failed(*((name, "cannot be null") for name in nulls))
     return parsed

@@ -79,6 +79,12 @@ class Screen:
         await self.fill("password", PASSWORD)
         await self.page.keyboard.press("Enter")
 
+    async def go(self, path: str) -> None:
+        """As the browser's own back and forward do it: the address changes, the page stays."""
+        await self.page.evaluate(
+            "path => { history.pushState({}, '', path); window.dispatchEvent(new PopStateEvent('popstate', {state: {}})); }",
+            path)
+
     async def shot(self, path: Path) -> None:
         await self.page.wait_for_timeout(700)
         await self.page.screenshot(path=path)

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from hypersend_server.metadata.sqlite import chats_groups, chats_marks, chats_messages, chats_rows, chats_sync
+from hypersend_server.metadata.sqlite import (
+    chats_groups,
+    chats_marks,
+    chats_messages,
+    chats_rows,
+    chats_sync,
+    chats_upkeep,
+)
 from hypersend_server.metadata.sqlite.engine import connect
 from tests.chats.world import prepare
 
@@ -35,7 +42,7 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     "due": (chats_sync.DUE, ("c", 1, 9, 1, "u")),
     **{f"sync {stamp}": (f"SELECT {stamp} {source} ORDER BY 1 LIMIT 9", NAMED) for stamp, source in chats_sync.SOURCES},
     "not indexed yet": ("SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT 9", (1,)),
-    "of a sender": ("SELECT 1 FROM messages x WHERE x.sender_id = ? LIMIT 9", ("u",)),
+    "of a sender": (f"SELECT 1 {chats_upkeep.OF_SENDER} LIMIT 9", ("u",)),
 }
 
 

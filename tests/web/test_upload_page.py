@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ from playwright.async_api import Page, Route
 
 from tests.harness import Person
 from tests.web.chromium import Watched, chromium, watch
+from tests.web.relay import relay
 from tests.web.site import Site, site
 
 MIB = 1024 * 1024
@@ -161,19 +163,36 @@ async def test_lost_connections_and_damaged_chunks_are_sent_again(tmp_path: Path
 
 async def test_a_cut_chunk_goes_on_by_its_offset(tmp_path: Path) -> None:
     file = make(tmp_path / "film.mp4", 8 * MIB)
-    async with visit(tmp_path) as there:
-        session = await there.watched.context.new_cdp_session(there.page)
+    async with visit(tmp_path) as there, relay(there.server.url) as line:
         asked: list[str] = []
         there.page.on("request", lambda request: asked.append(request.url) if CHUNKS.search(request.url) else None)
-        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2 * MIB}
-        await session.send("Network.enable")
-        await session.send("Network.emulateNetworkConditions", slow)
+        await there.page.goto(there.url.replace(there.server.url, line.url))
+        line.up_bytes_per_s, line.cut_after = 4 * MIB, 4 * MIB
         await there.choose(file)
-        await there.page.locator("li.uploading .words", has_text=re.compile(r"[2-5](\.\d)?\sMB of")).wait_for()
+        await there.page.locator("li.offline").wait_for()
+        assert (await there.words()).startswith("No connection, trying again")
+        line.is_down = False
+        await there.page.locator("li.done").wait_for()
+        assert "offset=" in asked[-1]
+        await there.assert_stored(file)
+
+
+async def test_pausing_keeps_what_has_gone_even_of_a_chunk(tmp_path: Path) -> None:
+    file = make(tmp_path / "film.mp4", 8 * MIB)
+    async with visit(tmp_path) as there, relay(there.server.url) as line:
+        asked: list[str] = []
+        there.page.on("request", lambda request: asked.append(request.url) if CHUNKS.search(request.url) else None)
+        await there.page.goto(there.url.replace(there.server.url, line.url))
+        line.up_bytes_per_s = MIB
+        await there.choose(file)
+        await there.page.locator("li.uploading .words", has_text="left").wait_for()
         await there.page.get_by_role("button", name="Pause film.mp4").click()
         await there.page.locator("li.paused").wait_for()
         assert re.match(r"Paused · \d", await there.words())
-        await session.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        line.up_bytes_per_s = None
+        async with asyncio.timeout(10):
+            while not (await there.alice.get("/files?state=uploading")).json["items"][0]["upload"]["partial"]:
+                await asyncio.sleep(0.05)
         await there.page.get_by_role("button", name="Go on with film.mp4").click()
         await there.page.locator("li.done").wait_for()
         assert "offset=" in asked[-1]

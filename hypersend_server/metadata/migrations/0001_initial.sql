@@ -151,7 +151,6 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_seq ON messages (chat_id, seq);
 CREATE UNIQUE INDEX messages_rev ON messages (chat_id, rev, changed);
 CREATE UNIQUE INDEX messages_client ON messages (chat_id, sender_id, client_id) WHERE client_id IS NOT NULL;
-CREATE INDEX messages_sender ON messages (sender_id);
 
 -- Deleted for me.
 CREATE TABLE hidden (

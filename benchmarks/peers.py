@@ -1,0 +1,138 @@
+"""Other servers that take large uploads, on loopback beside ours. Their packages are installed in `.cache`.
+
+copyparty comes from PyPI. tusd is a binary whose path the environment variable TUSD gives; where it is absent the
+same protocol is served by `@tus/server` from npm. A peer that cannot be had is left out, and the report says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.processes import CACHE, Server, free_port, serving
+
+COPYPARTY = "copyparty==1.20.26"
+TUS_SERVER = ("@tus/server@2.4.5", "@tus/file-store@2.1.1")
+
+_TUS_SCRIPT = """\
+import {Server} from '@tus/server'
+import {FileStore} from '@tus/file-store'
+const [port, directory] = process.argv.slice(2)
+new Server({path: '/files', datastore: new FileStore({directory})}).listen({host: '127.0.0.1', port: Number(port)})
+"""
+
+
+class UploadPeer(Protocol):
+    name: str
+
+    def serve(self, where: Path) -> contextlib.AbstractContextManager[Server]: ...
+
+    def streams(self, server: Server, sizes: list[int]) -> list[list[dict[str, Any]]]:
+        """One upload a stream, in one request each."""
+        ...
+
+
+class Copyparty:
+    name = "copyparty"
+
+    def __init__(self, python: Path) -> None:
+        self._python = python
+
+    @contextlib.contextmanager
+    def serve(self, where: Path) -> Iterator[Server]:
+        (where / "files").mkdir()
+        port = free_port()
+        command = [str(self._python), "-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", str(port),
+                   "-v", f"{where / 'files'}::rwd"]
+        env = {"HOME": str(where), "XDG_CONFIG_HOME": str(where / "config")}
+        with serving(command, port, where, env=env) as server:
+            yield server
+
+    def streams(self, server: Server, sizes: list[int]) -> list[list[dict[str, Any]]]:
+        return [[{"method": "PUT", "path": f"/file-{n}.bin", "headers": {}, "size": size}]
+                for n, size in enumerate(sizes)]
+
+
+class Tus:
+    """The tus 1.0 protocol: an upload is created, then one PATCH brings its bytes."""
+
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self._command = command
+
+    @contextlib.contextmanager
+    def serve(self, where: Path) -> Iterator[Server]:
+        (where / "files").mkdir()
+        port = free_port()
+        command = [part.format(port=port, folder=where / "files") for part in self._command]
+        with serving(command, port, where) as server:
+            yield server
+
+    def streams(self, server: Server, sizes: list[int]) -> list[list[dict[str, Any]]]:
+        return [[{"method": "PATCH", "path": self._create(server, size), "size": size, "headers": {
+            "Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}}]
+            for size in sizes]
+
+    def _create(self, server: Server, size: int) -> str:
+        request = urllib.request.Request(server.url + "/files/", method="POST", headers={
+            "Tus-Resumable": "1.0.0", "Upload-Length": str(size)})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return "/files/" + str(answer.headers["Location"]).rsplit("/", 1)[1]
+
+
+def upload_peers() -> tuple[list[UploadPeer], list[str]]:
+    """(those that are there, a line for each that is not)."""
+    found: list[UploadPeer] = []
+    absent: list[str] = []
+    if python := _copyparty():
+        found.append(Copyparty(python))
+    else:
+        absent.append("copyparty could not be installed, so it is left out.")
+    if binary := os.environ.get("TUSD"):
+        found.append(Tus("tusd", [
+            binary, "-host", "127.0.0.1", "-port", "{port}", "-upload-dir", "{folder}", "-base-path", "/files/"]))
+    else:
+        absent.append("tusd is left out: the environment variable TUSD names no binary.")
+    if script := _tus_server():
+        found.append(Tus("@tus/server", ["node", str(script), "{port}", "{folder}"]))
+    else:
+        absent.append("@tus/server is left out: it needs Node.js and npm.")
+    return found, absent
+
+
+def _copyparty() -> Path | None:
+    python = CACHE / "copyparty" / "bin" / "python"
+    if not python.exists() and not (
+        _run(sys.executable, "-m", "venv", str(CACHE / "copyparty"))
+        and _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", COPYPARTY)
+    ):
+        shutil.rmtree(CACHE / "copyparty", ignore_errors=True)
+        return None
+    return python
+
+
+def _tus_server() -> Path | None:
+    place = CACHE / "tus"
+    if not (place / "node_modules" / "@tus" / "file-store").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        if not shutil.which("npm") or not _run(
+            "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(place), *TUS_SERVER
+        ):
+            return None
+    script = place / "serve.mjs"
+    script.write_text(_TUS_SCRIPT)
+    return script
+
+
+def _run(*command: str) -> bool:
+    try:
+        return subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

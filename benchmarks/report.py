@@ -1,0 +1,91 @@
+"""The table on the terminal, results.json, and docs/benchmarks.md with its charts."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from benchmarks.charts import bars, number
+
+Results = dict[str, Any]
+
+EXPLAINED = Path(__file__).with_name("explained.md")
+"""Written by hand, the end of the document: what a figure's goal was missed by and why, and figures from elsewhere."""
+
+
+def machine() -> dict[str, Any]:
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory_bytes / 2**30),
+        "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+    }
+
+
+def table(section: dict[str, Any]) -> str:
+    """Ratios and goals first, then what was measured."""
+    lines = ["", section["title"]]
+    for check in section["checks"]:
+        goal = "" if check["goal"] is None else f"  {check['sense']} {number(check['goal'])}: {_verdict(check)}"
+        lines.append(f"  {check['name']:<70} {_value(check):>30}{goal}")
+    lines += [f"    {row['name']:<68} {_value(row):>30}" for row in section["rows"]]
+    return "\n".join(lines)
+
+
+def _value(figure: dict[str, Any]) -> str:
+    spread = f" ({number(figure['min'])}–{number(figure['max'])})" if len(figure["samples"]) > 1 else ""
+    return f"{number(figure['median'])} {figure['unit']}{spread}"
+
+
+def _verdict(check: dict[str, Any]) -> str:
+    return "yes" if check["met"] else "NO"
+
+
+def merge(path: Path, sections: dict[str, Any]) -> Results:
+    """The results so far with these sections in place of their predecessors, written to `path`."""
+    results: Results = {"sections": {}}
+    if path.exists():
+        results = json.loads(path.read_text())
+    results["machine"] = machine()
+    results["sections"].update(sections)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    return results
+
+
+def write_document(path: Path, results: Results, order: list[str]) -> None:
+    """path: of the Markdown file; the charts go into a folder of its name beside it."""
+    charts = path.with_suffix("")
+    charts.mkdir(parents=True, exist_ok=True)
+    sections = {key: results["sections"][key] for key in order if key in results["sections"]}
+    here = results["machine"]
+    lines = [
+        "# Benchmarks", "",
+        "Written by `make bench`; the samples are in `benchmarks/results.json`. Compare the ratios: each is taken "
+        "within one run, beside its reference, while absolute rates depend on the machine. Values are medians, with "
+        "the lowest and the highest of the repeats.", "",
+        f"Measured over loopback on {here['cores']} cores with {here['memory_gib']} GiB, {here['kernel']}, "
+        f"Python {here['python']}; server and client share them.", "",
+        "| figure | measured | goal | met |", "|---|---|---|---|",
+    ]
+    for section in sections.values():
+        for check in section["checks"]:
+            if check["goal"] is not None:
+                goal = f"{check['sense']} {number(check['goal'])} {check['unit']}"
+                lines.append(f"| {check['name']} | {_value(check)} | {goal} | {'yes' if check['met'] else '**no**'} |")
+    for key, section in sections.items():
+        (charts / f"{key}.svg").write_text(bars(section))
+        lines += [
+            "", f"## {section['title']}", "", f"`{section['command']}` · {section['repeats']} repeats, "
+            f"{section['measured']}", "", f"![{section['title']}, {section['unit']}]({charts.name}/{key}.svg)", "",
+            "| | measured |", "|---|---|", *(f"| {row['name']} | {_value(row)} |" for row in section["rows"]),
+            *(f"| {check['name']} | {_value(check)} |" for check in section["checks"] if check["goal"] is None), "",
+            *(line for note in section["notes"] for line in ("- " + note,)),
+        ]
+    lines += ["", *EXPLAINED.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+

@@ -1,0 +1,238 @@
+"""A connection without a server: the SDK's real store, and calls that a test answers itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypersend_client.app.state import AppState
+from hypersend_client.sdk import (
+    Account,
+    Chat,
+    Entry,
+    HyperSendError,
+    MemoryTokenStore,
+    Message,
+    ServerInfo,
+    TokenStore,
+    User,
+)
+from hypersend_client.sdk.events import Event, StateChanged
+from hypersend_client.sdk.models import Device, File, Page, StorageUse
+from hypersend_client.sdk.store import Store
+
+ME = User(id="u-me", username="meera", display_name="Meera Kulkarni", email="meera@example.org")
+ANN = User(id="u-ann", username="ann", display_name="Ann Lee", online=True)
+SERVER = ServerInfo(
+    server_id="s-1", api_version=1, name="Tea house", version="0.1.0", registration="open",
+    max_file_size=40 * 10**9, accent_color="#B3261E")
+ACCOUNT = Account("s-1", ME.id, "https://tea.example.org", "ses-1", "access", "refresh", username="meera")
+
+
+class FakeMemory:
+    def __init__(self, **values: str) -> None:
+        self.values = values
+
+    async def get(self, key: str) -> str | None:
+        return self.values.get(key)
+
+    async def set(self, key: str, value: str) -> None:
+        self.values[key] = value
+
+
+class Calls:
+    """Any call of a part of the API: noted, and answered by `answers[name]` (a value, an error, or a function)."""
+
+    def __init__(self, part: str, owner: FakeClient) -> None:
+        self._part = part
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            return self._owner.answer(f"{self._part}.{name}", *arguments, **options)
+
+        return call
+
+
+class FakeConnection:
+    def __init__(self) -> None:
+        self.state = "offline"
+        self.error: HyperSendError | None = None
+        self.listeners: list[Callable[[Event], None]] = []
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.doubted = 0
+
+    def on(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    async def tell(self, kind: str, **fields: Any) -> bool:
+        self.told.append((kind, fields))
+        return self.state == "online"
+
+    def network_changed(self) -> None:
+        self.doubted += 1
+
+    def happen(self, event: Event) -> None:
+        if isinstance(event, StateChanged):
+            self.state, self.error = event.state, event.error
+        for listener in list(self.listeners):
+            listener(event)
+
+
+class FakeSync:
+    def __init__(self) -> None:
+        self.state = "stale"
+        self.on_state: Callable[[str], None] = lambda state: None
+
+    def become(self, state: str) -> None:
+        self.state = state
+        self.on_state(state)
+
+
+class FakeOutbox:
+    def __init__(self) -> None:
+        self.waiting: list[Entry] = []
+
+    async def entries(self, chat_id: str | None = None) -> list[Entry]:
+        return [entry for entry in self.waiting if chat_id in (None, entry.chat_id)]
+
+
+class FakeSession:
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[str], None]] = []
+
+    def on_signed_out(self, listener: Callable[[str], None]) -> None:
+        self.listeners.append(listener)
+
+
+class FakeClient:
+    """Stands where HyperSend stands. answers: by `part.call`, such as `me.devices`; `login`, `connect` too."""
+
+    def __init__(self, url: str, tokens: TokenStore, answers: dict[str, Any]) -> None:
+        self.url = url
+        self.tokens = tokens
+        self.answers = answers
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.session = FakeSession()
+        self.connection = FakeConnection()
+        self.sync = FakeSync()
+        self.outbox = FakeOutbox()
+        self.store = Store(":memory:", ME.id)
+        self.account: Account | None = None
+        self.server: ServerInfo | None = None
+        self.closed = False
+        self.started = False
+        self.chats, self.messages, self.me, self.users, self.files = (
+            Calls(part, self) for part in ("chats", "messages", "me", "users", "files"))
+
+    async def __aenter__(self) -> FakeClient:
+        self.account = next(iter(await self.tokens.accounts()), None)
+        return self
+
+    def answer(self, name: str, *arguments: Any, **options: Any) -> Any:
+        self.calls.append((name, arguments, options))
+        found = self.answers[name] if name in self.answers else DEFAULTS[name]
+        if callable(found):
+            found = found(*arguments, **options)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def connect(self) -> ServerInfo:
+        self.server = self.answer("connect")
+        return self.server
+
+    async def login(self, email: str, password: str) -> User:
+        user: User = self.answer("login", email, password)
+        await self._signed_in()
+        return user
+
+    async def register(self, email: str, username: str, password: str, **more: str) -> User:
+        user: User = self.answer("register", email, username, password, **more)
+        await self._signed_in()
+        return user
+
+    async def reset_password(self, code: str, new_password: str) -> None:
+        self.answer("reset_password", code, new_password)
+
+    async def _signed_in(self) -> None:
+        self.account = ACCOUNT
+        await self.tokens.put(ACCOUNT)
+
+    async def start(self) -> None:
+        self.answer("start")
+        if not self.started:
+            self.started = True
+            if self.store._db is None:
+                await self.store.open()
+
+    async def stop(self) -> None:
+        self.started = False
+
+    async def logout(self) -> None:
+        self.answer("logout")
+        self.account = None
+        await self.tokens.remove(*ACCOUNT.key)
+        await self.stop()
+
+    async def close(self) -> None:
+        self.closed = True
+        await self.store.close()
+
+    def end(self, reason: str) -> None:
+        """As the SDK does it when the server ends the session."""
+        self.account = None
+        for listener in self.session.listeners:
+            listener(reason)
+
+
+DEFAULTS: dict[str, Any] = {
+    "connect": SERVER, "login": ME, "register": ME, "reset_password": None, "start": None, "logout": None,
+    "me.get": ME, "me.devices": [Device("d-1", device="Chrome on Linux", ip="127.0.0.1", current=True)],
+    "me.storage": StorageUse(used_bytes=3_100_000_000, quota_bytes=10_000_000_000, files=3), "me.blocks": [],
+    "files.page": Page([File("f-1", name="holiday.mp4", size=3_000_000_000, state="complete")], None),
+    "chats.update_mine": None, "chats.delete": None, "chats.remove_member": None, "me.end_device": None,
+    "me.unblock": None, "me.update": ME, "me.set_password": None, "files.delete": None, "me.delete": {},
+    "chats.members": [], "messages.page": None, "me.remove_avatar": None,
+}  # fmt: skip
+
+
+class World:
+    """An AppState over fakes. client: the one in use. clients: all that were made."""
+
+    def __init__(self, *, signed_in: bool = True, built_in: str = "", memory: dict[str, str] | None = None,
+                 locale: str = "en", **answers: Any) -> None:  # fmt: skip
+        self.answers = {name.replace("__", "."): value for name, value in answers.items()}
+        self.tokens = MemoryTokenStore()
+        self.memory = FakeMemory(**(memory or {}))
+        self.clients: list[FakeClient] = []
+        self.app = AppState(
+            connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale)  # type: ignore[arg-type]
+        self._signed_in = signed_in
+
+    def _connect(self, url: str) -> FakeClient:
+        self.clients.append(FakeClient(url, self.tokens, self.answers))
+        return self.clients[-1]
+
+    @property
+    def client(self) -> FakeClient:
+        return self.clients[-1]
+
+    async def open(self) -> AppState:
+        if self._signed_in:
+            await self.tokens.put(ACCOUNT)
+        await self.app.open()
+        return self.app
+
+    async def put(self, *chats: Chat) -> None:
+        """As the sync does it when chats change."""
+        await self.client.store.write(lambda writer: [writer.chat(chat) for chat in chats])
+
+
+def message(chat_id: str, seq: int, text: str, sender_id: str | None = ANN.id, **more: Any) -> Message:
+    from datetime import UTC, datetime
+
+    return Message(
+        f"m-{chat_id}-{seq}", chat_id, seq, seq, sender_id=sender_id, text=text,
+        created_at=datetime(2026, 3, 10, 12, seq, tzinfo=UTC), **more)

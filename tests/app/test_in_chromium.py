@@ -1,0 +1,46 @@
+"""The real web app of the real server in a real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from hypersend_client.sdk import HyperSend
+from tests.app.driver import Screen
+from tests.harness import PASSWORD
+from tests.web.chromium import chromium
+from tests.web.site import site
+
+
+async def test_two_people_register_and_see_each_others_chat(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, chromium() as browser:
+        ann, bo = await asyncio.gather(*(Screen.open(browser, server.url) for _ in range(2)))
+        await ann.register("ann", "Ann Lee")
+        await bo.register("bodhi", "बोधिसत्त्व शर्मा")
+        await asyncio.gather(ann.sees("start-chat"), bo.sees("start-chat"))
+        async with HyperSend(server.url) as other_device:
+            await other_device.login("ann@example.org", PASSWORD)
+            found = (await other_device.users.find("bodhi")).items[0]
+            chat = await other_device.chats.open_direct(found.id)
+            await other_device.messages.send(chat.id, "Shall we have tea?")
+            row = await bo.sees(f"chat-row-{chat.id}")
+            await bo.reads("Ann Lee, Shall we have tea?")
+            await ann.reads("बोधिसत्त्व शर्मा, You: Shall we have tea?")
+            assert "1 unread message" in (await row.inner_html())
+        for screen in (ann, bo):
+            assert screen.watched.errors == []
+            assert screen.watched.foreign(server.url) == []
+
+
+async def test_signing_out_ends_the_session_and_asks_for_the_password_again(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, chromium() as browser:
+        ann = await Screen.open(browser, server.url, width=1280, height=800)
+        await ann.register("ann", "Ann Lee")
+        await ann.sees("start-chat")
+        await ann.go("/settings")
+        await ann.click("sign-out")
+        await ann.click("confirm-yes")
+        await ann.sees("sign-in")
+        async with HyperSend(server.url) as again:
+            await again.login("ann@example.org", PASSWORD)
+            assert [device.current for device in await again.me.devices()] == [True]

@@ -1,0 +1,79 @@
+"""A TCP relay between browser and server: a line that can be slow, and cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+STEP_BYTES = 64 * 1024
+
+
+class Relay:
+    """up_bytes_per_s: of each connection, None for no limit. cut_after: bytes from the browser, once.
+
+    After a cut the line stays down until `is_down` is set back. (Browsers repeat a request by themselves, from its
+    beginning, where a connection that served before breaks and a new one can be had.)
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
+        self.url = ""
+        self.up_bytes_per_s: int | None = None
+        self.cut_after: int | None = None
+        self.is_down = False
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_server, from_server = writer, None
+        self._writers.add(writer)
+        try:
+            if self.is_down:
+                return
+            from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
+            self._writers.add(to_server)
+            down = asyncio.create_task(self._copy(from_server, writer))
+            await self._copy(reader, to_server, up=True)
+            down.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await down
+        except OSError:
+            pass  # one side went away: so does the other
+        finally:
+            for each in (writer, to_server):
+                self._writers.discard(each)
+                each.transport.abort()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, up: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            while part := await reader.read(STEP_BYTES):
+                writer.write(part)
+                await writer.drain()
+                if up and self.cut_after is not None:
+                    self.cut_after -= len(part)
+                    if self.cut_after <= 0:
+                        self.cut_after = None
+                        self.cut()
+                if up and self.up_bytes_per_s:
+                    await asyncio.sleep(len(part) / self.up_bytes_per_s)
+
+    def cut(self) -> None:
+        """Every connection breaks in the middle of what it carries."""
+        self.is_down = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def relay(target: str) -> AsyncIterator[Relay]:
+    line = Relay(target)
+    server = await asyncio.start_server(line.handle, "127.0.0.1", 0, limit=STEP_BYTES)
+    line.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield line
+    finally:
+        server.close()
+        line.cut()
+        await server.wait_closed()
