@@ -155,8 +155,8 @@ async def open_parts(
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
             settings=settings, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, stores=stores,
-            metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people, passwords=passwords, sessions=sessions,
-            chats=chats, uploads=uploads, deletions=deletions, files=files,
+            metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people, passwords=passwords,
+            sessions=sessions, chats=chats, uploads=uploads, deletions=deletions, files=files,
             housekeeping=Housekeeping(metadata.files, stores, uploads, deletions, files.discard, clock),
             account_deletion=account_deletion,
             accounts=AccountOperator(

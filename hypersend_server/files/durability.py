@@ -19,7 +19,7 @@ from hypersend_server.metadata.files import FileRecord, Files, Volatile
 from hypersend_storage.base import Store, VolatileWrites
 from hypersend_storage.errors import StorageError, StorageUnavailable, UploadLost
 
-SYNC_EVERY_S = 1.0
+SYNC_EVERY_S = 0.25  # what came since is what completing waits for
 log = logging.getLogger(__name__)
 
 

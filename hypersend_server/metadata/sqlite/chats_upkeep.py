@@ -107,7 +107,7 @@ class SqliteUpkeep:
     async def forget_sender(self, user_id: str, limit: int) -> list[Changed]:
         def job(tx: Tx) -> list[Changed]:
             rows = tx.execute(
-                f"SELECT {MESSAGE}, x.number {OF_SENDER} LIMIT ?2",  # noqa: S608
+                f"SELECT {MESSAGE}, x.number {OF_SENDER} LIMIT ?2",
                 (user_id, limit),
             ).fetchall()
             if not rows:
