@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import flet as ft
 
@@ -28,7 +28,7 @@ from hypersend_client.app.state import AppState
 
 O = TypeVar("O", bound=ft.Observable)  # noqa: E741
 
-AppContext = ft.create_context(None)
+AppContext: ft.ContextProvider[AppState | None] = ft.create_context(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,10 @@ class Place:
     parent: str | None = None
 
     @property
-    def component(self) -> Callable[[], Any]:
+    def component(self) -> Callable[..., Any]:
         module, _, name = self.screen.partition(":")
         found = getattr(importlib.import_module(f"hypersend_client.app.screens.{module}"), name)
-        assert callable(found)
-        return found
+        return cast("Callable[..., Any]", found)
 
 
 TABS = ("chats", "transfers", "settings")
@@ -53,7 +52,7 @@ TABS = ("chats", "transfers", "settings")
 SIGNED_OUT = (
     Place("/", "sign_in:SignIn", ""),
     Place("/register", "register:Register", "", "/"),
-    Place("/reset", "reset:Reset", "", "/"),
+    Place("/reset", "register:Reset", "", "/"),
 )
 
 SIGNED_IN = (
@@ -108,7 +107,9 @@ def match(route: str) -> tuple[Place | None, dict[str, str]]:
     parts = route.split("?")[0].split("#")[0].strip("/").split("/")
     for place in SIGNED_IN:
         pattern = place.path.strip("/").split("/")
-        if len(pattern) == len(parts) and all(p == q or (p.startswith(":") and q) for p, q in zip(pattern, parts, strict=True)):
+        if len(pattern) == len(parts) and all(
+            p == q or (p.startswith(":") and q) for p, q in zip(pattern, parts, strict=True)
+        ):
             return place, {p[1:]: q for p, q in zip(pattern, parts, strict=True) if p.startswith(":")}
     return None, {}
 

@@ -37,6 +37,7 @@ import flet as ft
 from hypersend_client.app.chat_list import ChatList, ChatRow
 from hypersend_client.app.i18n import Translator, pick_language
 from hypersend_client.app.tokens import THREE_PANES, TWO_PANES
+from hypersend_client.app.transfer_list import TransferList
 from hypersend_client.app.words import explain
 from hypersend_client.sdk import (
     Changes,
@@ -51,6 +52,7 @@ from hypersend_client.sdk import (
 )
 from hypersend_client.sdk.address import normalise
 from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, Typing
+from hypersend_client.sdk.transfers import Transfers
 
 __all__ = ["AppState", "ChatList", "ChatRow", "Memory", "People", "Session"]
 
@@ -183,7 +185,9 @@ class AppState:
     """connect(address): a client that is not started yet. tokens: the store that it uses.
 
     built_in: the only server of this build (white label, or the web app's own); "" lets people type one.
-    media_base: where pictures are loaded from; "" is the server's address (in the browser it is the page's).
+    transfers: makes what moves files on this device; None in the browser, where the upload page does.
+    media_base: the address that this person sees, also for pictures, where it is another than the process uses
+    (in the browser); "" where it is the same.
     """
 
     def __init__(
@@ -195,6 +199,7 @@ class AppState:
         built_in: str = "",
         media_base: str = "",
         locale: str = "en",
+        transfers: Callable[[HyperSend], Transfers] | None = None,
     ) -> None:
         self.session = Session()
         self.link = Link()
@@ -204,6 +209,8 @@ class AppState:
         self.layout = Layout()
         self.notices = Notices()
         self.clock = Clock()
+        self.transfers = TransferList()
+        self._make_transfers = transfers
         self.built_in = built_in
         self.drafts: dict[str, Draft] = {}
         self._connect = connect
@@ -264,9 +271,17 @@ class AppState:
 
     def spawn(self, work: Awaitable[object]) -> None:
         """Do it beside; an SDK error in it is told at the bottom of the screen."""
-        task: asyncio.Task[object] = asyncio.ensure_future(self.attempt(work))
+        task = self._start(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _start(self, work: Awaitable[object]) -> asyncio.Task[object]:
+        task: asyncio.Task[object] = asyncio.ensure_future(self.attempt(work))
+        if asyncio.iscoroutine(work):
+            coroutine = work
+            # Cancelled before it began, it would never have been awaited.
+            task.add_done_callback(lambda _: coroutine.close())
+        return task
 
     async def attempt(self, work: Awaitable[T]) -> T | None:
         """Await it; what the SDK raises is told at the bottom of the screen, and None comes back."""
@@ -289,7 +304,7 @@ class AppState:
         try:
             accounts = await self._tokens.accounts()
             address = self.built_in or (accounts[0].url if accounts else "") or await self._memory.get("address") or ""
-            self.session.address = address
+            self.session.address = self._media_base or address
             if not address:
                 self.session.status = "signed_out"
                 return
@@ -308,9 +323,15 @@ class AppState:
         self._detach()
         for task in list(self._tasks):
             task.cancel()
+        await self.transfers.end()
         hs, self._hs = self._hs, None
         if hs is not None:
             await hs.close()
+
+    def wake(self) -> None:
+        """The window is back after a drop: doubt the socket that was there."""
+        if self._undo:
+            self.hs.connection.network_changed()
 
     async def _use(self, address: str) -> HyperSend:
         """Talk to this server from now on."""
@@ -328,13 +349,15 @@ class AppState:
     async def _learn_server(self) -> None:
         info = await self.hs.connect()
         self.session.server = info
-        self.session.address = self.hs.url
+        self.session.address = self._media_base or self.hs.url
         if info.accent_color and info.accent_color != self.prefs.accent:
             self.prefs.accent = info.accent_color
             await self._memory.set("accent", info.accent_color)
 
     async def _begin(self) -> None:
         hs = self.hs
+        # Before the outbox starts, which asks it for files that are to be sent.
+        self.transfers.begin(hs, None if self._make_transfers is None else self._make_transfers(hs))
         await hs.start()
         self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
         hs.sync.on_state = lambda state: self._show_link()
@@ -346,6 +369,7 @@ class AppState:
         self.session.status = "signed_in"
         self.spawn(self._learn_server())
         self.spawn(self.load_me())
+        self.spawn(self.transfers.go_on())
 
     def _detach(self) -> None:
         for undo in self._undo:
@@ -386,11 +410,13 @@ class AppState:
     async def sign_out(self) -> None:
         """End the session here; drafts and unsent messages of this account are removed from this device."""
         self._detach()
+        await self.transfers.end()
         await self.hs.logout()
         self._forget("")
 
     def _signed_out(self, reason: str) -> None:
         self._detach()
+        self.spawn(self.transfers.end())
         self._forget(reason)
         if self._hs is not None:
             self.spawn(self._hs.stop())
@@ -444,7 +470,7 @@ class AppState:
         for name in Changes.__slots__:
             getattr(self._pending, name).update(getattr(changes, name))
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.ensure_future(self.attempt(self._refresh()))
+            self._refreshing = self._start(self._refresh())
         for listener in list(self._changes_listeners):
             listener(changes)
 

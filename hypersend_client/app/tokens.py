@@ -67,15 +67,33 @@ class Size:
     ACTION = 88
 
 
+class ChatSize:
+    """The conversation. SCROLL: from here on the list counts as scrolled up."""
+
+    PICTURE_WIDE = 320
+    PICTURE_HIGH = 360
+    FILE_WIDE = 300
+    RING = 3
+    QUOTE_BAR = 3
+    LINES = 6
+    SCROLL = 120
+    SHEET_WIDE = 520
+    DOCK_WIDE = 400
+    DOCK_HIGH = 460
+    PAGE_STEP = 100
+
+
 class Type(Enum):
     """(size, weight)"""
 
     DISPLAY = (28, ft.FontWeight.W_600)
     TITLE = (20, ft.FontWeight.W_600)
+    EMOJI = (24, ft.FontWeight.W_400)
     LIST_TITLE = (16, ft.FontWeight.W_600)
     BODY = (15.5, ft.FontWeight.W_400)
     BODY_STRONG = (15.5, ft.FontWeight.W_600)
     SECONDARY = (13.5, ft.FontWeight.W_400)
+    SECONDARY_STRONG = (13.5, ft.FontWeight.W_600)
     SMALL = (11.5, ft.FontWeight.W_400)
     SMALL_STRONG = (11.5, ft.FontWeight.W_600)
 
@@ -83,7 +101,7 @@ class Type(Enum):
 LINE_HEIGHT = 1.35
 LINE_HEIGHT_DEVANAGARI = 1.5
 FONT = "Roboto"
-FONT_FALLBACK = ["Noto Sans Devanagari", "Noto Color Emoji", "Noto Sans"]
+FONT_DEVANAGARI = "Noto Sans Devanagari"
 
 
 class Colour:

@@ -35,8 +35,17 @@ class Download(Transfer[Path]):
     """Its result is the path of the finished file. row: its place in the journal."""
 
     def __init__(
-        self, row: DownloadRow, account: tuple[str, str], *, transport: Transport, files: Files, journal: Journal,
-        pool: ThreadPoolExecutor, parallel: int, size_bytes: int = 0, **options: Any,
+        self,
+        row: DownloadRow,
+        account: tuple[str, str],
+        *,
+        transport: Transport,
+        files: Files,
+        journal: Journal,
+        pool: ThreadPoolExecutor,
+        parallel: int,
+        size_bytes: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(name=Path(row.target).name, **options)
         self.row = row
@@ -137,9 +146,7 @@ class Download(Transfer[Path]):
                     if index <= last:
                         await self._wait_out(error, backoff)
 
-    async def _fetch(
-        self, part: Part, first: int, last: int, digests: list[str], wrong: dict[int, int]
-    ) -> int:
+    async def _fetch(self, part: Part, first: int, last: int, digests: list[str], wrong: dict[int, int]) -> int:
         """One request for chunks `first` to `last`; the index of the next one to be fetched."""
         have = part.partial.get(first, 0)
         chunk_size = part.file.chunk_size
@@ -186,9 +193,7 @@ class Download(Transfer[Path]):
 class _Receiver:
     """Bytes from the network, in order, on their way to the disk. index: of the chunk that is arriving."""
 
-    def __init__(
-        self, transfer: Download, part: Part, first: int, last: int, have: int, digests: list[str]
-    ) -> None:
+    def __init__(self, transfer: Download, part: Part, first: int, last: int, have: int, digests: list[str]) -> None:
         self.index = first
         self._transfer = transfer
         self._part = part
@@ -216,8 +221,7 @@ class _Receiver:
             if len(self._pieces[-1]) == room:
                 if not await self._end_chunk():
                     return False
-            elif (self._waiting >= FLUSH_BYTES
-                  or self._transfer._monotonic() - self._flushed_at > FLUSH_S):
+            elif self._waiting >= FLUSH_BYTES or self._transfer._monotonic() - self._flushed_at > FLUSH_S:
                 await self.flush()
         return True
 
@@ -276,5 +280,3 @@ def _skip(response: aiohttp.ClientResponse, file: File, start: int) -> int:
     if response.status == 200 and response.headers.get("Content-Length") == str(file.size):
         return start  # something on the way does not know ranges
     raise RemoteFileChanged(file.id)
-
-

@@ -104,11 +104,15 @@ class PresenceChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress(Event):
-    """An upload of this person, on whatever device or page it runs."""
+    """An upload of this person, on whatever device or page it runs.
+
+    chat_id: set where an upload page sends it, and then the chat that the page was opened for.
+    """
 
     file_id: str
     received_bytes: int
     state: str
+    chat_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,9 @@ _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "delivered": lambda f: Delivered(_text(f, "chat_id"), _text(f, "user_id"), _number(f, "seq")),
     "typing": lambda f: Typing(_text(f, "chat_id"), _text(f, "user_id")),
     "presence": lambda f: PresenceChanged(_text(f, "user_id"), f.get("online") is True, _time(f, "last_seen_at")),
-    "upload": lambda f: UploadProgress(_text(f, "id"), _number(f, "received_bytes"), _text(f, "state")),
+    "upload": lambda f: UploadProgress(
+        _text(f, "id"), _number(f, "received_bytes"), _text(f, "state"), str(f.get("chat_id") or "")
+    ),
     "transfer": lambda f: TransferChanged(_object(f, "transfer")),
     "update": lambda f: UpdateAvailable(_object(f, "release")),
     "resync": lambda f: Resync(),

@@ -34,7 +34,8 @@ KEEP_DONE_S = 30 * 86400
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS uploads (
   id TEXT PRIMARY KEY, server_id TEXT NOT NULL, user_id TEXT NOT NULL,
-  path TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  path BLOB NOT NULL,         -- as the system has it, which need not be text
+  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   job TEXT NOT NULL,          -- '' or what the upload is for: the same file may go to two chats
   body TEXT NOT NULL,         -- JSON of init, the same at each repeat
   key TEXT NOT NULL,          -- Idempotency-Key
@@ -44,7 +45,7 @@ CREATE TABLE IF NOT EXISTS uploads (
 );
 CREATE TABLE IF NOT EXISTS downloads (
   id TEXT PRIMARY KEY, server_id TEXT NOT NULL, user_id TEXT NOT NULL,
-  file_id TEXT NOT NULL, target TEXT NOT NULL, -- the path it shall have, with the file's name
+  file_id TEXT NOT NULL, target BLOB NOT NULL, -- the path it shall have
   UNIQUE (server_id, user_id, file_id, target)
 );
 CREATE TABLE IF NOT EXISTS sends (
@@ -99,6 +100,7 @@ class Journal:
         self.path = Path(path)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hypersend journal")
         self._db: sqlite3.Connection | None = None
+        self._is_closed = False
 
     async def close(self) -> None:
         def work() -> None:
@@ -106,8 +108,10 @@ class Journal:
                 self._db.close()
                 self._db = None
 
-        await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        self._pool.shutdown()
+        if not self._is_closed:
+            self._is_closed = True
+            await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            self._pool.shutdown()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:
@@ -138,7 +142,7 @@ class Journal:
             lambda db: _upload(
                 db.execute(
                     f"SELECT {_UPLOAD} FROM uploads WHERE server_id = ? AND user_id = ? AND path = ? AND job = ?",  # noqa: S608
-                    (*account, path, job),
+                    (*account, os.fsencode(path), job),
                 ).fetchone()
             )
         )
@@ -167,7 +171,7 @@ class Journal:
                 (
                     row.id,
                     *account,
-                    path,
+                    os.fsencode(path),
                     identity.size,
                     identity.mtime_ns,
                     job,
@@ -205,14 +209,13 @@ class Journal:
         """The one there is, or a new one."""
 
         def work(db: sqlite3.Connection) -> DownloadRow:
-            db.execute(
-                "INSERT OR IGNORE INTO downloads VALUES (?, ?, ?, ?, ?)", (uuid.uuid4().hex, *account, file_id, target)
-            )
-            return DownloadRow(
-                *db.execute(
+            where = (*account, file_id, os.fsencode(target))
+            db.execute("INSERT OR IGNORE INTO downloads VALUES (?, ?, ?, ?, ?)", (uuid.uuid4().hex, *where))
+            return _download(
+                db.execute(
                     "SELECT id, file_id, target FROM downloads WHERE server_id = ? AND user_id = ? AND file_id = ?"
                     " AND target = ?",
-                    (*account, file_id, target),
+                    where,
                 ).fetchone()
             )
 
@@ -224,7 +227,7 @@ class Journal:
                 "SELECT id, file_id, target FROM downloads WHERE server_id = ? AND user_id = ? ORDER BY rowid", account
             ).fetchall()
         )
-        return [DownloadRow(*row) for row in rows]
+        return [_download(row) for row in rows]
 
     async def drop_download(self, download_id: str) -> None:
         await self._do(lambda db: db.execute("DELETE FROM downloads WHERE id = ?", (download_id,)))
@@ -311,4 +314,10 @@ def _upload(row: tuple[Any, ...] | None) -> UploadRow | None:
     if row is None:
         return None
     upload_id, path, size, mtime_ns, job, body, key, file_id, done = row
-    return UploadRow(upload_id, path, Identity(size, mtime_ns, 0), job, json.loads(body), key, file_id, bool(done))
+    identity = Identity(size, mtime_ns, 0)
+    return UploadRow(upload_id, os.fsdecode(path), identity, job, json.loads(body), key, file_id, bool(done))
+
+
+def _download(row: tuple[str, str, bytes]) -> DownloadRow:
+    download_id, file_id, target = row
+    return DownloadRow(download_id, file_id, os.fsdecode(target))

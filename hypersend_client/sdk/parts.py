@@ -73,8 +73,14 @@ class Part:
         self.partial: dict[int, int] = {}
         self.placed: Path | None = None
         self._head: dict[str, Any] = {
-            "version": 1, "server_id": server_id, "file_id": file.id, "etag": file.etag, "size": file.size,
-            "chunk_size": file.chunk_size, "boot": boot_id()}
+            "version": 1,
+            "server_id": server_id,
+            "file_id": file.id,
+            "etag": file.etag,
+            "size": file.size,
+            "chunk_size": file.chunk_size,
+            "boot": boot_id(),
+        }
         self._pool = pool
         self._fd: int | None = None
         self._journal: int | None = None
@@ -139,8 +145,8 @@ class Part:
                 case ["p", index, have] if index.isdigit() and have.isdigit() and int(index) < self.chunk_count:
                     if int(index) not in self.done:
                         self.partial[int(index)] = min(int(have), self.chunk_bytes(int(index)))
-                case ["n", *words]:
-                    intended = " ".join(words)
+                case ["n", *_]:
+                    intended = os.fsdecode(line[2:])
                 case _:
                     pass
         return {"chunk_size": 0, "boot": "", **head}, intended
@@ -221,8 +227,9 @@ class Part:
             os.fsync(self._fd)
             self._close()
             with open(self.journal_path, "ab") as journal:
+
                 def intend(candidate: Path) -> None:
-                    journal.write(f"n {candidate.name}\n".encode())
+                    journal.write(b"n " + os.fsencode(candidate.name) + b"\n")
                     journal.flush()
 
                 found = place(self.path, self.target, intend)

@@ -74,7 +74,7 @@ class RateLimit:
         """Wait until so many bytes may pass. What passed beyond the limit is waited for afterwards."""
         while (rate := self.bytes_per_s) is not None:
             now = self._monotonic()
-            self._available = min(rate / 4, self._available + (now - self._at) * rate)
+            self._available = min(rate / 20, self._available + (now - self._at) * rate)
             self._at = now
             if self._available > 0:
                 self._available -= size_bytes

@@ -14,7 +14,6 @@ The same call with the same file goes on with what is there. Give `transfers` to
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 import uuid
@@ -27,7 +26,7 @@ from hypersend_client.sdk.client import HyperSend
 from hypersend_client.sdk.downloads import Download
 from hypersend_client.sdk.errors import ApiError, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged
-from hypersend_client.sdk.journal import DownloadRow, Journal, UploadRow
+from hypersend_client.sdk.journal import DownloadRow, Identity, Journal, UploadRow
 from hypersend_client.sdk.models import File
 from hypersend_client.sdk.places import downloads_folder, safe_name
 from hypersend_client.sdk.retry import Backoff
@@ -35,7 +34,8 @@ from hypersend_client.sdk.transfer import RateLimit
 from hypersend_client.sdk.transfer_errors import RemoteFileGone, UploadRemoved
 from hypersend_client.sdk.uploads import CLAIM_BYTES, Source, Upload, init_body
 
-OUTBOX = "outbox:"
+OUTBOX, SEND = "outbox:", "send:"
+"""Jobs of uploads that a message waits for."""
 
 
 class Transfers:
@@ -45,8 +45,14 @@ class Transfers:
     """
 
     def __init__(
-        self, hs: HyperSend, journal: Journal | str | os.PathLike[str], *, folder: Path | None = None,
-        parallel: int = 4, max_active: int = 3, give_up_s: float | None = None,
+        self,
+        hs: HyperSend,
+        journal: Journal | str | os.PathLike[str],
+        *,
+        folder: Path | None = None,
+        parallel: int = 4,
+        max_active: int = 3,
+        give_up_s: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.journal = journal if isinstance(journal, Journal) else Journal(journal)
@@ -59,8 +65,15 @@ class Transfers:
         self._pool = ThreadPoolExecutor(max_active * parallel, thread_name_prefix="hypersend transfer")
         self._adding = asyncio.Lock()
         self._common: dict[str, Any] = {
-            "transport": hs.transport, "files": hs.files, "journal": self.journal, "pool": self._pool,
-            "parallel": parallel, "backoff": self._backoff, "give_up_s": give_up_s, "monotonic": monotonic}
+            "transport": hs.transport,
+            "files": hs.files,
+            "journal": self.journal,
+            "pool": self._pool,
+            "parallel": parallel,
+            "backoff": self._backoff,
+            "give_up_s": give_up_s,
+            "monotonic": monotonic,
+        }
         self._up_turn = asyncio.Semaphore(max_active)
         self._down_turn = asyncio.Semaphore(max_active)
         self._unsubscribe = hs.connection.on(self._on_event)
@@ -78,8 +91,14 @@ class Transfers:
         return [*self.uploads.values(), *self.downloads.values()]
 
     async def upload(
-        self, path: str | os.PathLike[str], *, name: str | None = None, chat_id: str | None = None, job: str = "",
-        keep: bool = False, **extra: Any,
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        chat_id: str | None = None,
+        job: str = "",
+        keep: bool = False,
+        **extra: Any,
     ) -> Upload:
         """Begin an upload, or go on with the one of this file for this job. It is started.
 
@@ -87,7 +106,7 @@ class Transfers:
         extra: further fields of init, such as `width`, `height`, `preview`. An empty `name` is the file's own.
         Raises: FileUnreadable, SignedOut.
         """
-        account = await self._account()
+        account = await self.account()
         full = await asyncio.to_thread(os.path.realpath, path)
         job = job or (f"chat:{chat_id}" if chat_id else "")
         async with self._adding:
@@ -96,8 +115,7 @@ class Transfers:
                 identity = await source.open()
                 row = await self.journal.find_upload(account, full, job)
                 if row is not None and not identity.is_content_of(row.identity):
-                    await self._upload(row, account, keep=keep).cancel()  # of what the file was before
-                    self.uploads.pop(row.id, None)
+                    await self.abandon(row)  # of what the file was before
                     row = None
                 if row is None:
                     sha256 = await source.sha256(0, identity.size) if identity.size <= CLAIM_BYTES else None
@@ -119,12 +137,15 @@ class Transfers:
         row = await self.journal.upload(ref)
         if row is None:
             raise UploadRemoved(ref)
-        upload = self._upload(row, await self._account(), keep=True)
+        upload = self._upload(row, await self.account(), keep=True)
         upload.start()
         return (await upload.wait()).id
 
     async def download(
-        self, file: File | str, *, folder: str | os.PathLike[str] | None = None,
+        self,
+        file: File | str,
+        *,
+        folder: str | os.PathLike[str] | None = None,
         to: str | os.PathLike[str] | None = None,
     ) -> Download:
         """Begin a download, or go on with it. It is started.
@@ -132,7 +153,7 @@ class Transfers:
         to: the path to be made; by default the file's own name, made safe, in `folder`.
         Raises: RemoteFileGone, SignedOut.
         """
-        account = await self._account()
+        account = await self.account()
         if to is None:
             known = file if isinstance(file, File) else await self._file(file)
             file = known
@@ -146,10 +167,12 @@ class Transfers:
 
     async def resume(self) -> list[Upload | Download]:
         """Go on with all that was not finished when the program ended."""
-        account = await self._account()
+        account = await self.account()
         found: list[Upload | Download] = [
-            self._upload(row, account, keep=bool(row.job)) for row in await self.journal.uploads(account)
-            if not row.done]
+            self._upload(row, account, keep=row.job.startswith((OUTBOX, SEND)))
+            for row in await self.journal.uploads(account)
+            if not row.done
+        ]
         found += [self._download(row, account, 0) for row in await self.journal.downloads(account)]
         for transfer in found:
             transfer.start()
@@ -160,14 +183,31 @@ class Transfers:
         for transfer in self.all:
             transfer.network_changed()
 
-    # Inside
+    # The journal
 
-    async def _account(self) -> tuple[str, str]:
+    async def account(self) -> tuple[str, str]:
+        """(server_id, user_id) of whoever is signed in. Raises: SignedOut."""
         if self._hs.account is None:
             await self._hs.connect()  # the server may have moved: its account is known by `server_id`
         if self._hs.account is None:
             raise SignedOut
         return self._hs.account.key
+
+    async def identify(self, path: str | os.PathLike[str]) -> tuple[str, Identity]:
+        """A local file's full path, and what tells its content apart. Raises: FileUnreadable."""
+        full = await asyncio.to_thread(os.path.realpath, path)
+        source = Source(full, self._pool)
+        try:
+            return full, await source.open()
+        finally:
+            await source.close()
+
+    async def abandon(self, row: UploadRow) -> None:
+        """Call off an upload of the journal."""
+        await self._upload(row, await self.account(), keep=False).cancel()
+        self.uploads.pop(row.id, None)
+
+    # Inside
 
     async def _file(self, file_id: str) -> File:
         try:
@@ -181,15 +221,16 @@ class Transfers:
         upload = self.uploads.get(row.id)
         if upload is None:
             upload = self.uploads[row.id] = Upload(
-                row, account, keep=keep, turn=self._up_turn, limits=(self.upload_limit,), **self._common)
+                row, account, keep=keep, turn=self._up_turn, limits=(self.upload_limit,), **self._common
+            )
         return upload
 
     def _download(self, row: DownloadRow, account: tuple[str, str], size_bytes: int) -> Download:
         download = self.downloads.get(row.id)
         if download is None:
             download = self.downloads[row.id] = Download(
-                row, account, size_bytes=size_bytes, turn=self._down_turn, limits=(self.download_limit,),
-                **self._common)
+                row, account, size_bytes=size_bytes, turn=self._down_turn, limits=(self.download_limit,), **self._common
+            )
         return download
 
     def _backoff(self) -> Backoff:
@@ -198,8 +239,3 @@ class Transfers:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, StateChanged) and event.state == "online":
             self.network_changed()
-
-
-def job_of(*parts: Any) -> str:
-    """A short name for what these describe, the same each time."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -5,8 +5,8 @@ who knows. A chunk that was cut off goes on where the server says it stopped: th
 the offset up to which bytes were handed to the network and, by `Expect: 100-continue`, waits for the server's
 word before it sends anything; `chunk_offset` answers with the true one.
 
-Each chunk is read twice, once for its digest and once to be sent, so that memory stays small whatever the
-chunk size; the second time the bytes come from the page cache.
+A chunk is read once, hashed in a thread and sent from the same window of memory; one that is larger than the
+window is read twice, so that memory stays small whatever the chunk size.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import io
 import mimetypes
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.files import Files, file_path
@@ -38,7 +40,8 @@ from hypersend_client.sdk.transport import Transport
 
 T = TypeVar("T")
 
-READ_BYTES = 1024 * 1024
+WINDOW_BYTES = 8 * 1024 * 1024
+HASH_BYTES = 256 * 1024
 CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
 WRONG_DIGESTS = 3
 BEGIN_TRIES = 5
@@ -48,14 +51,33 @@ class _Outdated(Exception):
     """What we thought of the upload is no longer so: ask the server and plan anew."""
 
 
+class Window:
+    """A stretch of the file in memory, so that a chunk is read once for its digest and for the network."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._start = self._length = 0
+
+    def find(self, start: int, length: int) -> memoryview | None:
+        if self._start <= start and start + length <= self._start + self._length:
+            return memoryview(self._buffer)[start - self._start : start - self._start + length]
+        return None
+
+    def room(self, start: int, length: int) -> memoryview:
+        if len(self._buffer) < length:
+            self._buffer = bytearray(length)
+        self._start, self._length = start, length
+        return memoryview(self._buffer)[:length]
+
+
 class Source:
     """The local file, read in threads. Raises: FileUnreadable, SourceChanged."""
 
     def __init__(self, path: str, pool: ThreadPoolExecutor) -> None:
         self.path = path
         self._pool = pool
-        self._file: BinaryIO | None = None
-        self._lock = asyncio.Lock()
+        self._file: io.FileIO | None = None
+        self._reading = threading.Lock()
         self._identity = Identity(0, 0, 0)
 
     async def open(self) -> Identity:
@@ -80,31 +102,39 @@ class Source:
         if Identity.of(await self._do(lambda: os.stat(self.path))) != self._identity:
             raise SourceChanged(self.path)
 
-    async def sha256(self, start: int, length: int) -> bytes:
+    async def sha256(self, start: int, length: int, window: Window | None = None) -> bytes:
+        """window: keeps what was read last."""
+        window = Window() if window is None else window
+
         def work() -> bytes:
             digest, end = hashlib.sha256(), start + length
-            for position in range(start, end, READ_BYTES):
-                digest.update(self._read(position, min(READ_BYTES, end - position)))
+            for position in range(start, end, WINDOW_BYTES):
+                view = self._load(window, position, min(WINDOW_BYTES, end - position))
+                for begin in range(0, len(view), HASH_BYTES):
+                    digest.update(view[begin : begin + HASH_BYTES])
             return digest.digest()
 
         return await self._do(work)
 
-    async def read(self, start: int, length: int) -> bytes:
-        return await self._do(lambda: self._read(start, length))
+    async def read(self, start: int, length: int, window: Window) -> memoryview:
+        """At most WINDOW_BYTES; good until the window is used again."""
+        found = window.find(start, length)
+        return found if found is not None else await self._do(lambda: self._load(window, start, length))
 
-    def _read(self, start: int, length: int) -> bytes:
+    def _load(self, window: Window, start: int, length: int) -> memoryview:
         file = self._file
         if file is None:
             raise ValueError("it is not open")
-        if hasattr(os, "pread"):
-            data = os.pread(file.fileno(), length, start)
-        else:  # pragma: no cover
-            with open(self.path, "rb", buffering=0) as own:
-                own.seek(start)
-                data = own.read(length)
-        if len(data) < length:
-            raise SourceChanged(self.path)  # it became shorter
-        return data
+        view = window.room(start, length)
+        with self._reading:
+            file.seek(start)
+            done = 0
+            while done < length:
+                count = file.readinto(view[done:])
+                if not count:
+                    raise SourceChanged(self.path)  # it became shorter
+                done += count
+        return view
 
     async def _do(self, work: Callable[[], T]) -> T:
         try:
@@ -117,8 +147,17 @@ class Upload(Transfer[File]):
     """row: its place in the journal. keep: leave the row there when it is done, for the message that will show it."""
 
     def __init__(
-        self, row: UploadRow, account: tuple[str, str], *, transport: Transport, files: Files, journal: Journal,
-        pool: ThreadPoolExecutor, parallel: int, keep: bool, **options: Any,
+        self,
+        row: UploadRow,
+        account: tuple[str, str],
+        *,
+        transport: Transport,
+        files: Files,
+        journal: Journal,
+        pool: ThreadPoolExecutor,
+        parallel: int,
+        keep: bool,
+        **options: Any,
     ) -> None:
         super().__init__(name=str(row.body.get("name") or Path(row.path).name), **options)
         self.row = row
@@ -294,22 +333,23 @@ class Upload(Transfer[File]):
         queue = iter(missing)
 
         async def worker() -> None:
+            window = Window()
             for index in queue:
                 size = min(chunk_size, self.size_bytes - index * chunk_size)
-                await self._send_chunk(source, index, index * chunk_size, size, partial.get(index, 0))
+                await self._send_chunk(source, window, index, index * chunk_size, size, partial.get(index, 0))
 
         workers: list[Coroutine[Any, Any, None]] = [worker() for _ in range(min(self._parallel, len(missing)))]
         await all_of(workers)
 
-    async def _send_chunk(self, source: Source, index: int, start: int, size: int, have: int) -> None:
+    async def _send_chunk(self, source: Source, window: Window, index: int, start: int, size: int, have: int) -> None:
         """Until the server has it. have: bytes of it that are there already, and counted in `done_bytes`."""
         await source.check()
-        digest = await source.sha256(start, size)
+        digest = await source.sha256(start, size, window)
         self._sending[index] = have
         backoff, tries, wrong = self._make_backoff(), 0, 0
         while True:
             try:
-                receipt = await self._put(source, index, start, size, digest, ask_first=tries % 2 == 1)
+                receipt = await self._put(source, window, index, start, size, digest, ask_first=tries % 2 == 1)
                 if receipt != digest.hex():
                     raise SourceChanged(source.path)
                 self._reached(index, size)
@@ -330,7 +370,7 @@ class Upload(Transfer[File]):
                         wrong += 1
                         if wrong >= WRONG_DIGESTS:
                             raise CorruptTransfer(index) from error
-                        digest = await source.sha256(start, size)
+                        digest = await source.sha256(start, size, window)
                     case "chunk_conflict":
                         raise SourceChanged(source.path) from error
                     case "upload_closed" | "verifying":
@@ -343,7 +383,9 @@ class Upload(Transfer[File]):
                         await self._wait_out(error, backoff)
             tries += 1
 
-    async def _put(self, source: Source, index: int, start: int, size: int, digest: bytes, *, ask_first: bool) -> str:
+    async def _put(
+        self, source: Source, window: Window, index: int, start: int, size: int, digest: bytes, *, ask_first: bool
+    ) -> str:
         """One request for the rest of a chunk; the digest that the server answers with."""
         offset = self._sending[index]
 
@@ -351,13 +393,13 @@ class Upload(Transfer[File]):
             self._reached(index, offset)
             position = offset
             while position < size:
-                data = await source.read(start + position, min(READ_BYTES, size - position))
+                data = await source.read(start + position, min(WINDOW_BYTES, size - position), window)
                 position += len(data)
                 step = self._piece_bytes
                 for begin in range(0, len(data), step):
                     piece = data[begin : begin + step]
                     await self._throttle(len(piece))
-                    yield piece
+                    yield piece  # type: ignore[misc]  # a memoryview serves as bytes here
                     self._reached(index, self._sending[index] + len(piece))
             await source.check()
 
@@ -377,11 +419,18 @@ class Upload(Transfer[File]):
         self._sending[index] = have
 
 
-def init_body(name: str, identity: Identity, chat_id: str | None, sha256: bytes | None, extra: dict[str, Any]
-              ) -> dict[str, Any]:
+def init_body(
+    name: str, identity: Identity, chat_id: str | None, sha256: bytes | None, extra: dict[str, Any]
+) -> dict[str, Any]:
+    name = os.fsencode(name).decode("utf-8", "replace")  # a file's name need not be text
     body: dict[str, Any] = {
-        "name": name, "size": identity.size, "mime": mimetypes.guess_type(name)[0], "chat_id": chat_id,
-        "sha256": None if sha256 is None else sha256.hex(), **extra}
+        "name": name,
+        "size": identity.size,
+        "mime": mimetypes.guess_type(name)[0],
+        "chat_id": chat_id,
+        "sha256": None if sha256 is None else sha256.hex(),
+        **extra,
+    }
     return {key: value for key, value in body.items() if value is not None}
 
 

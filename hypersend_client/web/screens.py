@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from fastapi import WebSocket
+from fastapi import WebSocket, WebSocketDisconnect
 from flet_web.fastapi.flet_app import FletApp
 from flet_web.fastapi.flet_app_manager import app_manager
 
@@ -33,6 +33,8 @@ class Connection(FletApp):
     async def handle(self, websocket: WebSocket) -> None:
         try:
             await super().handle(websocket)
+        except WebSocketDisconnect:
+            pass  # it went away while something was being sent
         except AttributeError:
             if self._FletApp__session is not None:  # Flet asks for its id where there is none
                 raise
@@ -41,7 +43,15 @@ class Connection(FletApp):
             if session is not None and session.connection is self:
                 await app_manager.disconnect_session(self._FletApp__get_unique_session_id(session.id), SESSION_S)
 
-    async def _FletApp__receive_loop(self) -> None:  # noqa: N802 - the private name as Python mangles it
+    async def _FletApp__on_message(self, data: Any) -> None:
+        try:
+            await super()._FletApp__on_message(data)
+        except RuntimeError as error:
+            # The answer of a control that was taken away meanwhile would end the whole connection.
+            if "is not registered" not in str(error):
+                raise
+
+    async def _FletApp__receive_loop(self) -> None:
         try:
             await super()._FletApp__receive_loop()
         finally:

@@ -15,16 +15,16 @@ class ProgressEvents:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._quiet: dict[str, asyncio.TimerHandle] = {}
-        self._latest: dict[str, tuple[str, int]] = {}
+        self._latest: dict[str, tuple[FileRecord, int]] = {}
 
     def received(self, file: FileRecord, received_bytes: int) -> None:
         """More bytes have arrived."""
         if file.id in self._quiet:
             known = self._latest.get(file.id)
             # Chunks in parallel may report out of order; progress only grows.
-            self._latest[file.id] = (file.owner_id, max(received_bytes, known[1] if known else 0))
+            self._latest[file.id] = (file, max(received_bytes, known[1] if known else 0))
             return
-        self._send(file.owner_id, file.id, received_bytes, "uploading")
+        self._send(file, received_bytes, "uploading")
         self._be_quiet(file.id)
 
     def state(self, file: FileRecord, state: str) -> None:
@@ -33,7 +33,7 @@ class ProgressEvents:
         if handle is not None:
             handle.cancel()
         self._latest.pop(file.id, None)
-        self._send(file.owner_id, file.id, file.received_bytes, state)
+        self._send(file, file.received_bytes, state)
 
     def close(self) -> None:
         for handle in self._quiet.values():
@@ -48,9 +48,10 @@ class ProgressEvents:
         del self._quiet[file_id]
         held = self._latest.pop(file_id, None)
         if held is not None:
-            owner_id, received_bytes = held
-            self._send(owner_id, file_id, received_bytes, "uploading")
+            file, received_bytes = held
+            self._send(file, received_bytes, "uploading")
             self._be_quiet(file_id)
 
-    def _send(self, owner_id: str, file_id: str, received_bytes: int, state: str) -> None:
-        self._bus.publish(Frame([owner_id], wire.upload(file_id, received_bytes, state)))
+    def _send(self, file: FileRecord, received_bytes: int, state: str) -> None:
+        chat_id = file.chat_id if file.ticket_id is not None else None
+        self._bus.publish(Frame([file.owner_id], wire.upload(file.id, received_bytes, state, chat_id)))

@@ -302,8 +302,10 @@ def transfer(transfer: Json) -> bytes:
     return b'{"type":"transfer","transfer":%b}' % _json(transfer)
 
 
-def upload(file_id: str, received_bytes: int, state: str) -> bytes:
-    return _encode({"type": "upload", "id": file_id, "received_bytes": received_bytes, "state": state})
+def upload(file_id: str, received_bytes: int, state: str, chat_id: str | None = None) -> bytes:
+    """chat_id: of an upload that an upload ticket for this chat began, so that its maker's app can send it there."""
+    frame = {"type": "upload", "id": file_id, "received_bytes": received_bytes, "state": state}
+    return _encode(frame if chat_id is None else {**frame, "chat_id": chat_id})
 
 
 def update(release: Json) -> bytes:

@@ -22,11 +22,19 @@ class Screen:
 
     @classmethod
     async def open(
-        cls, browser: Browser, origin: str, *, width: int = 400, height: int = 850, dark: bool = False,
-        locale: str = "en-GB", path: str = "/",
+        cls,
+        browser: Browser,
+        origin: str,
+        *,
+        width: int = 400,
+        height: int = 850,
+        dark: bool = False,
+        locale: str = "en-GB",
+        path: str = "/",
     ) -> Screen:
         watched = await watch(
-            browser, width, height, locale=locale, color_scheme="dark" if dark else "light", reduced_motion="reduce")
+            browser, width, height, locale=locale, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+        )
         screen = cls(watched, origin)
         await screen.page.goto(origin + path)
         await screen.see_semantics()
@@ -64,7 +72,9 @@ class Screen:
             "text => [...document.querySelectorAll('flt-semantics-host *')].some("
             "n => (n.getAttribute('aria-label') || '').includes(text) || (n.childElementCount === 0 "
             "&& (n.textContent || '').includes(text)))",
-            arg=text, timeout=WAIT_MS)
+            arg=text,
+            timeout=WAIT_MS,
+        )
 
     async def register(self, name: str, display_name: str = "") -> None:
         await self.click("to-register")
@@ -82,8 +92,10 @@ class Screen:
     async def go(self, path: str) -> None:
         """As the browser's own back and forward do it: the address changes, the page stays."""
         await self.page.evaluate(
-            "path => { history.pushState({}, '', path); window.dispatchEvent(new PopStateEvent('popstate', {state: {}})); }",
-            path)
+            "path => { history.pushState({}, '', path);"
+            " window.dispatchEvent(new PopStateEvent('popstate', {state: {}})); }",
+            path,
+        )
 
     async def shot(self, path: Path) -> None:
         await self.page.wait_for_timeout(700)

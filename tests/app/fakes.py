@@ -24,8 +24,14 @@ from hypersend_client.sdk.store import Store
 ME = User(id="u-me", username="meera", display_name="Meera Kulkarni", email="meera@example.org")
 ANN = User(id="u-ann", username="ann", display_name="Ann Lee", online=True)
 SERVER = ServerInfo(
-    server_id="s-1", api_version=1, name="Tea house", version="0.1.0", registration="open",
-    max_file_size=40 * 10**9, accent_color="#B3261E")
+    server_id="s-1",
+    api_version=1,
+    name="Tea house",
+    version="0.1.0",
+    registration="open",
+    max_file_size=40 * 10**9,
+    accent_color="#B3261E",
+)
 ACCOUNT = Account("s-1", ME.id, "https://tea.example.org", "ses-1", "access", "refresh", username="meera")
 
 
@@ -124,7 +130,8 @@ class FakeClient:
         self.closed = False
         self.started = False
         self.chats, self.messages, self.me, self.users, self.files = (
-            Calls(part, self) for part in ("chats", "messages", "me", "users", "files"))
+            Calls(part, self) for part in ("chats", "messages", "me", "users", "files")
+        )
 
     async def __aenter__(self) -> FakeClient:
         self.account = next(iter(await self.tokens.accounts()), None)
@@ -208,7 +215,8 @@ class World:
         self.memory = FakeMemory(**(memory or {}))
         self.clients: list[FakeClient] = []
         self.app = AppState(
-            connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale)  # type: ignore[arg-type]
+            connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale
+        )  # type: ignore[arg-type]
         self._signed_in = signed_in
 
     def _connect(self, url: str) -> FakeClient:
@@ -234,5 +242,12 @@ def message(chat_id: str, seq: int, text: str, sender_id: str | None = ANN.id, *
     from datetime import UTC, datetime
 
     return Message(
-        f"m-{chat_id}-{seq}", chat_id, seq, seq, sender_id=sender_id, text=text,
-        created_at=datetime(2026, 3, 10, 12, seq, tzinfo=UTC), **more)
+        f"m-{chat_id}-{seq}",
+        chat_id,
+        seq,
+        seq,
+        sender_id=sender_id,
+        text=text,
+        created_at=datetime(2026, 3, 10, 12, seq, tzinfo=UTC),
+        **more,
+    )

@@ -39,6 +39,7 @@ PLACES = {
 
 async def people(url: str, stack: AsyncExitStack) -> HyperSend:
     """Meera, with chats of every kind."""
+
     async def enter(name: str, display_name: str) -> HyperSend:
         hs = await stack.enter_async_context(person(url, name))
         await hs.me.update(display_name=display_name)
@@ -70,9 +71,13 @@ async def people(url: str, stack: AsyncExitStack) -> HyperSend:
 
 def _variants(wanted: set[str]) -> list[tuple[str, bool, str]]:
     return [
-        (size, dark, language) for size, dark, language in product(SIZES, (False, True), ("en", "hi"))
-        if all(not wanted & set(kind) or wanted & set(kind) & {size, "dark" if dark else "light", language}
-               for kind in (tuple(SIZES), ("light", "dark"), ("en", "hi")))]
+        (size, dark, language)
+        for size, dark, language in product(SIZES, (False, True), ("en", "hi"))
+        if all(
+            not wanted & set(kind) or wanted & set(kind) & {size, "dark" if dark else "light", language}
+            for kind in (tuple(SIZES), ("light", "dark"), ("en", "hi"))
+        )
+    ]
 
 
 async def signed_out(browser: object, url: str, folder: Path, wanted: set[str]) -> None:
@@ -101,7 +106,8 @@ async def main(folder: Path, wanted: set[str]) -> None:
             for size, dark, language in _variants(wanted):
                 width, height = SIZES[size]
                 screen = await Screen.open(
-                    browser, server.url, width=width, height=height, dark=dark, locale=f"{language}-IN")
+                    browser, server.url, width=width, height=height, dark=dark, locale=f"{language}-IN"
+                )
                 await screen.fill("email", "meera@example.org")
                 await screen.fill("password", PASSWORD)
                 await screen.page.keyboard.press("Enter")

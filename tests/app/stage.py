@@ -45,8 +45,7 @@ class Wire(Connection):
             self.crashes.append(str(body))
         if message.action == MessageAction.INVOKE_METHOD:
             assert self.session is not None
-            self.loop.call_soon(
-                self.session.handle_invoke_method_results, body.control_id, body.call_id, None, None)
+            self.loop.call_soon(self.session.handle_invoke_method_results, body.control_id, body.call_id, None, None)
             if body.name == "push_route":
                 self.loop.create_task(self._route(body.args["route"]))
 

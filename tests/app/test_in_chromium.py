@@ -9,6 +9,7 @@ from hypersend_client.sdk import HyperSend
 from tests.app.driver import Screen
 from tests.harness import PASSWORD
 from tests.web.chromium import chromium
+from tests.web.relay import relay
 from tests.web.site import site
 
 
@@ -44,3 +45,26 @@ async def test_signing_out_ends_the_session_and_asks_for_the_password_again(tmp_
         async with HyperSend(server.url) as again:
             await again.login("ann@example.org", PASSWORD)
             assert [device.current for device in await again.me.devices()] == [True]
+
+
+async def test_after_a_cut_line_the_app_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, relay(server.url) as line, chromium() as browser:
+        ann = await Screen.open(browser, line.url)
+        await ann.register("ann", "Ann Lee")
+        await ann.sees("start-chat")
+        await ann.go("/settings/profile")
+        await ann.sees("profile-save")
+        line.cut()
+        line.is_down = False
+        async with HyperSend(server.url) as other_device:
+            await other_device.login("ann@example.org", PASSWORD)
+            group = await other_device.chats.create_group("Tea", [])
+        await ann.page.wait_for_timeout(3000)
+        await ann.sees("profile-save")
+        await ann.click("back")
+        await ann.sees("sign-out")
+        await ann.go("/")
+        await ann.reads("Tea")
+        await ann.sees(f"chat-row-{group.id}")
+        await ann.fill("chat-filter", "nothing like it")
+        await ann.reads("No chat matches")

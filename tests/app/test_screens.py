@@ -33,8 +33,14 @@ async def shown(*, route: str = "/", width: float = 400, chats: tuple[Chat, ...]
 
 
 def direct(number: int = 1, **more: Any) -> Chat:
-    options = {"kind": "direct", "peer": ANN, "seq": 1, "rev": 1, "updated_at": datetime(2026, 3, 10, tzinfo=UTC),
-               "last_message": message(f"c-{number}", 1, "Shall we?")} | more
+    options = {
+        "kind": "direct",
+        "peer": ANN,
+        "seq": 1,
+        "rev": 1,
+        "updated_at": datetime(2026, 3, 10, tzinfo=UTC),
+        "last_message": message(f"c-{number}", 1, "Shall we?"),
+    } | more
     return Chat(f"c-{number}", **options)
 
 
@@ -100,8 +106,11 @@ async def test_registering_leads_to_the_chats() -> None:
         await stage.fill("register-password", "long enough it is")
         await stage.click("register")
         await stage.until(lambda: world.app.session.status == "signed_in")
-        assert ("register", ("meera@example.org", "meera", "long enough it is"),
-                {"display_name": "", "invite": ""}) in world.client.calls
+        assert (
+            "register",
+            ("meera@example.org", "meera", "long enough it is"),
+            {"display_name": "", "invite": ""},
+        ) in world.client.calls
 
 
 async def test_a_session_that_ended_is_explained_at_sign_in() -> None:
@@ -249,11 +258,12 @@ async def test_signing_out_asks_and_leads_to_sign_in() -> None:
 async def test_a_wide_window_has_a_rail_and_the_list_beside() -> None:
     async with shown(chats=(direct(),)) as (_, stage):
         await stage.sees("chat-row-c-1")
-        assert any(isinstance(c, ft.NavigationBar) for c in stage.controls())
+        assert stage.find("tab-settings") is not None
         await stage.resize(1280, 800)
-        await stage.until(lambda: any(isinstance(c, ft.NavigationRail) for c in stage.controls()))
-        await stage.sees("chat-row-c-1")
         await stage.reads("Choose a chat to read it")
+        await stage.sees("chat-row-c-1")
+        await stage.click("tab-settings")
+        await stage.sees("sign-out")
 
 
 async def test_escape_goes_back() -> None:

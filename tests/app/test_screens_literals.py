@@ -36,8 +36,13 @@ def literals(source: str) -> list[str]:
             continue
         for keyword in node.keywords:
             value = keyword.value
-            if isinstance(value, ast.Constant) and isinstance(value.value, (int, float)) and not isinstance(
-                    value.value, bool) and value.value and keyword.arg in SIZES:
+            if (
+                isinstance(value, ast.Constant)
+                and isinstance(value.value, (int, float))
+                and not isinstance(value.value, bool)
+                and value.value
+                and keyword.arg in SIZES
+            ):
                 say(keyword.value, f"a size for {keyword.arg}")
             if _is_text(value) and keyword.arg in TEXTS:
                 say(keyword.value, f"a text for {keyword.arg}")
@@ -60,5 +65,7 @@ def test_a_screen_has_no_literal_text_colour_or_size(path: Path) -> None:
 
 
 def test_the_check_finds_literals() -> None:
-    source = 'ft.Text("Hello", size=12, color=ft.Colors.RED)\nft.Container(bgcolor="#fff", padding=8)\nforms.tile(f"a {b}")'
+    source = (
+        'ft.Text("Hello", size=12, color=ft.Colors.RED)\nft.Container(bgcolor="#fff", padding=8)\nforms.tile(f"a {b}")'
+    )
     assert len(literals(source)) == 6

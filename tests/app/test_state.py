@@ -6,20 +6,37 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hypersend_client.app import state as state_module
 from hypersend_client.app.state import AppState, Layout
-from hypersend_client.sdk import ApiError, Chat, ConnectionFailed, Entry, HyperSendError, LocalStorageFailed, User
+from hypersend_client.main import browser, make_state
+from hypersend_client.sdk import (
+    ApiError,
+    Chat,
+    ConnectionFailed,
+    Entry,
+    HyperSendError,
+    KeyringTokenStore,
+    LocalStorageFailed,
+    User,
+)
 from hypersend_client.sdk.events import PresenceChanged, Ready, StateChanged, Typing
-from tests.app.fakes import ANN, ME, SERVER, World, message
+from tests.app.fakes import ACCOUNT, ANN, ME, SERVER, World, message
 
 
 def chat(number: int, **more: Any) -> Chat:
-    options = {"kind": "group", "title": f"Chat {number}", "seq": 1, "rev": 1,
-               "updated_at": datetime(2026, 3, 10, 12, number, tzinfo=UTC)} | more
+    options = {
+        "kind": "group",
+        "title": f"Chat {number}",
+        "seq": 1,
+        "rev": 1,
+        "updated_at": datetime(2026, 3, 10, 12, number, tzinfo=UTC),
+    } | more
     return Chat(f"c-{number}", **options)
 
 
@@ -119,7 +136,8 @@ async def test_a_preview_names_its_sender_in_a_group_and_oneself() -> None:
         await world.put(
             chat(1, last_message=message("c-1", 1, "Hello\nthere")),
             chat(2, last_message=message("c-2", 1, "Mine", sender_id=ME.id)),
-            chat(3, kind="direct", peer=ANN, title="", last_message=message("c-3", 1, "Hi")))
+            chat(3, kind="direct", peer=ANN, title="", last_message=message("c-3", 1, "Hi")),
+        )
         await until(lambda: len(app.chats.rows) == 3)
         theirs, mine, direct = (app.chats.row(f"c-{n}") for n in (1, 2, 3))
         assert theirs is not None
@@ -299,3 +317,25 @@ async def test_a_server_that_does_not_answer_keeps_the_typed_address_out_of_memo
         with pytest.raises(type(error)):
             await app.find_server("tea.example.org")
         assert "address" not in world.memory.values
+
+
+async def test_on_a_device_of_ones_own_sessions_and_cache_are_kept_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERSEND_HOME", str(tmp_path))
+    monkeypatch.setattr(KeyringTokenStore, "available", staticmethod(lambda: False))
+    page = SimpleNamespace(web=False, platform="linux", url=None)
+    app = make_state(page)  # type: ignore[arg-type]
+    await app._tokens.put(ACCOUNT)
+    assert (tmp_path / "accounts.json").stat().st_mode & 0o777 == 0o600
+    assert app.built_in == ""
+
+
+@pytest.mark.parametrize(("agent", "name"), [
+    ("Mozilla/5.0 (Linux; Android 14) AppleWebKit Chrome/120 Safari/537", "Chrome on Android"),
+    ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Version/17 Safari/604", "Safari on iPhone"),
+    ("Mozilla/5.0 (Windows NT 10.0) Chrome/120 Edg/120", "Edge on Windows"),
+    ("curl/8", "Browser"),
+])  # fmt: skip
+def test_a_browser_has_a_name_that_people_know(agent: str, name: str) -> None:
+    assert browser(agent) == name

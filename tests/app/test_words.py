@@ -24,19 +24,38 @@ from hypersend_client.sdk import (
     ServerTooOld,
     SignedOut,
     TlsFailed,
+    transfer_errors,
 )
-from hypersend_client.sdk import transfer_errors
 from hypersend_server.errors import ERRORS
 
 APP = Path(__file__).parents[2] / "hypersend_client" / "app"
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 # What no call of the app can be answered with, or what the SDK deals with by itself.
 INSIDE = {
-    "malformed_body", "unsupported_media_type", "length_required", "cursor_invalid", "method_not_allowed",
-    "request_timeout", "internal", "unauthenticated", "token_expired", "token_invalid", "session_ended",
-    "refresh_reused", "chunk_index_invalid", "chunk_size_mismatch", "chunk_offset", "chunk_conflict", "chunk_busy",
-    "chunks_missing", "verifying", "digest_mismatch", "digest_malformed", "idempotency_conflict",
-    "range_not_satisfiable", "frame_invalid",
+    "malformed_body",
+    "unsupported_media_type",
+    "length_required",
+    "cursor_invalid",
+    "method_not_allowed",
+    "request_timeout",
+    "internal",
+    "unauthenticated",
+    "token_expired",
+    "token_invalid",
+    "session_ended",
+    "refresh_reused",
+    "chunk_index_invalid",
+    "chunk_size_mismatch",
+    "chunk_offset",
+    "chunk_conflict",
+    "chunk_busy",
+    "chunks_missing",
+    "verifying",
+    "digest_mismatch",
+    "digest_malformed",
+    "idempotency_conflict",
+    "range_not_satisfiable",
+    "frame_invalid",
 }
 
 
@@ -55,7 +74,9 @@ def test_every_language_has_every_key_with_the_same_values() -> None:
 
 
 def test_hindi_is_written_in_devanagari() -> None:
-    same = {key for key, text in sentences("hi").items() if text == sentences("en")[key] and re.search("[a-z]{4}", text)}
+    same = {
+        key for key, text in sentences("hi").items() if text == sentences("en")[key] and re.search("[a-z]{4}", text)
+    }
     shown_as_they_are = {key for key in same if not fields(sentences("en")[key])} - {"app.name"}
     assert not shown_as_they_are
 
@@ -65,7 +86,11 @@ def literal_keys(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         is_call = isinstance(node, ast.Call) and node.args
-        if is_call and ast.unparse(node.func) in ("t", "app.t", "self.t", "self._t") and isinstance(node.args[0], ast.Constant):
+        if (
+            is_call
+            and ast.unparse(node.func) in ("t", "app.t", "self.t", "self._t")
+            and isinstance(node.args[0], ast.Constant)
+        ):
             found.add(str(node.args[0].value))
     return found
 
@@ -84,7 +109,9 @@ def test_plurals_follow_the_language() -> None:
     assert Translator("hi")("ago.hours", n=2) == "2 घंटे पहले"
 
 
-@pytest.mark.parametrize(("locale", "language"), [("hi-IN", "hi"), ("hi_IN.UTF-8", "hi"), ("de-DE", "en"), (None, "en")])
+@pytest.mark.parametrize(
+    ("locale", "language"), [("hi-IN", "hi"), ("hi_IN.UTF-8", "hi"), ("de-DE", "en"), (None, "en")]
+)
 def test_a_locale_picks_the_language(locale: str | None, language: str) -> None:
     assert pick_language(locale) == language
 
@@ -101,7 +128,13 @@ def test_speed_and_time_left_read_well() -> None:
     t = Translator("en")
     assert speed(18_000_000, t) == "18 MB/s"
     assert [duration(s, t) for s in (0.2, 59, 119, 3600, 3900, 90_000 * 2)] == [
-        "1 s", "59 s", "2 min", "1 h", "1 h 5 min", "2 days"]
+        "1 s",
+        "59 s",
+        "2 min",
+        "1 h",
+        "1 h 5 min",
+        "2 days",
+    ]
 
 
 def test_times_are_relative_under_a_day_and_by_the_calendar_above() -> None:
@@ -110,9 +143,19 @@ def test_times_are_relative_under_a_day_and_by_the_calendar_above() -> None:
     assert ago(NOON - timedelta(minutes=5), NOON, t, UTC) == "5 minutes ago"
     assert ago(NOON - timedelta(hours=30), NOON, t, UTC) == "Yesterday, 06:00"
     assert [day(NOON - timedelta(days=n), NOON, t, UTC) for n in (0, 1, 3, 20, 400)] == [
-        "Today", "Yesterday", "Saturday", "18 February", "3 February 2025"]
+        "Today",
+        "Yesterday",
+        "Saturday",
+        "18 February",
+        "3 February 2025",
+    ]
     assert [moment(NOON - timedelta(days=n), NOON, t, UTC) for n in (0, 1, 3, 20, 400)] == [
-        "12:00", "Yesterday", "Sat", "18 Feb", "03.02.25"]
+        "12:00",
+        "Yesterday",
+        "Sat",
+        "18 Feb",
+        "03.02.25",
+    ]
     assert clock(NOON, UTC) == "12:00"
     assert last_seen(True, None, NOON, t) == "online"
     assert last_seen(False, NOON - timedelta(minutes=5), NOON, t) == "last seen 5 minutes ago"
@@ -131,7 +174,8 @@ def test_times_are_relative_under_a_day_and_by_the_calendar_above() -> None:
     transfer_errors.CorruptTransfer(1), transfer_errors.TransferBusy("/x"), transfer_errors.TransferStalled(3, None),
     transfer_errors.TransferCancelled(),
     *(ApiError(code, status=kind.status) for code, kind in ERRORS.items() if code not in INSIDE),
-], ids=lambda error: f"{type(error).__name__}-{error.code}" if isinstance(error, HyperSendError) else error)  # fmt: skip
+], ids=lambda value: f"{type(value).__name__}-{value.code}" if isinstance(value, HyperSendError) else value,
+)  # fmt: skip
 def test_every_error_has_a_sentence_of_its_own(error: HyperSendError, language: str) -> None:
     t = Translator(language)
     told = explain(error, t, address="https://chat.example.org")

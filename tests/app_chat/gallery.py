@@ -1,4 +1,6 @@
-"""Pictures of the conversation and its neighbours: `python -m tests.app_chat.gallery FOLDER [phone|desk] [light|dark] [en|hi] [NAME…]`.
+"""Pictures of the conversation and its neighbours: `python -m tests.app_chat.gallery FOLDER [WHICH…]`.
+
+WHICH: `phone`, `desk`, `light`, `dark`, `en`, `hi`, names of screens; all of them where none is named.
 
 A real server, people, messages of every kind, the real web app in Chromium.
 """
@@ -39,7 +41,9 @@ def png(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(rows))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(rows))) + chunk(b"IEND", b"")
+    )
 
 
 async def upload(transfers: Transfers, path: Path, chat_id: str, **extra: int) -> File:
@@ -71,7 +75,9 @@ async def world(url: str, stack: AsyncExitStack, folder: Path) -> tuple[HyperSen
     await say(chat.id, file_ids=[one.id])
     two = await upload(transfers, picture, chat.id, width=480, height=320)
     await say(chat.id, "From the hills this morning", file_ids=[two.id])
-    nice = await meera.messages.send(chat.id, "Beautiful. I put the whole list at https://example.org/list/2026?who=all (and the rest is coming)")
+    nice = await meera.messages.send(
+        chat.id, "Beautiful. I put the whole list at https://example.org/list/2026?who=all (and the rest is coming)"
+    )
     await ann.messages.react(chat.id, nice.id, "❤️")
     await meera.messages.react(chat.id, nice.id, "❤️")
     await ann.messages.react(chat.id, nice.id, "🙏")
@@ -86,7 +92,10 @@ async def world(url: str, stack: AsyncExitStack, folder: Path) -> tuple[HyperSen
     group = await ann.chats.create_group("Weekend in the hills 🏔️", [me, user_id(bo), user_id(noor), user_id(long)])
     lift = await bo.messages.send(group.id, "मैं शनिवार को सुबह सात बजे गाड़ी लेकर आ जाऊँगा")
     await long.messages.send(group.id, "Room for two more?")
-    await long.messages.send(group.id, "We would bring the tent, the stove and everything that belongs to it, so nobody else needs to carry any of that")
+    await long.messages.send(
+        group.id,
+        "We would bring the tent, the stove and everything that belongs to it, so nobody else needs to carry any",
+    )
     await noor.messages.send(group.id, "نعم بالطبع")
     await meera.messages.send(group.id, "I take the train", reply_to=lift.id)
     await ann.chats.set_role(group.id, me, "admin")
@@ -121,8 +130,12 @@ async def main(folder: Path, *wanted: str) -> None:
             for size, theme, language in product(sizes, themes, languages):
                 width, height = SIZES[size]
                 screen = await Screen.open(
-                    browser, server.url, width=width, height=height, dark=theme == "dark", locale=f"{language}-IN")
-                screen.page.on("console", lambda message: print("console:", message.text[:300]) if message.type == "error" else None)
+                    browser, server.url, width=width, height=height, dark=theme == "dark", locale=f"{language}-IN"
+                )
+                screen.page.on(
+                    "console",
+                    lambda message: print("console:", message.text[:300]) if message.type == "error" else None,
+                )
                 await screen.sign_in("meera")
                 await screen.sees("chat-filter")
                 await screen.page.wait_for_timeout(1000)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,13 +32,26 @@ class Terminal:
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "hypersend_client.cli", *arguments], cwd=REPOSITORY, env=self.env(**env), text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [sys.executable, "-m", "hypersend_client.cli", *arguments],
+            cwd=REPOSITORY,
+            env=self.env(**env),
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "hypersend_client.cli", *arguments], cwd=REPOSITORY, env=self.env(**env), text=True,
-            input=stdin, capture_output=True, timeout=60, check=False)
+            [sys.executable, "-m", "hypersend_client.cli", *arguments],
+            cwd=REPOSITORY,
+            env=self.env(**env),
+            text=True,
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
 
     def ok(self, *arguments: str, stdin: str = "") -> str:
         """What it printed; it must have worked."""
@@ -76,25 +90,39 @@ def _size(path: Path) -> int:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(tmp_path_factory.mktemp("cli") / "data", RATE_LIMITS="off") as server:
         for name in ("asha", "ben"):
-            body = {"email": f"{name}@example.org", "username": name, "password": PASSWORD, "display_name": name.title()}
-            with urllib.request.urlopen(urllib.request.Request(
-                    server.url + "/api/v1/auth/register", json.dumps(body).encode(),
-                    {"Content-Type": "application/json"})) as answer:
+            body = {
+                "email": f"{name}@example.org",
+                "username": name,
+                "password": PASSWORD,
+                "display_name": name.title(),
+            }
+            with urllib.request.urlopen(
+                urllib.request.Request(
+                    server.url + "/api/v1/auth/register",
+                    json.dumps(body).encode(),
+                    {"Content-Type": "application/json"},
+                )
+            ) as answer:
                 assert answer.status == 201
         yield server
 
 
-@pytest.fixture
-def asha(server: ServerProcess, tmp_path: Path) -> Terminal:
-    terminal = Terminal(tmp_path / "asha", server.url)
-    terminal.home.mkdir()
-    terminal.login("asha")
-    return terminal
+@pytest.fixture(scope="session")
+def homes(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Name → a home in which that person is signed in; signing in is slow on purpose."""
+    found = {}
+    for name in ("asha", "ben"):
+        terminal = Terminal(tmp_path_factory.mktemp(name), server.url)
+        terminal.login(name)
+        found[name] = terminal.home
+    return found
 
 
 @pytest.fixture
-def ben(server: ServerProcess, tmp_path: Path) -> Terminal:
-    terminal = Terminal(tmp_path / "ben", server.url)
-    terminal.home.mkdir()
-    terminal.login("ben")
-    return terminal
+def asha(server: ServerProcess, homes: dict[str, Path], tmp_path: Path) -> Terminal:
+    return Terminal(shutil.copytree(homes["asha"], tmp_path / "asha"), server.url)
+
+
+@pytest.fixture
+def ben(server: ServerProcess, homes: dict[str, Path], tmp_path: Path) -> Terminal:
+    return Terminal(shutil.copytree(homes["ben"], tmp_path / "ben"), server.url)

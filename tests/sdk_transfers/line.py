@@ -15,7 +15,7 @@ class Line:
     """up_bytes, down_bytes: what passed. bytes_per_s: of all connections together, in each direction.
 
     silent_after: connections that carried so many bytes upwards stand still without being closed. refusals: so
-    many requests are answered 503. flip_at: one bit of the bytes downwards is turned, once, so far into the stream.
+    many requests are answered 503. flips: so far into the stream downwards one bit is turned.
     """
 
     def __init__(self, target: str) -> None:
@@ -28,7 +28,7 @@ class Line:
         self.silent_after: int | None = None
         self.refusals = 0
         self.refused = 0
-        self.flip_at: int | None = None
+        self.flips: list[int] = []
         self.up_bytes = 0
         self.down_bytes = 0
         self.cuts = 0
@@ -62,8 +62,10 @@ class Line:
         there = await asyncio.open_connection(self._target.hostname, self._target.port)
         both = {writer, there[1]}
         self._writers |= both
-        tasks = [asyncio.create_task(self._pump(reader, there[1], 0)),
-                 asyncio.create_task(self._pump(there[0], writer, 1))]
+        tasks = [
+            asyncio.create_task(self._pump(reader, there[1], 0)),
+            asyncio.create_task(self._pump(there[0], writer, 1)),
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -79,8 +81,9 @@ class Line:
         self.refused += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n"
-                         b"Connection: close\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
             await writer.drain()
             writer.close()
 
@@ -94,13 +97,8 @@ class Line:
                     await asyncio.sleep(self._next_at[way] - loop.time())
                 if way == 0 and self.silent_after is not None and carried > self.silent_after:
                     await asyncio.sleep(3600)
-                if way == 1 and self.flip_at is not None:
-                    if self.flip_at < len(data):
-                        changed = bytearray(data)
-                        changed[self.flip_at] ^= 1
-                        data, self.flip_at = bytes(changed), None
-                    else:
-                        self.flip_at -= len(data)
+                if way == 1:
+                    data = self._flip(data)
                 carried += len(data)
                 if way == 0:
                     self.up_bytes += len(data)
@@ -108,6 +106,14 @@ class Line:
                     self.down_bytes += len(data)
                 writer.write(data)
                 await writer.drain()
+
+    def _flip(self, data: bytes) -> bytes:
+        changed = bytearray(data)
+        for place in self.flips:
+            if 0 <= place - self.down_bytes < len(data):
+                changed[place - self.down_bytes] ^= 1
+        self.flips = [place for place in self.flips if place >= self.down_bytes + len(data)]
+        return bytes(changed)
 
 
 @asynccontextmanager

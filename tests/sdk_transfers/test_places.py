@@ -22,21 +22,24 @@ def test_any_name_becomes_one_that_every_file_system_takes(name: str) -> None:
     assert safe_name(safe) == safe
 
 
-@pytest.mark.parametrize(("name", "safe"), [
-    ("report.pdf", "report.pdf"),
-    ("../../etc/passwd", "_.._etc_passwd"),
-    ("a\0b", "a_b"),
-    ("con", "_con"),
-    ("LPT1.txt", "_LPT1.txt"),
-    ("..", "file"),
-    ("", "file"),
-    (".bashrc", "bashrc"),
-    ("end. . ", "end"),
-    ("photo\u202egpj.exe", "photogpj.exe"),
-    ("हिन्दी 🙂.txt", "हिन्दी 🙂.txt"),
-    ("x" * 300 + ".tar.gz", "x" * 173 + ".tar.gz"),
-    ("\ud800.txt", "?.txt".replace("?", "_")),
-])
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("report.pdf", "report.pdf"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("a\0b", "a_b"),
+        ("con", "_con"),
+        ("LPT1.txt", "_LPT1.txt"),
+        ("..", "file"),
+        ("", "file"),
+        (".bashrc", "bashrc"),
+        ("end. . ", "end"),
+        ("photo\u202egpj.exe", "photogpj.exe"),
+        ("हिन्दी 🙂.txt", "हिन्दी 🙂.txt"),
+        ("x" * 300 + ".tar.gz", "x" * 173 + ".tar.gz"),
+        ("\ud800.txt", "?.txt".replace("?", "_")),
+    ],
+)
 def test_names(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 
@@ -75,7 +78,8 @@ def test_killed_between_link_and_unlink_makes_no_second_file(tmp_path: Path) -> 
 def test_the_platforms_folders(tmp_path: Path) -> None:
     (tmp_path / ".config").mkdir()
     (tmp_path / ".config" / "user-dirs.dirs").write_text(
-        '# made by the desktop\nXDG_DESKTOP_DIR="$HOME/Desk"\nXDG_DOWNLOAD_DIR="$HOME/डाउनलोड"\n', "utf-8")
+        '# made by the desktop\nXDG_DESKTOP_DIR="$HOME/Desk"\nXDG_DOWNLOAD_DIR="$HOME/डाउनलोड"\n', "utf-8"
+    )
     env = {"HOME": str(tmp_path)}
     assert downloads_folder(env, "linux") == tmp_path / "डाउनलोड"
     assert downloads_folder({"HOME": "/home/b"}, "linux") == Path("/home/b/Downloads")

@@ -29,8 +29,7 @@ async def stored(server: Server, asha: Device, file_id: str) -> str:
     """The digest of what the server has, asked past the SDK."""
     account = asha.hs.account
     assert account is not None
-    answer = await server.get(
-        f"/files/{file_id}/download", headers={"Authorization": f"Bearer {account.access_token}"})
+    answer = await server.get(f"/files/{file_id}/download", headers={"Authorization": f"Bearer {account.access_token}"})
     assert answer.status == 200
     return hashlib.sha256(answer.body).hexdigest()
 
@@ -46,6 +45,14 @@ async def test_what_arrives_is_what_was_sent(server: Server, asha: Device, size:
     assert await stored(server, asha, file.id) == digest(path)
     assert (seen[-1].state, seen[-1].done_bytes) == ("done", size)
     assert await asha.transfers.journal.uploads(await asha.transfers.account()) == []
+
+
+async def test_a_name_that_is_no_text_is_sent_as_near_as_can_be(asha: Device) -> None:
+    path = asha.file(os.fsdecode(b"caf\xe9.txt"), 10)
+    file = await (await asha.transfers.upload(path)).wait()
+    assert file.name == "caf\ufffd.txt"
+    to = asha.home / os.fsdecode(b"caf\xe8.txt")
+    assert await (await asha.transfers.download(file, to=to)).wait() == to
 
 
 async def test_progress_grows_and_tells_speed_and_time_left(asha: Device) -> None:
@@ -313,7 +320,8 @@ async def test_a_message_with_files_is_sent_once_however_often_it_is_begun(asha:
         # Sent, and killed before that could be written down.
         files = [await upload.wait() for upload in again.uploads]
         first = await later.hs.messages.send(
-            chat.id, "Here", file_ids=[file.id for file in files], client_id=again.client_id)
+            chat.id, "Here", file_ids=[file.id for file in files], client_id=again.client_id
+        )
     async with device(asha.home, line.url) as last:
         message = await (await send(last.transfers, last.hs, chat.id, "Here", paths)).message()
         assert message.id == first.id

@@ -107,9 +107,7 @@ def marks_of(members: Iterable[Member], me: str) -> Marks:
     others = [m for m in members if m.user.id != me and m.left_at is None]
     if not others:
         return Marks()
-    return Marks(
-        min(max(m.delivered_seq, m.read_seq) for m in others), min(m.read_seq for m in others), len(others)
-    )
+    return Marks(min(max(m.delivered_seq, m.read_seq) for m in others), min(m.read_seq for m in others), len(others))
 
 
 def tick_of(message: Message, marks: Marks, me: str) -> Tick:
@@ -201,12 +199,7 @@ def sender_of(step: Message | Entry, me: str) -> str | None:
 
 
 def _is_unread(message: Message, after: int, me: str) -> bool:
-    return (
-        message.seq > after
-        and message.sender_id != me
-        and message.kind != "system"
-        and message.deleted_at is None
-    )
+    return message.seq > after and message.sender_id != me and message.kind != "system" and message.deleted_at is None
 
 
 def first_unread(messages: Iterable[Message], after: int, me: str) -> Message | None:
@@ -346,7 +339,7 @@ _SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif")
 def file_kind(name: str, mime: str) -> FileKind:
     for kind in ("image", "video", "audio"):
         if mime.startswith(f"{kind}/"):
-            return kind  # type: ignore[return-value]
+            return kind
     low = name.lower()
     if mime == "application/pdf" or low.endswith(".pdf"):
         return "pdf"

@@ -36,12 +36,17 @@ def avatar(
     if icon is not None or not letters:
         face: ft.Control = ft.Icon(icon or ft.Icons.PERSON, color=ink, size=size // 2)
     else:
-        scale = Type.TITLE if size >= Size.AVATAR else Type.SMALL_STRONG
+        scale = Type.LIST_TITLE if size >= Size.AVATAR else Type.SMALL_STRONG
         if size >= Size.AVATAR_LARGE:
             scale = Type.DISPLAY
         face = text(letters, scale, color=ink, no_wrap=True)
     base: ft.Control = ft.Container(
-        content=face, width=size, height=size, bgcolor=background, alignment=ft.Alignment.CENTER, border_radius=Corner.ROUND
+        content=face,
+        width=size,
+        height=size,
+        bgcolor=background,
+        alignment=ft.Alignment.CENTER,
+        border_radius=Corner.ROUND,
     )
     if url:
         base = ft.Stack(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flet as ft
 
 from hypersend_client.app.components.text import style, text
 from hypersend_client.app.tokens import CONTENT_WIDTH, FORM_WIDTH, Colour, Corner, Size, Space, Type
+
+
+def use_form(**initial: str) -> dict[str, str]:
+    """A hook: what is being typed, by name. Typing does not draw anew; drawing anew keeps what was typed."""
+    found: Any = ft.use_ref(cast("Any", lambda: dict(initial))).current
+    return cast("dict[str, str]", found)
 
 
 def field(
@@ -30,12 +36,11 @@ def field(
         on_submit=on_submit,
         filled=True,
         fill_color=Colour.FIELD,
-        border=ft.OutlineInputBorder(
-            border_radius=ft.BorderRadius.all(Corner.CARD), side=ft.BorderSide(0, Colour.NONE)
-        )
-        if not error
-        else None,
-        text_style=style(Type.BODY),
+        border=ft.UnderlineInputBorder(
+            border_radius=ft.BorderRadius.all(Corner.CARD),
+            side=ft.BorderSide(Size.LINE, Colour.LOSS) if error else ft.BorderSide(0, Colour.NONE),
+        ),
+        text_style=style(Type.BODY, value, color=Colour.TEXT),
         label_style=style(Type.BODY, label),
         **more,
     )
@@ -56,7 +61,9 @@ def tile(
 ) -> ft.Control:
     """One line of a list, at least 48 high, that grows with its text."""
     colour = Colour.LOSS if danger else Colour.TEXT
-    lead = leading or (ft.Icon(icon, color=Colour.LOSS if danger else Colour.SECONDARY, size=Size.ICON) if icon is not None else None)
+    lead = leading or (
+        ft.Icon(icon, color=Colour.LOSS if danger else Colour.SECONDARY, size=Size.ICON) if icon is not None else None
+    )
     words: list[ft.Control] = [text(title, color=colour, lines=2)]
     if subtitle:
         words.append(text(subtitle, Type.SECONDARY, color=Colour.SECONDARY, lines=2))
@@ -75,21 +82,31 @@ def tile(
             vertical_alignment=ft.CrossAxisAlignment.CENTER,
         ),
     )
-    return ft.Semantics(
-        content=row, label=None, button=True if on_click is not None else None, identifier=identifier
-    ) if on_click is not None else row
+    return (
+        ft.Semantics(content=row, label=None, button=True if on_click is not None else None, identifier=identifier)
+        if on_click is not None
+        else row
+    )
 
 
 def section(title: str, children: Sequence[ft.Control]) -> ft.Control:
     """A card with a heading above it."""
-    head = [ft.Container(content=text(title, Type.SECONDARY, color=Colour.SECONDARY), padding=ft.Padding.only(left=Space.L))] if title else []
+    head = (
+        [
+            ft.Container(
+                content=text(title, Type.SECONDARY, color=Colour.SECONDARY), padding=ft.Padding.only(left=Space.L)
+            )
+        ]
+        if title
+        else []
+    )
     card = ft.Container(
-        content=ft.Column([*children], spacing=0, tight=True),
+        content=ft.Column([*children], spacing=0, tight=True, horizontal_alignment=ft.CrossAxisAlignment.STRETCH),
         bgcolor=Colour.CARD,
         border_radius=Corner.CARD,
         clip_behavior=ft.ClipBehavior.HARD_EDGE,
     )
-    return ft.Column([*head, card], spacing=Space.S, tight=True)
+    return ft.Column([*head, card], spacing=Space.S, tight=True, horizontal_alignment=ft.CrossAxisAlignment.STRETCH)
 
 
 def page_of(children: Sequence[ft.Control], *, form: bool = False) -> ft.Control:
@@ -102,7 +119,12 @@ def page_of(children: Sequence[ft.Control], *, form: bool = False) -> ft.Control
                 ft.Row(
                     [
                         ft.Container(
-                            content=ft.Column([*children], spacing=Space.L, tight=True, horizontal_alignment=ft.CrossAxisAlignment.STRETCH),
+                            content=ft.Column(
+                                [*children],
+                                spacing=Space.L,
+                                tight=True,
+                                horizontal_alignment=ft.CrossAxisAlignment.STRETCH,
+                            ),
                             padding=Space.L,
                             expand=True,
                         )
@@ -126,6 +148,12 @@ def icon_button(
 ) -> ft.Control:
     """label: what a screen reader says, and the tooltip."""
     button = ft.IconButton(
-        icon=icon, tooltip=label, on_click=on_click, icon_color=color, width=Size.TOUCH, height=Size.TOUCH, selected=selected
+        icon=icon,
+        tooltip=label,
+        on_click=on_click,
+        icon_color=color,
+        width=Size.TOUCH,
+        height=Size.TOUCH,
+        selected=selected,
     )
     return ft.Semantics(content=button, identifier=identifier) if identifier else button

@@ -17,7 +17,7 @@ def empty(
     *,
     hint: str = "",
     action: str = "",
-    on_action: Callable[[], Any] | None = None,
+    on_action: Callable[..., Any] | None = None,
     identifier: str | None = None,
 ) -> ft.Control:
     """One picture, one line, at most one button."""
@@ -51,7 +51,7 @@ def empty(
     )
 
 
-def failed(line: str, retry: str, on_retry: Callable[[], Any]) -> ft.Control:
+def failed(line: str, retry: str, on_retry: Callable[..., Any]) -> ft.Control:
     """What happened and what to do, with a button to try again."""
     return empty(ft.Icons.CLOUD_OFF, line, action=retry, on_action=on_retry, identifier="retry")
 
@@ -75,7 +75,9 @@ def primary_button(
 ) -> ft.Control:
     ink = Colour.ON_LOSS if danger else Colour.ON_ACCENT
     button = ft.FilledButton(
-        content=ft.ProgressRing(width=Size.SPINNER, height=Size.SPINNER) if busy else text(label, Type.BODY_STRONG, color=None if busy else ink),
+        content=ft.ProgressRing(width=Size.SPINNER, height=Size.SPINNER)
+        if busy
+        else text(label, Type.BODY_STRONG, color=None if busy else ink),
         on_click=on_click,
         disabled=busy,
         height=Size.TOUCH,
@@ -88,7 +90,9 @@ def primary_button(
     return ft.Semantics(content=button, identifier=identifier, expand=expand) if identifier else button
 
 
-def quiet_button(label: str, on_click: Callable[..., Any] | None, *, identifier: str | None = None, danger: bool = False) -> ft.Control:
+def quiet_button(
+    label: str, on_click: Callable[..., Any] | None, *, identifier: str | None = None, danger: bool = False
+) -> ft.Control:
     button = ft.TextButton(
         content=text(label, Type.BODY_STRONG, color=Colour.LOSS if danger else Colour.ACCENT),
         on_click=on_click,

@@ -6,7 +6,7 @@ from typing import Any
 
 import flet as ft
 
-from hypersend_client.app.tokens import FONT_FALLBACK, LINE_HEIGHT, LINE_HEIGHT_DEVANAGARI, Colour, Type
+from hypersend_client.app.tokens import FONT_DEVANAGARI, LINE_HEIGHT, LINE_HEIGHT_DEVANAGARI, Colour, Type
 
 
 def style(type_: Type, text: str = "", *, color: str | None = None, italic: bool = False) -> ft.TextStyle:
@@ -18,7 +18,8 @@ def style(type_: Type, text: str = "", *, color: str | None = None, italic: bool
         height=LINE_HEIGHT_DEVANAGARI if has_devanagari(text) else LINE_HEIGHT,
         color=color,
         italic=italic,
-        font_family_fallback=FONT_FALLBACK,
+        letter_spacing=0,
+        font_family_fallback=[FONT_DEVANAGARI],
     )
 
 
@@ -28,7 +29,7 @@ def text(
     *,
     color: str | None = Colour.TEXT,
     lines: int | None = None,
-    align: ft.TextAlign | None = None,
+    align: ft.TextAlign = ft.TextAlign.START,
     italic: bool = False,
     selectable: bool = False,
     expand: bool = False,
@@ -39,10 +40,10 @@ def text(
         value,
         style=style(type_, value, color=color, italic=italic),
         max_lines=lines,
-        overflow=ft.TextOverflow.ELLIPSIS if lines is not None else None,
+        overflow=ft.TextOverflow.ELLIPSIS if lines is not None else ft.TextOverflow.CLIP,
         text_align=align,
         selectable=selectable,
-        rtl=is_rtl(value) or None,
+        rtl=is_rtl(value),
         expand=expand,
         **more,
     )

@@ -1,0 +1,139 @@
+"""What is being sent and fetched: running, waiting, done."""
+
+from __future__ import annotations
+
+import flet as ft
+
+from hypersend_client.app.chat.file_body import progress_words, transfer_buttons
+from hypersend_client.app.chat.model import short_name
+from hypersend_client.app.components import forms, states
+from hypersend_client.app.components.text import text
+from hypersend_client.app.frame import Screen
+from hypersend_client.app.i18n import Translator
+from hypersend_client.app.router import use_app, use_t, watch
+from hypersend_client.app.state import AppState
+from hypersend_client.app.tokens import Colour, Corner, Size, Space, Type
+from hypersend_client.app.transfer_list import TransferRow, total_of
+from hypersend_client.app.words import duration, size, speed
+
+
+@ft.component
+def Transfers() -> ft.Control:
+    app, t = use_app(), use_t()
+    rows = watch(app.transfers).rows
+    actions: list[ft.Control] = []
+    if any(row.group == "running" and not row.in_page for row in rows):
+        actions.append(
+            forms.icon_button(
+                ft.Icons.PAUSE, t("transfers.pause_all"), lambda e: app.transfers.pause_all(), identifier="pause-all"
+            )
+        )
+    elif any(row.state == "paused" for row in rows):
+        actions.append(
+            forms.icon_button(
+                ft.Icons.PLAY_ARROW,
+                t("transfers.resume_all"),
+                lambda e: app.transfers.resume_all(),
+                identifier="resume-all",
+            )
+        )
+    if any(row.group == "done" for row in rows):
+        actions.append(
+            forms.icon_button(
+                ft.Icons.CLEAR_ALL, t("transfers.clear"), lambda e: app.transfers.clear_done(), identifier="clear-done"
+            )
+        )
+    return Screen(t("transfers.title"), TransfersBody(), actions=actions)
+
+
+@ft.component
+def TransfersBody() -> ft.Control:
+    app, t = use_app(), use_t()
+    rows = watch(app.transfers).rows
+    doomed, set_doomed = ft.use_state("")
+    dialog = None
+    if any(row.id == doomed for row in rows):
+
+        def yes() -> None:
+            set_doomed("")
+            app.spawn(app.transfers.cancel(doomed))
+
+        dialog = states.confirm(
+            t("file.cancel_title"), t("file.cancel_line"), yes=t("file.cancel_yes"), no=t("file.cancel_no"),
+            on_yes=yes, on_no=lambda: set_doomed(""),
+        )  # fmt: skip
+    ft.use_dialog(dialog)
+    if not rows:
+        return states.empty(ft.Icons.SWAP_VERT, t("transfers.empty"), hint=t("transfers.empty_hint"))
+    parts: list[ft.Control] = []
+    total = total_of(rows)
+    if total.count:
+        parts.append(_total(rows, t))
+    for group in ("running", "waiting", "done"):
+        of_group = [row for row in rows if row.group == group]
+        if of_group:
+            tiles = [_row(row, app, t, lambda row_id: set_doomed(row_id)) for row in of_group]
+            parts.append(forms.section(t(f"transfers.{group}"), tiles))
+    return forms.page_of(parts)
+
+
+def _total(rows: tuple[TransferRow, ...], t: Translator) -> ft.Control:
+    total = total_of(rows)
+    words = t("transfers.total", n=total.count, done=size(total.done_bytes, t), size=size(total.size_bytes, t))
+    rate = speed(total.bytes_per_s, t)
+    pace = t("transfers.total_left", speed=rate, left=duration(total.left_s, t)) if total.left_s is not None else ""
+    return ft.Column(
+        [
+            ft.Row(
+                [text(words, Type.BODY_STRONG, expand=True), text(pace, Type.SECONDARY, color=Colour.SECONDARY)],
+                spacing=Space.S,
+            ),
+            ft.ProgressBar(
+                value=total.done_bytes / total.size_bytes if total.size_bytes else None,
+                bar_height=Size.BAR_THICK,
+                border_radius=Corner.ROUND,
+                color=Colour.ACCENT,
+                bgcolor=Colour.LINE,
+                semantics_label=words,
+            ),
+        ],
+        spacing=Space.S,
+        tight=True,
+    )
+
+
+def _row(row: TransferRow, app: AppState, t: Translator, ask: object) -> ft.Control:
+    colour = Colour.LOSS if row.state == "failed" else Colour.GOOD if row.state == "done" else Colour.SECONDARY
+    icon = ft.Icons.ARROW_UPWARD if row.up else ft.Icons.ARROW_DOWNWARD
+    lines: list[ft.Control] = [text(short_name(row.name), Type.BODY_STRONG, lines=2)]
+    if row.group != "done":
+        lines.append(
+            ft.ProgressBar(
+                value=row.share if row.state not in ("queued", "checking", "finishing") else None,
+                bar_height=Size.BAR,
+                border_radius=Corner.ROUND,
+                color=Colour.LOSS if row.state == "failed" else Colour.ACCENT,
+                bgcolor=Colour.LINE,
+            )
+        )
+    lines.append(text(progress_words(row, t, address=app.session.address), Type.SECONDARY, color=colour))
+    if row.in_page and row.group == "running":
+        lines.append(text(t("transfers.in_page"), Type.SMALL, color=Colour.SECONDARY))
+    buttons = transfer_buttons(row, t, app)
+    if row.group != "done" and callable(ask):
+        buttons.append(forms.icon_button(ft.Icons.CLOSE, t("file.cancel", name=row.name), lambda e: ask(row.id)))
+    return ft.Semantics(
+        identifier=f"transfer-{row.id}",
+        container=True,
+        content=ft.Container(
+            padding=ft.Padding.symmetric(horizontal=Space.L, vertical=Space.M),
+            content=ft.Row(
+                [
+                    ft.Icon(icon, color=Colour.ACCENT, tooltip=t("transfers.up" if row.up else "transfers.down")),
+                    ft.Column(lines, spacing=Space.XS, tight=True, expand=True),
+                    *buttons,
+                ],
+                spacing=Space.M,
+            ),
+        ),
+    )

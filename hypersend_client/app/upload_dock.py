@@ -1,0 +1,160 @@
+"""The upload page in the web app: a frame over the screens that stays while one walks about in the app.
+
+The page itself sends the bytes; it would stop if its frame were taken away, so it lives in the page's overlay, can be
+made small, and is closed by the person.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import flet as ft
+from flet_webview import WebView  # type: ignore[import-untyped]
+from yarl import URL
+
+from hypersend_client.app.components import states
+from hypersend_client.app.components.text import text
+from hypersend_client.app.media import on_this_server, page_url
+from hypersend_client.app.state import AppState
+from hypersend_client.app.tokens import DEFAULT_ACCENT, ChatSize, Colour, Corner, Size, Space, Type
+
+
+async def open_upload_page(app: AppState, page: Any, chat_id: str, title: str) -> None:
+    """Show the page for this chat; one that is busy for another chat is kept instead.
+
+    Raises: what Files.upload_ticket raises.
+    """
+    docks = [control.data for control in page.overlay if isinstance(control.data, UploadDock)]
+    dock = docks[0] if docks else None
+    if dock is not None and (dock.chat_id == chat_id or app.transfers.busy_in_page):
+        dock.resize(small=False)
+        return
+    if dock is not None:
+        dock.remove()
+    ticket = await app.hs.files.upload_ticket(chat_id=chat_id)
+    page.overlay.append(UploadDock(app, page, chat_id, title, _source(app, page, ticket.url, title)).control)
+    page.update()
+
+
+def _source(app: AppState, page: Any, url: str, title: str) -> str:
+    """The page's address with its language, theme and accent after the #, where no server sees them."""
+    dark = app.prefs.theme == "dark" or (app.prefs.theme == "system" and page.platform_brightness == ft.Brightness.DARK)
+    options = {
+        "lang": app.prefs.spoken,
+        "theme": "dark" if dark else "light",
+        "accent": app.prefs.accent or DEFAULT_ACCENT,
+        "to": title,
+    }
+    whole = page_url(page, on_this_server(app, url))
+    fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+    base, _, ticket = whole.partition("#")
+    return f"{base}#{ticket}&{fragment}" if ticket else str(URL(base).with_fragment(fragment))
+
+
+class UploadDock:
+    """The frame and the bar over it. chat_id: where what it sends goes. source: the page's address, with its ticket."""
+
+    def __init__(self, app: AppState, page: Any, chat_id: str, title: str, source: str) -> None:
+        self.app, self.page, self.chat_id = app, page, chat_id
+        self._is_small = False
+        self._asking: ft.AlertDialog | None = None
+        t = app.t
+        self._title = text(t("upload.title", title=title), Type.LIST_TITLE, lines=1, expand=True)
+        self._size = ft.IconButton(
+            ft.Icons.KEYBOARD_ARROW_DOWN, tooltip=t("upload.smaller"), on_click=lambda e: self.resize()
+        )
+        self._frame = ft.Container(content=WebView(url=source, expand=True), expand=True)
+        self.control = ft.Container(
+            data=self,
+            bgcolor=Colour.CARD,
+            border_radius=Corner.BUBBLE,
+            border=ft.Border.all(Size.LINE, Colour.LINE),
+            clip_behavior=ft.ClipBehavior.ANTI_ALIAS,
+            content=ft.Column(
+                [
+                    ft.Row(
+                        [
+                            ft.Container(width=Space.S),
+                            self._title,
+                            ft.Semantics(content=self._size, identifier="upload-size"),
+                            ft.Semantics(
+                                content=ft.IconButton(
+                                    ft.Icons.CLOSE, tooltip=t("upload.close"), on_click=lambda e: self.close()
+                                ),
+                                identifier="upload-close",
+                            ),
+                        ],
+                        spacing=Space.XS,
+                    ),
+                    self._frame,
+                ],
+                spacing=0,
+                expand=True,
+            ),
+        )
+        self._lay_out()
+        # Held here: who listens is only weakly held by what is listened to.
+        self._listener = lambda *_: self._moved()
+        self._stop = app.transfers.subscribe(self._listener)
+        self._on_session = lambda *_: self.remove() if app.session.status == "signed_out" else None
+        self._stop_session = app.session.subscribe(self._on_session)
+
+    def resize(self, *, small: bool | None = None) -> None:
+        self._is_small = not self._is_small if small is None else small
+        self._lay_out()
+        self.page.update()
+
+    def _lay_out(self) -> None:
+        """Small: the bar alone; the frame keeps a pixel, since one that is not drawn is taken out of the page."""
+        control, t = self.control, self.app.t
+        control.right = control.bottom = Space.S
+        wide = self.app.layout.panes > 1
+        control.left = None if wide else Space.S
+        control.width = ChatSize.DOCK_WIDE if wide else None
+        control.height = Size.TOP_BAR if self._is_small else ChatSize.DOCK_HIGH
+        if self._is_small:
+            control.bottom = Size.ACTION
+        self._size.icon = ft.Icons.KEYBOARD_ARROW_UP if self._is_small else ft.Icons.KEYBOARD_ARROW_DOWN
+        self._size.tooltip = t("upload.larger" if self._is_small else "upload.smaller")
+
+    def _moved(self) -> None:
+        if not self._is_small:
+            return
+        t = self.app.t
+        rows = [row for row in self.app.transfers.rows if row.in_page and row.group == "running"]
+        share = int(100 * sum(row.done_bytes for row in rows) / max(1, sum(row.size_bytes for row in rows)))
+        self._title.value = t("upload.running", share=share) if rows else t("upload.idle")
+        self._title.update()
+
+    def close(self) -> None:
+        """Asks first where something would be cut off."""
+        if not self.app.transfers.busy_in_page:
+            self.remove()
+            return
+        t = self.app.t
+
+        def no() -> None:
+            self.page.pop_dialog()
+
+        def yes() -> None:
+            self.page.pop_dialog()
+            self.remove()
+
+        self.page.show_dialog(
+            states.confirm(
+                t("upload.close_title"),
+                t("upload.close_line"),
+                yes=t("upload.close_yes"),
+                no=t("upload.close_no"),
+                on_yes=yes,
+                on_no=no,
+            )
+        )
+
+    def remove(self) -> None:
+        self._stop()
+        self._stop_session()
+        if self.control in self.page.overlay:
+            self.page.overlay.remove(self.control)
+            self.page.update()

@@ -1,0 +1,42 @@
+"""The `hypersend` command.
+
+Exit status: 0 done, 1 it could not be done (standard error says why), 2 wrong usage, 130 stopped by Ctrl-C.
+Results go to standard output, all else to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from hypersend_client.cli.parser import parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    # Imported late, so that --help, completion and wrong usage answer at once.
+    from hypersend_client.cli.commands import UsageError, run
+    from hypersend_client.cli.screen import Screen
+    from hypersend_client.cli.words import explain
+    from hypersend_client.sdk.errors import HyperSendError
+
+    screen = Screen(json=options.json)
+    try:
+        return asyncio.run(run(options, screen))
+    except UsageError as error:
+        screen.say(f"hypersend {options.command}: {error}")
+        return 2
+    except HyperSendError as error:
+        screen.fail(error.code, explain(error))
+        return 1
+    except KeyboardInterrupt:
+        screen.say(
+            "Stopped. " + ("The same command again goes on." if options.command in ("send", "upload", "get") else "")
+        )
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
