@@ -12,7 +12,7 @@ export HOST
 run: .venv/.run
 	@# On loopback nobody else can come in, so anybody may register; elsewhere the setting's own default holds.
 	@case "$$HOST" in 127.*|localhost|::1) export REGISTRATION="$${REGISTRATION:-open}";; esac; \
-	  exec $(BIN)/hypersend-server serve
+	  WEB_CLIENT="$${WEB_CLIENT:-on}" exec $(BIN)/hypersend-server serve
 
 dev: .venv/.setup
 	@$(BIN)/adev runserver --app-factory dev_app --port $${PORT:-8000} --livereload-port 0 hypersend_server/dev.py
@@ -43,12 +43,14 @@ parts:
 
 .venv/.run: .venv/bin/python setup.cfg pyproject.toml
 	@echo "Setting up .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[client]'
+	@$(BIN)/python -m hypersend_client.web.build
 	@touch $@
 
 .venv/.setup: .venv/bin/python setup.cfg pyproject.toml
 	@echo "Setting up .venv with the development tools ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[client,dev]'
+	@$(BIN)/python -m hypersend_client.web.build
 	@touch .venv/.run $@
 
 clean:

@@ -18,6 +18,7 @@ from hypersend_server.commands.console import Console
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.errors import MetadataError
 from hypersend_server.settings import Settings, SettingsError
+from hypersend_server.web_client import WebClientMissing
 from hypersend_storage.errors import StorageError
 
 DONE, PROBLEMS = 0, 1
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.problem(problem)
     except HyperSendError as error:
         console.problem(error.detail)
-    except (MetadataError, StorageError, BackupError, sqlite3.Error, OSError) as error:
+    except (MetadataError, StorageError, BackupError, WebClientMissing, sqlite3.Error, OSError) as error:
         console.problem(str(error))
     except KeyboardInterrupt:
         console.problem("stopped")

@@ -60,6 +60,7 @@ from hypersend_server.users.admin import AdminService
 from hypersend_server.users.deletion import AccountDeletion
 from hypersend_server.users.present import UserPresenter
 from hypersend_server.users.service import UserService
+from hypersend_server.web_client import CONNECTS_BURST, CONNECTS_PER_S, WebClient
 from hypersend_storage import Store, make_store
 
 MESSAGES_PER_S, MESSAGES_BURST = 50, 1000
@@ -235,6 +236,10 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     install_headers(app, settings)
     register(app, routes, authenticator)
     app.router.add_get(PATH, edge.handle, allow_head=False)
+    WebClient(
+        settings.web_client, app_name=settings.app_name, accent_color=settings.accent_color, host=settings.host,
+        origins=origins, trusted_proxies=settings.trusted_proxies,
+        limit=_limit(settings, CONNECTS_PER_S, CONNECTS_BURST, clock)).add_to(app)
     app[SYSTEM] = system
     app[START_INVITE] = await parts.accounts.ensure_first_invite() or ""
 

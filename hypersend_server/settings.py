@@ -109,6 +109,14 @@ def origins(text: str) -> tuple[str, ...]:
     return tuple(http_url(part.strip()) for part in text.split(",") if part.strip())
 
 
+def web_client(text: str) -> str:
+    if text in ("on", "off"):
+        return text
+    if not text:
+        raise ValueError("on, off, or the address of the screens' own process")
+    return http_url(text)
+
+
 def colour(text: str) -> str:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
         raise ValueError("a colour such as #2F6BED")
@@ -169,6 +177,8 @@ SETTINGS: tuple[Setting, ...] = (
             "Proxies whose X-Forwarded-For is believed: addresses or networks."),
     Setting("ALLOWED_ORIGINS", "", origins,
             "Web origins other than PUBLIC_URL that may call the API and open sockets, separated by commas."),
+    Setting("WEB_CLIENT", "off", web_client,
+            "The web app at the server's own address: on, off, or the address of its own container."),
     Setting("RATE_LIMITS", "on", flag, "Limits per person on messages, uploads and sign-ins; off for benchmarks."),
     Setting("BACKGROUND_JOBS", "on", flag, "Expiry, housekeeping and checks inside the server."),
     Setting("METRICS_TOKEN", "", str, "Lets a remote Prometheus read /metrics as a Bearer token.", secret=True),
@@ -196,6 +206,7 @@ class Settings:
     x_accel_prefix: str
     trusted_proxies: tuple[Network, ...]
     allowed_origins: tuple[str, ...]
+    web_client: str
     rate_limits: bool
     background_jobs: bool
     metrics_token: str

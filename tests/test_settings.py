@@ -38,6 +38,7 @@ WRONG = {
     "X_ACCEL_PREFIX": "files",
     "TRUSTED_PROXIES": "the proxy",
     "ALLOWED_ORIGINS": "example.org",
+    "WEB_CLIENT": "maybe",
     "RATE_LIMITS": "yes",
     "BACKGROUND_JOBS": "1",
     "LOG_FORMAT": "xml",
