@@ -2,11 +2,13 @@
 
     .venv/bin/python -m benchmarks.client [--size-mib 1024] [--rounds 3] [--folder /tmp]
     .venv/bin/python -m benchmarks.client --size-mib 4096 --rounds 1        # memory with a large file
+    .venv/bin/python -m benchmarks.client --limit-mib-s 110                 # as on a gigabit network
 
 One real server process on this machine, loopback, the same file for all; the kinds take turns, so that what else
 the machine does hits all of them, and the best round of each counts. `curl` sends the chunks as files that were
-cut beforehand (not counted), over one connection (`curl`) or four at once (`curl -Z`), and without digests, which the
-client makes and checks. The command line is counted with its start-up. Memory is the peak resident size of the
+cut beforehand (not counted), over one connection (`curl`) or four at once (`curl -Z`), and without digests, which
+the client makes and checks: `curl + sha256sum` is the same work. On a machine that server and client share, the
+digests' share of the cores shows; on a network it does not. The command line is counted with its start-up. Memory is the peak resident size of the
 process that transfers (`ru_maxrss`).
 """
 
@@ -36,7 +38,7 @@ PASSWORD = "correct horse battery"
 
 
 class Bench:
-    def __init__(self, folder: Path, url: str, size: int) -> None:
+    def __init__(self, folder: Path, url: str, size: int, limit: int) -> None:
         self.folder, self.url, self.size = folder, url, size
         self.source = folder / "source.bin"
         self.env = {
@@ -49,6 +51,8 @@ class Bench:
         self.peak: dict[str, int] = {}
         self.file_id = ""
         self.token = ""
+        self.limit = limit
+        self.curl_limit = ("--limit-rate", f"{limit}M") if limit else ()
 
     async def prepare(self) -> None:
         block = os.urandom(MIB)
@@ -95,7 +99,7 @@ class Bench:
             text=True,
         ).stdout
 
-    def curl_upload(self, kind: str, *options: str) -> None:
+    def curl_upload(self, kind: str, *options: str, digests: bool = False) -> None:
         body = json.dumps({"name": "source.bin", "size": self.size})
         began = self.curl("-H", "Content-Type: application/json", "-d", body, f"{self.url}/api/v1/files/init")
         file_id = json.loads(began)["id"]
@@ -109,6 +113,10 @@ class Bench:
         config.write_text("next\n".join(lines))
 
         def work() -> None:
+            if digests:
+                subprocess.run(
+                    ["sha256sum", *sorted((self.folder / "parts").iterdir())], check=True, capture_output=True
+                )
             subprocess.run(["curl", "-sf", *options, "-K", str(config)], check=True, capture_output=True)
             self.curl("-X", "POST", f"{self.url}/api/v1/files/{file_id}/complete")
 
@@ -121,12 +129,15 @@ class Bench:
         """One turn of one kind."""
         got = self.folder / "got"
         got.mkdir(exist_ok=True)
-        sdk = (sys.executable, "-m", "benchmarks.client", "--child", str(self.folder), self.url)
+        sdk = (sys.executable, "-m", "benchmarks.client", "--child", str(self.folder), self.url, str(self.limit))
         cli = (sys.executable, "-m", "hypersend_client.cli", "--json")
+        slow = ("--limit-rate", f"{self.limit}M") if self.limit else ()
         out: list[str] = []
         match kind:
             case "upload: curl":
-                self.curl_upload(kind)
+                self.curl_upload(kind, *self.curl_limit)
+            case "upload: curl + sha256sum":
+                self.curl_upload(kind, *self.curl_limit, digests=True)
             case "upload: curl -Z":
                 self.curl_upload(kind, "-Z", "--parallel-max", "4")
             case "upload: sdk":
@@ -134,20 +145,24 @@ class Bench:
                 seconds = json.loads(out[0])["seconds"]
                 self.best[kind] = max(self.size / MIB / seconds, self.best.get(kind, 0.0))
             case "upload: command":
-                self.time(kind, lambda: out.append(self.child(kind, *cli, "upload", str(self.source))))
-            case "download: curl":
-                self.time(
-                    kind,
-                    lambda: out.append(
-                        self.curl("-o", str(got / "curl"), f"{self.url}/api/v1/files/{self.file_id}/download")
-                    ),
-                )
+                self.time(kind, lambda: out.append(self.child(kind, *cli, "upload", str(self.source), *slow)))
+            case "download: curl" | "download: curl + sha256sum":
+                address = f"{self.url}/api/v1/files/{self.file_id}/download"
+
+                def fetch() -> None:
+                    self.curl("-o", str(got / "curl"), *self.curl_limit, address)
+                    if "sha256sum" in kind:
+                        subprocess.run(["sha256sum", str(got / "curl")], check=True, capture_output=True)
+
+                self.time(kind, fetch)
             case "download: sdk":
                 out.append(self.child(kind, *sdk, "download", self.file_id))
                 seconds = json.loads(out[0])["seconds"]
                 self.best[kind] = max(self.size / MIB / seconds, self.best.get(kind, 0.0))
             case "download: command":
-                self.time(kind, lambda: out.append(self.child(kind, *cli, "get", self.file_id, "-o", str(got) + "/")))
+                self.time(
+                    kind, lambda: out.append(self.child(kind, *cli, "get", self.file_id, "-o", str(got) + "/", *slow))
+                )
         if kind in ("upload: sdk", "upload: command"):
             self.remove(json.loads(out[0])["id"])
         for path in got.iterdir():
@@ -155,10 +170,11 @@ class Bench:
             path.unlink()
 
 
-async def child(folder: Path, url: str, what: str, name: str) -> dict[str, Any]:
+async def child(folder: Path, url: str, limit: int, what: str, name: str) -> dict[str, Any]:
     async with HyperSend(url, tokens=FileTokenStore(folder / "home" / "accounts.json")) as hs:
         await hs.connect()
         transfers = Transfers(hs, folder / "home" / "sdk.sqlite", folder=folder / "got")
+        transfers.upload_limit.bytes_per_s = transfers.download_limit.bytes_per_s = limit * MIB or None
         try:
             began = time.perf_counter()
             if what == "upload":
@@ -173,9 +189,11 @@ async def child(folder: Path, url: str, what: str, name: str) -> dict[str, Any]:
 KINDS = (
     "upload: curl",
     "upload: curl -Z",
+    "upload: curl + sha256sum",
     "upload: sdk",
     "upload: command",
     "download: curl",
+    "download: curl + sha256sum",
     "download: sdk",
     "download: command",
 )
@@ -183,26 +201,27 @@ KINDS = (
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(asyncio.run(child(Path(sys.argv[2]), *sys.argv[3:6]))))
+        print(json.dumps(asyncio.run(child(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), *sys.argv[5:7]))))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--limit-mib-s", type=int, default=0, help="the rate of a link; 0: none")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="hypersend-bench-", dir=options.folder))
     try:
         with ServerProcess(folder / "data", RATE_LIMITS="off") as server:
-            bench = Bench(folder, server.url, options.size_mib * MIB)
+            bench = Bench(folder, server.url, options.size_mib * MIB, options.limit_mib_s)
             asyncio.run(bench.prepare())
+            kinds = [kind for kind in KINDS if not options.limit_mib_s or "-Z" not in kind]  # its limit is each one's
             for _ in range(options.rounds):
-                for kind in KINDS:
+                for kind in kinds:
                     bench.run(kind)
-        for kind in KINDS:
-            way = kind.split(":")[0]
-            base = max(rate for other, rate in bench.best.items() if other.startswith(way) and "curl" in other)
+        for kind in kinds:
+            base = bench.best[kind.split(":")[0] + ": curl"]
             memory = f"  peak {bench.peak[kind]} MiB" if kind in bench.peak else ""
-            print(f"{kind:<18} {bench.best[kind]:7.0f} MiB/s  {bench.best[kind] / base:5.2f} of curl{memory}")
+            print(f"{kind:<26} {bench.best[kind]:7.0f} MiB/s  {bench.best[kind] / base:5.2f} of curl{memory}")
         print(
             f"{options.size_mib} MiB, best of {options.rounds}; this script's own peak "
             f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB"

@@ -2,8 +2,8 @@
 # Installs the real servers that the tests run against, as root on Debian; elsewhere tests that need a missing one
 # skip and say so. HYPERSEND_REQUIRE_PARTS=1 turns those skips into failures.
 set -eu
-packages="nginx-light curl"
-commands="nginx curl"
+packages="nginx-light curl chromium fonts-noto-core"
+commands="nginx curl chromium"
 
 missing=""
 for command in $commands; do
