@@ -8,8 +8,8 @@ One real server process on this machine, loopback, the same file for all; the ki
 the machine does hits all of them, and the best round of each counts. `curl` sends the chunks as files that were
 cut beforehand (not counted), over one connection (`curl`) or four at once (`curl -Z`), and without digests, which
 the client makes and checks: `curl + sha256sum` is the same work. On a machine that server and client share, the
-digests' share of the cores shows; on a network it does not. The command line is counted with its start-up. Memory is the peak resident size of the
-process that transfers (`ru_maxrss`).
+digests' share of the cores shows; on a network it does not. The command line is counted with its start-up.
+Memory is the peak resident size of the process that transfers (`ru_maxrss`).
 """
 
 from __future__ import annotations

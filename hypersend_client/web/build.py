@@ -3,7 +3,8 @@
 Flet's web files, without what this app never loads (Pyodide, symbols, source maps, KaTeX), told where its
 WebSocket is, with our fallback fonts and icons, and compressed once. `static.json` beside them says what is served:
 
-    {"stamp": "…", "csp_scripts": ["sha256-…"], "files": {"index.html": {"etag": "…", "type": "text/html", "encodings": ["br", "gzip"]}}}
+    {"stamp": "…", "csp_scripts": ["sha256-…"],
+     "files": {"index.html": {"etag": "…", "type": "text/html", "encodings": ["br", "gzip"]}}}
 
 A copy of the same versions is left as it is, so calling this again costs a fraction of a second.
 """
@@ -173,7 +174,7 @@ def main(argv: list[str]) -> int:
     try:
         built = build(target)
     except (RuntimeError, importlib.metadata.PackageNotFoundError) as error:
-        print(f"The web app cannot be built: {error}. Install it with: pip install 'hypersend[client]'", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"The web app cannot be built: {error}. Install it with: pip install 'hypersend[client]'\n")
         return 1
     if built:
         size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())

@@ -181,7 +181,8 @@ class WebClient:
     def _upload_policy(self) -> str:
         return "; ".join((
             "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self'", "img-src 'self'",
-            "worker-src 'self'", f"connect-src {self._connect_src}", "frame-ancestors 'self'", "base-uri 'none'", "form-action 'none'"))
+            "worker-src 'self'", f"connect-src {self._connect_src}", "frame-ancestors 'self'",
+            "base-uri 'none'", "form-action 'none'"))
 
 
 def _installed() -> Path | None:

@@ -28,7 +28,8 @@ SCRIPTS = (
 def engine_table() -> dict[str, set[int]]:
     """Path of each fallback font → the code points that the engine seeks in it."""
     spec = importlib.util.find_spec("flet_web")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     script = (Path(spec.origin).parent / "web" / "main.dart.js").read_text(encoding="utf-8")
     paths = re.findall(r'"Noto [^"]+","(noto[^"]+\.woff2)"', script)
     packed_sets = max(re.findall(r'"([0-9a-z,]{20000,})"', script), key=len)
@@ -67,7 +68,7 @@ def write(source: Path, target: Path, code_points: set[int] | None) -> None:
     subsetter.populate(unicodes=code_points if code_points is not None else set(font.getBestCmap()))
     subsetter.subset(font)
     subset.save_font(font, str(target), options)
-    print(f"{target.name}: {target.stat().st_size:,} bytes, {len(font.getBestCmap() or ())} characters")
+    sys.stdout.write(f"{target.name}: {target.stat().st_size:,} bytes, {len(font.getBestCmap() or ())} characters\n")
 
 
 def main(noto: Path, twemoji: Path) -> None:

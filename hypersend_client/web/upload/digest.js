@@ -1,30 +1,41 @@
-let buffer = new ArrayBuffer(0);
-let hasher = null;
+// SHA-256 of Blobs, one after the other, by a worker that is replaced after every RENEWED_BYTES: the bytes it has read
+// are left to its garbage collector, which lets hundreds of megabytes pile up, and a worker that ends takes them along.
+
+const RENEWED_BYTES = 128 * 1024 * 1024;
+const SILENT_MS = 60000;
+
+let worker = null;
+let hashed = 0;
+let count = 0;
 let turn = Promise.resolve();
+
+/** 32 bytes. Rejects with a DOMException where the blob cannot be read. */
 export function sha256(blob) {
-  const mine = turn.then(() => digest(blob));
-  turn = mine.catch(() => {});
+  const mine = turn.then(() => ask(blob));
+  turn = mine.catch(() => {});  // who asked hears of it; the next one begins either way
   return mine;
 }
-async function digest(blob) {
-  globalThis.at = 'read';
-  const bytes = await read(blob);
-  globalThis.at = 'digest';
-  if (globalThis.crypto?.subtle) { const x= new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)); globalThis.at='idle'; return x;}
+
+async function ask(blob) {
+  if (!worker || hashed > RENEWED_BYTES) renew();
+  hashed += blob.size;
+  const n = count += 1;
+  return new Promise((resolve, reject) => {
+    const done = (outcome, value) => { clearTimeout(timer); outcome(value); };
+    const fail = (name) => { worker = null; done(reject, new DOMException("the file cannot be read", name)); };
+    const timer = setTimeout(() => fail("TimeoutError"), SILENT_MS);
+    worker.onerror = () => fail("OperationError");
+    worker.onmessage = ({ data }) => {
+      if (data.n === n) data.error ? fail(data.error) : done(resolve, data.digest);
+    };
+    worker.postMessage({ n, blob });
+  });
 }
-async function read(blob) {
-  const reader = blob.stream().getReader({ mode: "byob" });
-  if (buffer.byteLength < blob.size) buffer = new ArrayBuffer(blob.size);
-  let at = 0;
-  while (at < blob.size) {
-    globalThis.at = 'read '+at;
-    const { value, done } = await reader.read(new Uint8Array(buffer, at, blob.size - at));
-    buffer = value.buffer;
-    if (done) throw new DOMException("the file is shorter than it was", "NotReadableError");
-    at += value.byteLength;
-  }
-  globalThis.at = 'cancel';
-  await reader.cancel();
-  return new Uint8Array(buffer, 0, at);
+
+function renew() {
+  worker?.terminate();
+  worker = new Worker("/upload/hasher.js", { type: "module" });
+  hashed = 0;
 }
+
 export const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
