@@ -42,6 +42,7 @@ from hypersend_server.http import Route, register
 from hypersend_server.keys import load_secret_key
 from hypersend_server.limits import Buckets, NoLimits
 from hypersend_server.metadata.base import Metadata
+from hypersend_server.metadata.errors import MetadataError
 from hypersend_server.metadata.sqlite import FILE_NAME, SqliteMetadata
 from hypersend_server.metrics import Metrics
 from hypersend_server.middleware import build_middleware, install_headers
@@ -100,12 +101,15 @@ class Parts:
 
 @asynccontextmanager
 async def open_parts(
-    settings: Settings, *, clock: Clock = system_clock, passwords: Passwords | None = None
+    settings: Settings, *, clock: Clock = system_clock, passwords: Passwords | None = None, must_exist: bool = False
 ) -> AsyncIterator[Parts]:
     """The parts, open: metadata connected and storage checked. Nothing recurs yet.
 
+    must_exist: refuse to make a new server; a mistyped DATA_ROOT is not an empty one.
     Raises: MetadataError, StorageError, OSError with sentences for the operator.
     """
+    if must_exist and not (settings.data_root / FILE_NAME).exists():
+        raise MetadataError(f"there is no HyperSend server in {settings.data_root} (DATA_ROOT)")
     async with AsyncExitStack() as stack:
         new_id = Ids(clock)
         metrics = Metrics()

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.parts import require
 
 SMALL_DISK_MIB = 24
+
+# How long an example takes depends on what else the machine does, and says nothing about it.
+settings.register_profile("hypersend", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hypersend")
 
 
 @pytest.fixture

@@ -132,6 +132,13 @@ async def test_bodies_that_are_no_json_are_refused_by_name(tmp_path: Path) -> No
         assert (answer.status, answer.code) == (415, "unsupported_media_type")
 
 
+async def test_bodies_with_a_content_encoding_are_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        answer = await server.post("/auth/login", data=b"{}", headers={
+            "Content-Type": "application/json", "Content-Encoding": "gzip"})
+        assert (answer.status, answer.code) == (415, "unsupported_media_type")
+
+
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data", RATE_LIMITS="off", REGISTRATION="open") as server:
         token = _register(server.url)

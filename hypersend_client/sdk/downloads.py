@@ -1,21 +1,22 @@
 """Downloading to a local file: ranges in parallel, each chunk checked against its digest before it counts.
 
 A worker fetches a run of neighbouring chunks by one request (`Range`, with `If-Range` so that a file that is
-no longer the same is never mixed into an old part). What arrives goes to the disk about once a MiB or a
-second, and into the part's journal (`parts`), so a cut or a `kill -9` costs about that much. A chunk with
+no longer the same is never mixed into an old part). What arrives goes to the disk, and about once a MiB or a
+second into the part's journal (`parts`), so a `kill -9` costs about that much. A chunk with
 a wrong digest is fetched again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
+from hypersend_client.sdk.bulk import BulkConnection, Response
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.files import Files, file_path
 from hypersend_client.sdk.journal import DownloadRow, Journal
@@ -26,6 +27,7 @@ from hypersend_client.sdk.transfer_errors import CorruptTransfer, RemoteFileChan
 from hypersend_client.sdk.transport import Transport
 
 RUN_BYTES = 64 * 1024 * 1024
+BUFFER_BYTES = 1024 * 1024
 FLUSH_BYTES = 1024 * 1024
 FLUSH_S = 1.0
 WRONG_DIGESTS = 3
@@ -43,6 +45,7 @@ class Download(Transfer[Path]):
         files: Files,
         journal: Journal,
         pool: ThreadPoolExecutor,
+        bulk: ThreadPoolExecutor,
         parallel: int,
         size_bytes: int = 0,
         **options: Any,
@@ -55,6 +58,7 @@ class Download(Transfer[Path]):
         self._files = files
         self._journal = journal
         self._pool = pool
+        self._bulk = bulk
         self._parallel = parallel
         self._part: Part | None = None
 
@@ -128,14 +132,27 @@ class Download(Transfer[Path]):
         return path
 
     async def _worker(self, part: Part, runs: deque[tuple[int, int]], digests: list[str]) -> None:
-        wrong: dict[int, int] = {}
+        line, wrong = BulkConnection(self._http, self._bulk), dict[int, int]()
+        try:
+            await self._fetch_runs(line, part, runs, digests, wrong)
+        finally:
+            await line.close()
+
+    async def _fetch_runs(
+        self,
+        line: BulkConnection,
+        part: Part,
+        runs: deque[tuple[int, int]],
+        digests: list[str],
+        wrong: dict[int, int],
+    ) -> None:
         while runs:
             index, last = runs.popleft()
             backoff = self._make_backoff()
             while index <= last:
                 before = self.done_bytes
                 try:
-                    index, asked = await self._fetch(part, index, last, digests, wrong), index
+                    index, asked = await self._fetch(line, part, index, last, digests, wrong), index
                     if index == asked and self.done_bytes == before:
                         raise ConnectionFailed("the server sent nothing")
                 except HyperSendError as error:
@@ -146,7 +163,9 @@ class Download(Transfer[Path]):
                     if index <= last:
                         await self._wait_out(error, backoff)
 
-    async def _fetch(self, part: Part, first: int, last: int, digests: list[str], wrong: dict[int, int]) -> int:
+    async def _fetch(
+        self, line: BulkConnection, part: Part, first: int, last: int, digests: list[str], wrong: dict[int, int]
+    ) -> int:
         """One request for chunks `first` to `last`; the index of the next one to be fetched."""
         have = part.partial.get(first, 0)
         chunk_size = part.file.chunk_size
@@ -158,30 +177,19 @@ class Download(Transfer[Path]):
                 return first + 1
             await self._drop(part, first)
             return first
-        path = file_path(part.file.id, "/download")
-        async with self._http.stream("GET", path, headers=headers, allow=frozenset({404, 416})) as response:
-            skip = _skip(response, part.file, start)
-            receiver = _Receiver(self, part, first, last, have, digests)
-            await receiver.begin()
-            try:
-                async for piece in self._http.pieces(response):
-                    if skip:
-                        dropped, skip, piece = piece, max(0, skip - len(piece)), piece[skip:]
-                        del dropped
-                    if not piece:
-                        continue
-                    await self._throttle(len(piece))
-                    if not await receiver.take(piece):
-                        index = receiver.index
-                        wrong[index] = wrong.get(index, 0) + 1
-                        await self._drop(part, index)
-                        if wrong[index] >= WRONG_DIGESTS:
-                            raise CorruptTransfer(index)
-                        return index
-                    if receiver.index > last:
-                        break
-            finally:
-                await receiver.flush()
+        receiver = _Receiver(self, part, first, last, have, digests)
+        is_right = await line.get(
+            file_path(part.file.id, "/download"),
+            headers=headers,
+            receive=lambda response: receiver.receive(response, start),
+            allow=frozenset({404, 416}),
+        )
+        if not is_right:
+            index = receiver.index
+            wrong[index] = wrong.get(index, 0) + 1
+            await self._drop(part, index)
+            if wrong[index] >= WRONG_DIGESTS:
+                raise CorruptTransfer(index)
         return receiver.index
 
     async def _drop(self, part: Part, index: int) -> None:
@@ -191,7 +199,7 @@ class Download(Transfer[Path]):
 
 
 class _Receiver:
-    """Bytes from the network, in order, on their way to the disk. index: of the chunk that is arriving."""
+    """Bytes from the network, in order, to the disk; used in a thread. index: of the chunk that is arriving."""
 
     def __init__(self, transfer: Download, part: Part, first: int, last: int, have: int, digests: list[str]) -> None:
         self.index = first
@@ -200,55 +208,47 @@ class _Receiver:
         self._last = last
         self._have = have
         self._digests = digests
-        self._digest = hashlib.sha256()
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self._flushed_at = transfer._monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._noted, self._noted_at = have, time.monotonic()
 
-    async def begin(self) -> None:
-        """Hash what is there of the first chunk."""
-        if self._have:
-            index, have, digest = self.index, self._have, self._digest
-            await self._part.do(lambda: self._part.hash(digest, index, have))
+    def receive(self, response: Response, start: int) -> bool:
+        """False where `index` turned out to have a wrong digest. start: of the first byte that is wanted."""
+        skip = _skip(response, self._part.file, start)
+        view = memoryview(bytearray(BUFFER_BYTES))
+        while skip:
+            skip -= response.read_into(view[:skip])
+        with self._part.disk():
+            try:
+                while self.index <= self._last:
+                    if not self._chunk(response, view):
+                        return False
+                    self.index, self._have, self._noted = self.index + 1, 0, 0
+                return True
+            finally:
+                if self._have > self._noted:
+                    self._part.note_partial(self.index, self._have)
 
-    async def take(self, piece: bytes) -> bool:
-        """False where `index` turned out to have a wrong digest."""
-        while piece and self.index <= self._last:
-            room = self._part.chunk_bytes(self.index) - self._have - self._waiting
-            self._pieces.append(piece[:room])
-            self._waiting += len(self._pieces[-1])
-            piece = piece[room:]
-            if len(self._pieces[-1]) == room:
-                if not await self._end_chunk():
-                    return False
-            elif self._waiting >= FLUSH_BYTES or self._transfer._monotonic() - self._flushed_at > FLUSH_S:
-                await self.flush()
-        return True
-
-    async def _end_chunk(self) -> bool:
-        await self.flush()
-        if self._digest.hexdigest() != self._digests[self.index]:
+    def _chunk(self, response: Response, view: memoryview) -> bool:
+        part, index, size = self._part, self.index, self._part.chunk_bytes(self.index)
+        digest = hashlib.sha256()
+        part.hash(digest, index, self._have)
+        while self._have < size:
+            count = response.read_into(view[: min(size - self._have, self._transfer._piece_bytes)])
+            part.write(index, self._have, view[:count])
+            digest.update(view[:count])
+            self._have += count
+            self._loop.call_soon_threadsafe(self._transfer._moved, count)
+            now = time.monotonic()
+            if self._have - self._noted >= FLUSH_BYTES or now - self._noted_at > FLUSH_S:
+                part.note_partial(index, self._have)
+                self._noted, self._noted_at = self._have, now
+            self._transfer._throttle(count, response.wire.stopped)
+        if digest.hexdigest() != self._digests[index]:
+            part.note_partial(index, size)
+            self._noted = size
             return False
-        index = self.index
-        await self._part.do(lambda: self._part.note_done(index))
-        self.index, self._have, self._digest = index + 1, 0, hashlib.sha256()
+        part.note_done(index)
         return True
-
-    async def flush(self) -> None:
-        """Write down what has arrived."""
-        pieces, self._pieces, size, self._waiting = self._pieces, [], self._waiting, 0
-        if not size:
-            return
-        index, have, digest = self.index, self._have, self._digest
-
-        def work() -> None:
-            self._part.write(index, have, pieces, digest)
-            self._part.note_partial(index, have + size)
-
-        await self._part.do(work)
-        self._have += size
-        self._flushed_at = self._transfer._monotonic()
-        self._transfer._moved(size)
 
 
 def _runs(part: Part) -> list[tuple[int, int]]:
@@ -265,7 +265,7 @@ def _runs(part: Part) -> list[tuple[int, int]]:
     return runs
 
 
-def _skip(response: aiohttp.ClientResponse, file: File, start: int) -> int:
+def _skip(response: Response, file: File, start: int) -> int:
     """Bytes before `start` that this answer brings though they were not asked for.
 
     Raises: RemoteFileGone, RemoteFileChanged.

@@ -18,8 +18,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -192,17 +193,13 @@ class Part:
             self.done.discard(index)
         return is_right
 
-    def write(self, index: int, offset: int, pieces: Sequence[bytes], digest: Digest) -> None:
-        """Write and hash. Blocking."""
-        assert self._fd is not None
+    def write(self, index: int, offset: int, view: memoryview) -> None:
+        """Blocking."""
         position = index * self.file.chunk_size + offset
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                written = self._write(view, position)
-                position += written
-                view = view[written:]
-            digest.update(piece)
+        while view:
+            written = self._write(view, position)
+            position += written
+            view = view[written:]
 
     def note_partial(self, index: int, have: int) -> None:
         """Blocking."""
@@ -258,8 +255,14 @@ class Part:
         self._fd = self._journal = None
 
     async def do(self, work: Callable[[], T]) -> T:
-        try:
+        with self.disk():
             return await in_thread(self._pool, work)
+
+    @contextmanager
+    def disk(self) -> Iterator[None]:
+        """Tells the disk's errors as ours."""
+        try:
+            yield
         except OSError as error:
             if error.errno in FULL:
                 raise DiskFull(str(self.path.parent)) from error

@@ -12,6 +12,7 @@ A transfer waits out whatever may pass (no network, 429, 503, a server that rest
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from hypersend_client.sdk.errors import HyperSendError, NotHyperSend, OtherServer, TlsFailed
-from hypersend_client.sdk.retry import Backoff, Sleep
+from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.transfer_errors import TransferCancelled, TransferStalled
 
 R = TypeVar("R")
@@ -31,7 +32,7 @@ State = Literal["queued", "running", "waiting", "paused", "checking", "finishing
 ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 SPEED_WINDOW_S = 5.0
 NOTIFY_S = 0.1
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
 # A hotel's sign-in page, or another network in which the name means another machine: it passes.
 _OF_THE_NETWORK = (NotHyperSend, OtherServer, TlsFailed)
 
@@ -51,16 +52,10 @@ class Progress:
 class RateLimit:
     """Bytes a second for all who share it; None: no limit. It may be changed at any time."""
 
-    def __init__(
-        self,
-        bytes_per_s: float | None = None,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
-    ) -> None:
+    def __init__(self, bytes_per_s: float | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.bytes_per_s = bytes_per_s
         self._monotonic = monotonic
-        self._sleep = sleep
+        self._lock = threading.Lock()
         self._available = 0.0
         self._at = monotonic()
 
@@ -70,16 +65,22 @@ class RateLimit:
         rate = self.bytes_per_s
         return PIECE_BYTES if rate is None else int(min(PIECE_BYTES, max(1024, rate / 8)))
 
-    async def take(self, size_bytes: int) -> None:
-        """Wait until so many bytes may pass. What passed beyond the limit is waited for afterwards."""
-        while (rate := self.bytes_per_s) is not None:
+    def take(self, size_bytes: int) -> float:
+        """0 where so many bytes may pass, else seconds after which to ask again. From any thread.
+
+        What passes beyond the limit is waited for afterwards.
+        """
+        with self._lock:
+            rate = self.bytes_per_s
+            if rate is None:
+                return 0.0
             now = self._monotonic()
             self._available = min(rate / 20, self._available + (now - self._at) * rate)
             self._at = now
             if self._available > 0:
                 self._available -= size_bytes
-                return
-            await self._sleep(min(0.5, 0.001 - self._available / rate))
+                return 0.0
+            return 0.001 - self._available / rate
 
 
 class Speed:
@@ -288,9 +289,11 @@ class Transfer(ABC, Generic[R]):
             for listener in list(self._listeners):
                 listener(progress)
 
-    async def _throttle(self, size_bytes: int) -> None:
+    def _throttle(self, size_bytes: int, stopped: threading.Event) -> None:
+        """Wait, in a thread, until so many bytes may pass, or until it is over."""
         for limit in self._limits:
-            await limit.take(size_bytes)
+            while (wait_s := limit.take(size_bytes)) > 0 and not stopped.wait(min(wait_s, 0.5)):
+                pass
 
     @property
     def _piece_bytes(self) -> int:

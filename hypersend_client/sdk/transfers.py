@@ -32,7 +32,7 @@ from hypersend_client.sdk.places import downloads_folder, safe_name
 from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.transfer import RateLimit
 from hypersend_client.sdk.transfer_errors import RemoteFileGone, UploadRemoved
-from hypersend_client.sdk.uploads import CLAIM_BYTES, Source, Upload, init_body
+from hypersend_client.sdk.uploads import CLAIM_BYTES, Source, Upload, Window, init_body
 
 OUTBOX, SEND = "outbox:", "send:"
 """Jobs of uploads that a message waits for."""
@@ -63,12 +63,15 @@ class Transfers:
         self.downloads: dict[str, Download] = {}
         self._hs = hs
         self._pool = ThreadPoolExecutor(max_active * parallel, thread_name_prefix="hypersend transfer")
+        # Theirs are blocked for as long as bytes move, so the disk has threads of its own.
+        self._bulk = ThreadPoolExecutor(2 * max_active * parallel, thread_name_prefix="hypersend bulk")
         self._adding = asyncio.Lock()
         self._common: dict[str, Any] = {
             "transport": hs.transport,
             "files": hs.files,
             "journal": self.journal,
             "pool": self._pool,
+            "bulk": self._bulk,
             "parallel": parallel,
             "backoff": self._backoff,
             "give_up_s": give_up_s,
@@ -84,6 +87,7 @@ class Transfers:
         await asyncio.gather(*(transfer.stop() for transfer in self.all))
         await self.journal.close()
         self._pool.shutdown()
+        self._bulk.shutdown()
 
     @property
     def all(self) -> list[Upload | Download]:
@@ -118,7 +122,7 @@ class Transfers:
                     await self.abandon(row)  # of what the file was before
                     row = None
                 if row is None:
-                    sha256 = await source.sha256(0, identity.size) if identity.size <= CLAIM_BYTES else None
+                    sha256 = await source.sha256(0, identity.size, Window()) if identity.size <= CLAIM_BYTES else None
                     body = init_body(name or Path(path).name, identity, chat_id, sha256, extra)
                     row = await self.journal.add_upload(account, full, identity, job, body)
             finally:

@@ -103,14 +103,15 @@ class Transport:
         self.url = normalise(url)
         self.auth = auth
         self._ssl = ssl
-        self._headers = {"User-Agent": f"hypersend/{__version__}", **(headers or {})}
+        self._own_context: ssllib.SSLContext | None = None
+        self.headers = {"User-Agent": f"hypersend/{__version__}", **(headers or {})}
         self._max_tries = max_tries
         self._monotonic = monotonic
         self._sleep = sleep
         self._rand = rand
-        self._connect_s = connect_s
+        self.connect_s = connect_s
         self._read_s = read_s
-        self._stall_s = stall_s
+        self.stall_s = stall_s
         self._http: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -124,6 +125,17 @@ class Transport:
             return URL(path, encoded=True)
         prefix = "" if path.startswith("/api/") else "/api/v1"
         return URL(self.url + prefix + path, encoded="%" in path)
+
+    def ssl_context(self) -> ssllib.SSLContext:
+        """For sockets of one's own."""
+        if isinstance(self._ssl, ssllib.SSLContext):
+            return self._ssl
+        if self._own_context is None:
+            self._own_context = ssllib.create_default_context()
+            if not self._ssl:
+                self._own_context.check_hostname = False
+                self._own_context.verify_mode = ssllib.CERT_NONE
+        return self._own_context
 
     def backoff(self, first_s: float = 0.5, most_s: float = 30.0) -> Backoff:
         return Backoff(first_s, most_s, rand=self._rand, sleep=self._sleep)
@@ -233,10 +245,10 @@ class Transport:
         """
         url = self.absolute(path)
         try:
-            async with asyncio.timeout(self._connect_s * 2):
+            async with asyncio.timeout(self.connect_s * 2):
                 return await self._session().ws_connect(
                     url.with_scheme("wss" if url.scheme == "https" else "ws"),
-                    headers={**self._headers, "Authorization": f"Bearer {token}"},
+                    headers={**self.headers, "Authorization": f"Bearer {token}"},
                     compress=0,
                     max_msg_size=16 * 1024 * 1024,
                     heartbeat=heartbeat_s,
@@ -258,13 +270,14 @@ class Transport:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket, ttl_dns_cache=30),
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=frugal_socket, ttl_dns_cache=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=self._read_s),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.connect_s, sock_read=self._read_s),
             )
         return self._http
 
-    def _is_own(self, url: URL) -> bool:
+    def is_own(self, url: URL) -> bool:
+        """Whether it is this server's, so that the token may go there."""
         return url.origin() == URL(self.url).origin()
 
     @asynccontextmanager
@@ -283,10 +296,10 @@ class Transport:
         url = self.absolute(path)
         if query:
             url = url.update_query({name: _text(value) for name, value in query.items() if value is not None})
-        own = self.auth if auth and self._is_own(url) else None
+        own = self.auth if auth and self.is_own(url) else None
         token = await own.token() if own is not None else ""
         for last in (False, True):
-            sent = {**self._headers, **headers}
+            sent = {**self.headers, **headers}
             if own is not None:
                 sent["Authorization"] = f"Bearer {token}"
             async with self._once(method, url, sent, body, follow) as response:
@@ -350,10 +363,10 @@ class Transport:
         task = asyncio.create_task(send())
         try:
             while True:
-                done, _ = await asyncio.wait({task}, timeout=self._stall_s / 4)
+                done, _ = await asyncio.wait({task}, timeout=self.stall_s / 4)
                 if done:
                     return task.result()
-                if not watch.ended and self._monotonic() - watch.moved_at > self._stall_s:
+                if not watch.ended and self._monotonic() - watch.moved_at > self.stall_s:
                     raise TimeoutError("the network takes no more bytes")
         finally:
             if not task.done():
@@ -362,34 +375,13 @@ class Transport:
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:
         status = response.status
-        retry_after = _retry_after(response.headers)
         problem: Any = None
         if response.content_type in ("application/problem+json", "application/json") and response.method != "HEAD":
             try:
                 problem = await self.read_json(response)
             except NotHyperSend:
                 problem = None
-        if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
-            return ApiError(
-                f"http_{status}",
-                status=status,
-                detail=response.reason or "",
-                retry_after_s=retry_after,
-                retryable=status in (408, 429, 500, 502, 503, 504),
-                request_id=response.headers.get("X-Request-Id", ""),
-            )
-        known = {"type", "title", "status", "detail", "code", "retryable", "request_id", "errors"}
-        errors = problem.get("errors")
-        return ApiError(
-            problem["code"],
-            status=status,
-            detail=str(problem.get("detail") or problem.get("title") or ""),
-            retryable=problem.get("retryable") is True,
-            request_id=str(problem.get("request_id") or ""),
-            errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
-            extra={name: value for name, value in problem.items() if name not in known},
-            retry_after_s=retry_after,
-        )
+        return refusal_of(status, response.reason or "", response.headers, problem)
 
 
 class _Watch:
@@ -417,6 +409,32 @@ class _Watch:
             self.ended = True
 
 
+def refusal_of(status: int, reason: str, headers: Mapping[str, str], problem: Any) -> ApiError:
+    """problem: the body, where it was JSON."""
+    retry_after = _retry_after(headers)
+    if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
+        return ApiError(
+            f"http_{status}",
+            status=status,
+            detail=reason,
+            retry_after_s=retry_after,
+            retryable=status in (408, 429, 500, 502, 503, 504),
+            request_id=headers.get("X-Request-Id", ""),
+        )
+    known = {"type", "title", "status", "detail", "code", "retryable", "request_id", "errors"}
+    errors = problem.get("errors")
+    return ApiError(
+        problem["code"],
+        status=status,
+        detail=str(problem.get("detail") or problem.get("title") or ""),
+        retryable=problem.get("retryable") is True,
+        request_id=str(problem.get("request_id") or ""),
+        errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
+        extra={name: value for name, value in problem.items() if name not in known},
+        retry_after_s=retry_after,
+    )
+
+
 def translate(error: BaseException, url: str) -> HyperSendError:
     """aiohttp's and the system's errors as ours."""
     if isinstance(
@@ -439,7 +457,7 @@ def translate(error: BaseException, url: str) -> HyperSendError:
     return ConnectionFailed(f"the connection to {url} was cut: {error}")
 
 
-def _socket(info: tuple[Any, ...]) -> socket.socket:
+def frugal_socket(info: tuple[Any, ...]) -> socket.socket:
     """A socket that takes little more than the network has sent: progress is honest, a stall is seen."""
     family, kind, protocol, *_ = info
     sock = socket.socket(family=family, type=kind, proto=protocol)

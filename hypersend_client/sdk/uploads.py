@@ -18,12 +18,14 @@ import io
 import mimetypes
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hypersend_client.sdk.bulk import BulkConnection, Wire
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.files import Files, file_path
 from hypersend_client.sdk.journal import Identity, Journal, UploadRow
@@ -97,14 +99,8 @@ class Source:
         if file is not None:
             await self._do(file.close)
 
-    async def check(self) -> None:
-        """Whether the path still names the very file that was opened."""
-        if Identity.of(await self._do(lambda: os.stat(self.path))) != self._identity:
-            raise SourceChanged(self.path)
-
-    async def sha256(self, start: int, length: int, window: Window | None = None) -> bytes:
+    async def sha256(self, start: int, length: int, window: Window) -> bytes:
         """window: keeps what was read last."""
-        window = Window() if window is None else window
 
         def work() -> bytes:
             digest, end = hashlib.sha256(), start + length
@@ -116,10 +112,22 @@ class Source:
 
         return await self._do(work)
 
-    async def read(self, start: int, length: int, window: Window) -> memoryview:
-        """At most WINDOW_BYTES; good until the window is used again."""
+    def read(self, start: int, length: int, window: Window) -> memoryview:
+        """At most WINDOW_BYTES; good until the window is used again. Blocking."""
         found = window.find(start, length)
-        return found if found is not None else await self._do(lambda: self._load(window, start, length))
+        if found is not None:
+            return found
+        with self._disk():
+            return self._load(window, start, length)
+
+    def check_now(self) -> None:
+        """Whether the path still names the very file that was opened. Blocking."""
+        with self._disk():
+            if Identity.of(os.stat(self.path)) != self._identity:
+                raise SourceChanged(self.path)
+
+    async def check(self) -> None:
+        await self._do(self.check_now)
 
     def _load(self, window: Window, start: int, length: int) -> memoryview:
         file = self._file
@@ -137,8 +145,13 @@ class Source:
         return view
 
     async def _do(self, work: Callable[[], T]) -> T:
-        try:
+        with self._disk():
             return await in_thread(self._pool, work)
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise FileUnreadable(self.path, error.strerror or str(error)) from error
 
@@ -155,6 +168,7 @@ class Upload(Transfer[File]):
         files: Files,
         journal: Journal,
         pool: ThreadPoolExecutor,
+        bulk: ThreadPoolExecutor,
         parallel: int,
         keep: bool,
         **options: Any,
@@ -167,6 +181,7 @@ class Upload(Transfer[File]):
         self._files = files
         self._journal = journal
         self._pool = pool
+        self._bulk = bulk
         self._parallel = parallel
         self._keep = keep
         self._sending: dict[int, int] = {}
@@ -333,15 +348,20 @@ class Upload(Transfer[File]):
         queue = iter(missing)
 
         async def worker() -> None:
-            window = Window()
-            for index in queue:
-                size = min(chunk_size, self.size_bytes - index * chunk_size)
-                await self._send_chunk(source, window, index, index * chunk_size, size, partial.get(index, 0))
+            line, window = BulkConnection(self._http, self._bulk), Window()
+            try:
+                for index in queue:
+                    size = min(chunk_size, self.size_bytes - index * chunk_size)
+                    await self._send_chunk(source, line, window, index, index * chunk_size, size, partial.get(index, 0))
+            finally:
+                await line.close()
 
         workers: list[Coroutine[Any, Any, None]] = [worker() for _ in range(min(self._parallel, len(missing)))]
         await all_of(workers)
 
-    async def _send_chunk(self, source: Source, window: Window, index: int, start: int, size: int, have: int) -> None:
+    async def _send_chunk(
+        self, source: Source, line: BulkConnection, window: Window, index: int, start: int, size: int, have: int
+    ) -> None:
         """Until the server has it. have: bytes of it that are there already, and counted in `done_bytes`."""
         await source.check()
         digest = await source.sha256(start, size, window)
@@ -349,7 +369,7 @@ class Upload(Transfer[File]):
         backoff, tries, wrong = self._make_backoff(), 0, 0
         while True:
             try:
-                receipt = await self._put(source, window, index, start, size, digest, ask_first=tries % 2 == 1)
+                receipt = await self._put(source, line, window, index, start, size, digest, ask_first=tries % 2 == 1)
                 if receipt != digest.hex():
                     raise SourceChanged(source.path)
                 self._reached(index, size)
@@ -384,33 +404,42 @@ class Upload(Transfer[File]):
             tries += 1
 
     async def _put(
-        self, source: Source, window: Window, index: int, start: int, size: int, digest: bytes, *, ask_first: bool
+        self,
+        source: Source,
+        line: BulkConnection,
+        window: Window,
+        index: int,
+        start: int,
+        size: int,
+        digest: bytes,
+        *,
+        ask_first: bool,
     ) -> str:
         """One request for the rest of a chunk; the digest that the server answers with."""
         offset = self._sending[index]
 
-        async def body() -> AsyncIterator[bytes]:
-            self._reached(index, offset)
+        loop = asyncio.get_running_loop()
+
+        def send(wire: Wire) -> None:
             position = offset
+            loop.call_soon_threadsafe(self._reached, index, position)
             while position < size:
-                data = await source.read(start + position, min(WINDOW_BYTES, size - position), window)
-                position += len(data)
-                step = self._piece_bytes
-                for begin in range(0, len(data), step):
-                    piece = data[begin : begin + step]
-                    await self._throttle(len(piece))
-                    yield piece  # type: ignore[misc]  # a memoryview serves as bytes here
-                    self._reached(index, self._sending[index] + len(piece))
-            await source.check()
+                view = source.read(start + position, min(WINDOW_BYTES, size - position), window)
+                while view:
+                    piece = view[: self._piece_bytes]
+                    view = view[len(piece) :]
+                    self._throttle(len(piece), wire.stopped)
+                    wire.send(piece)
+                    position += len(piece)
+                    loop.call_soon_threadsafe(self._reached, index, position)
+            source.check_now()
 
         headers = {"Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:"}
         if ask_first:
             headers["Expect"] = "100-continue"
         query = {"index": index, "offset": offset} if offset else {"index": index}
-        async with self._http.stream(
-            "PUT", file_path(self.row.file_id, "/chunk"), query=query, headers=headers, body=body, length=size - offset
-        ) as response:
-            answer = await self._http.read_json(response)
+        path = file_path(self.row.file_id, "/chunk")
+        answer = await line.put(path, query=query, headers=headers, length=size - offset, send=send)
         return str(answer.get("sha256")) if isinstance(answer, dict) else ""
 
     def _reached(self, index: int, have: int) -> None:

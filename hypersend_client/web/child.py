@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import logging
 import os
 import signal
 import sys
 
 import uvicorn
+from starlette.websockets import WebSocketDisconnected
 
 from hypersend_client.web.screens import Screens
 
@@ -28,6 +30,11 @@ def die_with(parent: int) -> None:
         sys.exit(0)
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """False for Flet's warning, trace included, that a browser left while something was being sent to it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], WebSocketDisconnected))
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m hypersend_client.web.child", description=__doc__)
     parser.add_argument("--fd", type=int, help="a listening socket that was inherited")
@@ -37,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.parent is not None:
         die_with(arguments.parent)
+    logging.getLogger("flet_web.fastapi").addFilter(is_news)
     from hypersend_client.main import main as draw
 
     config = uvicorn.Config(

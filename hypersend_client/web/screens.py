@@ -6,7 +6,7 @@ Flet 1.0.5's own application would add static files, uploads and OAuth, which th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +18,12 @@ from hypersend_client.web.browser import Browser, browser_of, set_browser
 
 SESSION_S = 600  # how long the state of a page that went away is kept for its return
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class Connection(FletApp):
+class Connection(FletApp):  # type: ignore[misc]  # Flet has no types here
     """One browser's WebSocket.
 
     Flet 1.0.5 marks a session disconnected only where its loops ended well: a send that failed left it "connected"

@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
 
 def run_backup(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     async def work() -> BackupReport:
-        async with open_parts(settings) as parts:
+        async with open_parts(settings, must_exist=True) as parts:
             store = LocalStore(settings.data_root)
             return await back_up(
                 arguments.folder, data_root=settings.data_root, path_of=store.path, records=parts.metadata.server,

@@ -53,7 +53,8 @@ def _action(group: Any, name: str, work: Work, text: str) -> argparse.ArgumentPa
 
     def run(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
         async def with_parts() -> int:
-            async with open_parts(settings) as parts:
+            # The first account or invite may come before the first start; all else asks an existing server.
+            async with open_parts(settings, must_exist=name != "add") as parts:
                 return await work(parts, arguments, console)
 
         return asyncio.run(with_parts())

@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
+import sys
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +19,7 @@ from hypersend_server.keys import AlreadyServing, lock_data_root
 from hypersend_server.logs import set_up_logging
 from hypersend_server.settings import Settings
 
+MAX_DESCRIPTORS = 65_536
 GRACE_S = 8.0  # what is under way when the server is told to stop gets this long; process managers wait 10 s
 log = logging.getLogger("hypersend")
 
@@ -39,7 +42,16 @@ def run(settings: Settings, arguments: argparse.Namespace, console: Console) -> 
         os.close(lock)
 
 
+def _raise_file_limit() -> None:
+    """A socket is a descriptor: take as many as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _serve(settings: Settings, console: Console) -> int:
+    _raise_file_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,7 +61,7 @@ async def _serve(settings: Settings, console: Console) -> int:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=256)
         try:
             await site.start()
         except OSError as error:
@@ -61,7 +73,7 @@ async def _serve(settings: Settings, console: Console) -> int:
         if code := app[START_INVITE]:
             console.say("There is no administrator yet. Whoever registers with this invite becomes one:")
             console.say(f"    {code}")
-        _flush()
+        sys.stdout.flush()
         await stop.wait()
         log.info("stopping")
         app[SYSTEM].ready = False
@@ -74,9 +86,3 @@ def _address(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not listened on
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _flush() -> None:
-    import sys
-
-    sys.stdout.flush()

@@ -42,7 +42,7 @@ def _rate(text: str) -> int:
 
 def run_gc(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     async def work() -> GcReport:
-        async with open_parts(settings) as parts:
+        async with open_parts(settings, must_exist=True) as parts:
             return await parts.housekeeping.gc(delete=arguments.delete)
 
     report = asyncio.run(work())
@@ -63,7 +63,7 @@ def run_verify(settings: Settings, arguments: argparse.Namespace, console: Conso
     report = VerifyReport(after=arguments.after)
 
     async def work() -> None:
-        async with open_parts(settings) as parts:
+        async with open_parts(settings, must_exist=True) as parts:
             await parts.housekeeping.verify(
                 sample=arguments.sample, bytes_per_s=arguments.rate, after=arguments.after, report=report)
             if arguments.repair:

@@ -285,7 +285,7 @@ class Chats(Protocol):
         message_id: str,
         now: int,
     ) -> MemberChange:
-        """Raises: `not_found` no such person, `chat_full`."""
+        """Raises: `not_found` no such person, `blocked` by one of them, `chat_full`."""
 
     async def get_chat(self, chat_id: str, user_id: str) -> ChatView | None: ...
 
@@ -324,7 +324,10 @@ class Chats(Protocol):
     async def add_members(
         self, chat_id: str, actor_id: str, user_ids: Sequence[str], message_id: str, now: int
     ) -> MemberChange:
-        """Whoever is there already is left as they are. Raises: `not_allowed`, `chat_full`."""
+        """Whoever is there already is left as they are.
+
+        Raises: `not_allowed`, `blocked` by one of them, `chat_full`.
+        """
 
     async def remove_member(self, chat_id: str, actor_id: str, user_id: str, message_id: str, now: int) -> MemberChange:
         """Remove somebody, or leave. An owner who leaves hands over to the oldest admin, else the oldest

@@ -447,3 +447,14 @@ async def test_a_sync_token_is_opaque_but_not_endless(server: Server) -> None:
     for made_up in (token[:-4], token + "AAAA", base64.urlsafe_b64encode(b"\xff" * 50).decode(), "", "é" * 20):
         answer = await alice.post("/sync", {"token": made_up})
         assert (answer.status, answer.code) in {(400, "cursor_invalid"), (422, "validation_failed")}, made_up
+
+
+async def test_nobody_is_brought_into_a_group_by_somebody_they_block(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        asha, ben = await server.person("asha"), await server.person("ben")
+        assert (await ben.put(f"/users/me/blocks/{asha.id}")).status == 204
+        made = await asha.post("/chats", {"kind": "group", "title": "No way out", "member_ids": [ben.id]})
+        assert (made.status, made.code) == (403, "blocked")
+        group = (await asha.post("/chats", {"kind": "group", "title": "Tea", "member_ids": []})).json
+        added = await asha.post(f"/chats/{group['id']}/members", {"user_ids": [ben.id]})
+        assert (added.status, added.code) == (403, "blocked")

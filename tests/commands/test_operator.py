@@ -251,3 +251,11 @@ async def test_verify_finds_a_chunk_that_has_changed_and_gc_what_is_lost(tmp_pat
             gc = command(root, "gc", "--json")
             assert gc.returncode == 0, gc.stderr
             assert json.loads(gc.stdout)["stray"] == []
+
+
+@pytest.mark.parametrize("words", [["user", "list"], ["gc"], ["verify"], ["backup", "copy"]])
+def test_a_mistyped_data_root_is_not_an_empty_server(tmp_path: Path, words: list[str]) -> None:
+    refused = command(tmp_path / "nowhere", *words)
+    assert refused.returncode == 1
+    assert "no HyperSend server" in refused.stderr
+    assert not (tmp_path / "nowhere").exists()

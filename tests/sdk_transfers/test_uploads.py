@@ -81,7 +81,7 @@ async def test_a_cut_chunk_goes_on_where_it_stopped(asha: Device, line: Line, se
 
 async def test_a_connection_that_falls_silent_costs_no_chunk(asha: Device, line: Line, server: Server) -> None:
     http = asha.hs.transport
-    http._stall_s = http._read_s = 0.4
+    http.stall_s = http._read_s = 0.4
     await http.close()  # so that the pool is made anew with these times
     path = asha.file("a.bin", 2 * CHUNK)
     line.silent_after = 3 * MIB  # each chunk takes three connections

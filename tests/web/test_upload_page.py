@@ -183,7 +183,7 @@ async def test_pausing_keeps_what_has_gone_even_of_a_chunk(tmp_path: Path) -> No
         asked: list[str] = []
         there.page.on("request", lambda request: asked.append(request.url) if CHUNKS.search(request.url) else None)
         await there.page.goto(there.url.replace(there.server.url, line.url))
-        line.up_bytes_per_s = MIB
+        line.up_bytes_per_s = MIB // 4
         await there.choose(file)
         await there.page.locator("li.uploading .words", has_text="left").wait_for()
         await there.page.get_by_role("button", name="Pause film.mp4").click()

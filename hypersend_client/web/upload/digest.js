@@ -22,7 +22,7 @@ async function ask(blob) {
   const n = count += 1;
   return new Promise((resolve, reject) => {
     const done = (outcome, value) => { clearTimeout(timer); outcome(value); };
-    const fail = (name) => { worker = null; done(reject, new DOMException("the file cannot be read", name)); };
+    const fail = (name) => { worker.terminate(); worker = null; done(reject, new DOMException("the file cannot be read", name)); };
     const timer = setTimeout(() => fail("TimeoutError"), SILENT_MS);
     worker.onerror = () => fail("OperationError");
     worker.onmessage = ({ data }) => {

@@ -44,4 +44,3 @@ onmessage = ({ data }) => {
   }
   next();
 };
-globalThis.debug = uploads;

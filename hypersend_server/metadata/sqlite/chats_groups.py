@@ -21,6 +21,7 @@ from hypersend_server.metadata.sqlite.chats_members import (
     require_people,
     require_role,
     require_room,
+    require_unblocked,
 )
 from hypersend_server.metadata.sqlite.chats_rows import (
     CHAT,
@@ -113,6 +114,7 @@ class SqliteGroups:
 
         def job(tx: Tx) -> MemberChange:
             require_people(tx, others)
+            require_unblocked(tx, others, owner_id)
             require_room(len(others) + 1)
             stamp = tx.stamp()
             tx.execute(_NEW_CHAT, (chat_id, "group", None, title, history, len(others) + 1, now, stamp))

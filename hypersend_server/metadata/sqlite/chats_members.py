@@ -73,6 +73,7 @@ class SqliteMembers:
             new = [user_id for user_id in dict.fromkeys(user_ids) if find_member(tx, chat_id, user_id) is None]
             if not new:
                 return MemberChange(None, audience_of(tx.connection, chat_id, chat.members_rev))
+            require_unblocked(tx, new, actor_id)
             require_room(chat.members_count + len(new))
             stamp = tx.stamp()
             first_seq = 1 if chat.history == "all" else chat.seq + 1
@@ -299,6 +300,13 @@ def require_role(chat: ChatRecord, me: MemberRecord, *roles: Role) -> None:
 def require_room(members_count: int) -> None:
     if members_count > MAX_MEMBERS:
         raise HyperSendError("chat_full", f"A group has at most {MAX_MEMBERS} members.")
+
+
+def require_unblocked(tx: Tx, user_ids: Sequence[str], actor_id: str) -> None:
+    """Nobody is brought into a group by somebody they block. Raises: `blocked`."""
+    for user_id in user_ids:
+        if tx.execute("SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (user_id, actor_id)).fetchone():
+            raise HyperSendError("blocked", f"{user_id} does not want to be in a chat with you.")
 
 
 def require_people(tx: Tx, user_ids: Sequence[str]) -> None:
