@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,10 +34,13 @@ class Device:
 
 
 @asynccontextmanager
-async def device(home: Path, url: str, name: str | None = None, **options: Any) -> AsyncIterator[Device]:
+async def device(
+    home: Path, url: str, name: str | None = None, *, trust: ssl.SSLContext | bool = True, **options: Any
+) -> AsyncIterator[Device]:
     """name: registers somebody new; without it, whoever is signed in on this device. Delays between tries are short."""
     home.mkdir(exist_ok=True)
-    async with HyperSend(url, tokens=FileTokenStore(home / "accounts.json"), rand=lambda: 0.0, sleep=soon) as hs:
+    tokens = FileTokenStore(home / "accounts.json")
+    async with HyperSend(url, tokens=tokens, rand=lambda: 0.0, sleep=soon, ssl=trust) as hs:
         if name is not None:
             await hs.register(f"{name}@example.org", name, PASSWORD)
         backoff: Callable[..., Any] = hs.transport.backoff

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -117,7 +118,8 @@ class Line:
 
 
 @asynccontextmanager
-async def line_to(target: str) -> AsyncIterator[Line]:
+async def line_to(target: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Line]:
+    """tls: what clients see; the server behind it is spoken to in the clear."""
     line = Line(target)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -127,8 +129,8 @@ async def line_to(target: str) -> AsyncIterator[Line]:
         task.add_done_callback(tasks.discard)
         task.add_done_callback(lambda _: writer.transport.abort())
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    line.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    line.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield line
     finally:
