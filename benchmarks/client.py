@@ -213,6 +213,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--limit-mib-s", type=int, default=0, help="the rate of a link; 0: none")
     options = parser.parse_args()
+    # Up to six copies at once; and what a tmpfs calls free may be memory that others need.
+    if 12 * options.size_mib * MIB > shutil.disk_usage(options.folder).free:
+        parser.error(f"{options.folder} has too little room: twelve times the size must be free")
     folder = Path(tempfile.mkdtemp(prefix="hypersend-bench-", dir=options.folder))
     try:
         with ServerProcess(folder / "data", RATE_LIMITS="off") as server:
