@@ -108,6 +108,7 @@ class Bench:
             lines.append(
                 f'upload-file = "{part}"\nurl = "{self.url}/api/v1/files/{file_id}/chunk?index={index}"\n'
                 f'output = /dev/null\nheader = "Authorization: Bearer {self.token}"\nheader = "Expect:"\n'
+                + (f'limit-rate = "{self.limit}M"\n' if self.limit else "")
             )
         config = self.folder / "curl.cfg"
         config.write_text("next\n".join(lines))
@@ -137,9 +138,9 @@ class Bench:
         out: list[str] = []
         match kind:
             case "upload: curl":
-                self.curl_upload(kind, *self.curl_limit)
+                self.curl_upload(kind)
             case "upload: curl + openssl":
-                self.curl_upload(kind, *self.curl_limit, digests=True)
+                self.curl_upload(kind, digests=True)
             case "upload: curl -Z":
                 self.curl_upload(kind, "-Z", "--parallel-max", "4")
             case "upload: sdk":
