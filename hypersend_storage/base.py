@@ -10,7 +10,7 @@ the small protocols at the end; ask with `isinstance`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,3 +195,38 @@ class VolatileWrites(Protocol):
     def boot_id(self) -> str:
         """Names the present boot of this machine; receipts that carry another one and were not durable are void
         until the bytes were hashed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """One request that a client may send to the store itself.
+
+    headers: all signed ones but Content-Length and Host, which the client's HTTP stack sets.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Presigned(Protocol):
+    """A store to which clients send parts, and from which they fetch files, by signed URLs."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether URLs may be handed out: switched on, and the store refused a wrong checksum when it was tried.
+        Where it is False, only `parts` is of use."""
+
+    def sign_part(self, upload: UploadRef, index: int, sha256: bytes, expires_s: int) -> SignedRequest:
+        """A PUT that is good for exactly the bytes of chunk `index` with this SHA-256 (32 bytes), and ends."""
+
+    def sign_read(self, location: str, *, disposition: str, mime: str, expires_s: int) -> SignedRequest:
+        """A GET of a complete file, ranges too, answered with these two headers."""
+
+    async def parts(self, upload: UploadRef) -> list[ChunkReceipt]:
+        """What the store itself lists of an upload, by index: whole parts with their size, SHA-256 and tag; parts
+        whose size or checksum cannot be those of the chunk are left out.
+
+        Raises: UploadLost, StorageUnavailable.
+        """

@@ -145,7 +145,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         done = subprocess.run(
             [str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.url}/api/v1/openapi.json",
              "--checks", "all", *(("--exclude-checks", ",".join(LEFT_OUT)) if LEFT_OUT else ()),
-             "--header", f"Authorization: Bearer {token}", "--workers", "2", "--max-examples", "15",
+             "--header", f"Authorization: Bearer {token}", "--workers", "1", "--max-examples", "15",
              "--exclude-path", "/api/v1/auth/logout", "--exclude-method", "DELETE", "--seed", "1",
              "--suppress-health-check", "all", "--request-timeout", "20", "--warnings", "off", "--no-color"],
             cwd=tmp_path, env={**os.environ, "PYTHONWARNINGS": ""}, capture_output=True, text=True, timeout=600,
