@@ -16,7 +16,8 @@ class Line:
     """up_bytes, down_bytes: what passed. bytes_per_s: of all connections together, in each direction.
 
     silent_after: connections that carried so many bytes upwards stand still without being closed. refusals: so
-    many requests are answered 503. flips: so far into the stream downwards one bit is turned.
+    many requests are answered 503. flips: so far into the stream downwards one bit is turned. cut_each: every
+    connection is reset after so many bytes in either direction, whichever connections carried them.
     """
 
     def __init__(self, target: str) -> None:
@@ -33,18 +34,15 @@ class Line:
         self.up_bytes = 0
         self.down_bytes = 0
         self.cuts = 0
+        self.cut_each: int | None = None
+        self._since_cut = 0
 
     def cut(self) -> None:
         """Reset every connection."""
         self.cuts += 1
+        self._since_cut = 0
         for writer in self._writers:
             writer.transport.abort()
-
-    async def cut_every(self, seconds: float) -> None:
-        """For as long as the task runs."""
-        while True:
-            await asyncio.sleep(seconds)
-            self.cut()
 
     async def until_bytes(self, *, up: int = 0, down: int = 0) -> None:
         """Until so many more have passed."""
@@ -52,6 +50,15 @@ class Line:
         async with asyncio.timeout(30):
             while self.up_bytes < wanted[0] or self.down_bytes < wanted[1]:
                 await asyncio.sleep(0.005)
+
+    async def until_still(self) -> int:
+        """Until nothing has passed for a while; how much had passed upwards and downwards together."""
+        async with asyncio.timeout(60):
+            while True:
+                before = self.up_bytes + self.down_bytes
+                await asyncio.sleep(0.3)
+                if before == self.up_bytes + self.down_bytes:
+                    return before
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.is_open:
@@ -107,6 +114,9 @@ class Line:
                     self.down_bytes += len(data)
                 writer.write(data)
                 await writer.drain()
+                self._since_cut += len(data)
+                if self.cut_each is not None and self._since_cut >= self.cut_each:
+                    self.cut()
 
     def _flip(self, data: bytes) -> bytes:
         changed = bytearray(data)

@@ -17,7 +17,7 @@ from tests.sdk_transfers.line import line_to
 
 SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 77)
 # What a kill may cost: of each connection, what lay in the buffers of the network and of the processes.
-LOST = 12 * MIB
+LOST = 24 * MIB
 
 
 def twenty(asha: Device, moments: random.Random) -> list[Path]:
