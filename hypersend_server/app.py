@@ -121,6 +121,12 @@ async def open_parts(
         for store in stores.values():
             stack.push_async_callback(store.close)
             await store.open()
+
+        def require_room() -> None:
+            if not metadata.has_room:
+                deletions.hasten()
+                raise HyperSendError("storage_full", "The server's disk is full.")
+
         bus = LocalBus()
         stack.push_async_callback(bus.close)
         passwords = passwords or Passwords()
@@ -140,20 +146,21 @@ async def open_parts(
         present_file = FilePresenter(pictures.url)
         chats = ChatService(
             metadata.chats, bus, ChatPresenter(people.users, present_file, pictures.url),
-            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id)
+            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id, require_room)
         stack.push_async_callback(chats.close)
         deletions = Deletions(metadata.files, stores, clock)
         stack.push_async_callback(deletions.close)
         uploads = Uploads(
             metadata.files, stores, Durability(metadata.files, stores), ProgressEvents(bus),
-            upload_ttl_s=settings.upload_ttl, clock=clock, on_full=deletions.hasten, on_stored=metrics.stored)
+            upload_ttl_s=settings.upload_ttl, clock=clock, on_full=deletions.hasten, on_stored=metrics.stored,
+            require_room=require_room)
         stack.push_async_callback(uploads.close)
         files = FileService(
             metadata.files, stores, uploads, present_file, backend=settings.storage_backend,
             max_file_size=settings.max_file_size, default_quota_bytes=settings.user_quota,
             upload_ttl_s=settings.upload_ttl, is_member=chats.is_member, restamp_for_file=chats.restamp_for_file,
             reencode=pictures.reencode, init_limit=_limit(settings, UPLOADS_PER_S, UPLOADS_BURST, clock),
-            clock=clock, new_id=new_id, on_full=deletions.hasten)
+            clock=clock, new_id=new_id, on_full=deletions.hasten, require_room=require_room)
         account_deletion = AccountDeletion(
             metadata.accounts, bus, clock, chats.forget_in_chats, files.forget_files)
         stack.push_async_callback(account_deletion.close)
@@ -291,10 +298,15 @@ def _chat_renderer(chats: ChatService) -> Callable[[str, str], Awaitable[object]
 
 
 def _probes(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
+    async def metadata() -> None:
+        if not parts.metadata.has_room:
+            raise HyperSendError("storage_full")
+        await parts.metadata.server.ping()
+
     async def storage() -> None:
         await parts.stores[parts.settings.storage_backend].free_bytes()
 
-    return {"metadata": parts.metadata.server.ping, "storage": storage}
+    return {"metadata": metadata, "storage": storage}
 
 
 def _measure(metrics: Metrics, parts: Parts, hub: Hub) -> None:

@@ -69,7 +69,8 @@ class Outgoing(Protocol):
 
 
 class ChatService:
-    """limit: how often one person may write (by user id). groups: chats and their members."""
+    """limit: how often one person may write (by user id). groups: chats and their members.
+    require_room: raises `storage_full` while nothing new can be kept."""
 
     def __init__(
         self,
@@ -79,8 +80,10 @@ class ChatService:
         limit: Limit,
         clock: Clock,
         new_id: Callable[[], str],
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._chats = chats
+        self._require_room = require_room
         self._presenter = presenter
         self._limit = limit
         self._clock = clock
@@ -109,6 +112,7 @@ class ChatService:
         Raises: `not_found`, `blocked`, `rate_limited`, `upload_incomplete`, `validation_failed`.
         """
         self._require_rate(user_id)
+        self._require_room()
         draft = self._draft(user_id, chat_id, new)
         known = self._publisher.known(chat_id)
         posted = await self._chats.append(draft, -1 if known is None else known.members_rev)

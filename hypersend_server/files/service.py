@@ -42,7 +42,8 @@ class Begun(NamedTuple):
 
 class FileService:
     """backend: the name of the store that takes new files, a key of `stores`. on_full: called when one had no room.
-    chunk_size_for: how a file of so many bytes is cut."""
+    chunk_size_for: how a file of so many bytes is cut. require_room: raises `storage_full` while nothing new can be
+    kept."""
 
     def __init__(
         self, files: Files, stores: Mapping[str, Store], uploads: Uploads, present: FilePresenter, *,
@@ -50,6 +51,7 @@ class FileService:
         is_member: Callable[[str, str], Awaitable[bool]], restamp_for_file: Callable[[str], Awaitable[object]],
         reencode: Reencode, init_limit: Buckets | NoLimits, clock: Clock, new_id: Callable[[], str],
         on_full: Callable[[], None] = lambda: None, chunk_size_for: Callable[[int], int] = chunk_size_for,
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = files
         self._stores = stores
@@ -67,6 +69,7 @@ class FileService:
         self._new_id = new_id
         self._on_full = on_full
         self._chunk_size_for = chunk_size_for
+        self._require_room = require_room
 
     async def init(self, uploader: Uploader, body: InitBody, idempotency_key: str | None) -> Begun:
         """Reserve the room and begin the upload.
@@ -76,6 +79,7 @@ class FileService:
         """
         if (wait_s := self._init_limit.take(uploader.user_id)) is not None:
             raise HyperSendError("rate_limited", retry_after_s=wait_s)
+        self._require_room()
         if body.size > self._max_file_size:
             raise HyperSendError("file_too_large", f"A file may have at most {self._max_file_size} bytes.",
                                  extra={"max_file_size": self._max_file_size})

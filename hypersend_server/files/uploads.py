@@ -54,12 +54,13 @@ class Accepted(NamedTuple):
 
 class Uploads:
     """on_full: called when a store had no room, to make some. on_stored: called with the store's name and the
-    bytes of each chunk that earned a receipt."""
+    bytes of each chunk that earned a receipt. require_room: raises `storage_full` while nothing new can be kept."""
 
     def __init__(
         self, files: Files, stores: Mapping[str, Store], durability: Durability, events: ProgressEvents, *,
         upload_ttl_s: int, clock: Clock, on_full: Callable[[], None] = lambda: None,
         on_stored: Callable[[str, int], object] = lambda backend, size: None,
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = files
         self._stores = stores
@@ -69,6 +70,7 @@ class Uploads:
         self._clock = clock
         self._on_full = on_full
         self._on_stored = on_stored
+        self._require_room = require_room
         self._turns = Turns()
         self._recent: dict[str, FileRecord] = {}
         self._opening: Joined[FileRecord] = Joined()
@@ -226,6 +228,7 @@ class Uploads:
         self, slot: ChunkSlot, state: ChunkState, index: int, body: Body, claims: Claims, offset: int,
         generation: int,
     ) -> Accepted:
+        self._require_room()
         file = state.file
         has_prefix = state.partial_bytes > 0
         if offset > self._have(state):

@@ -36,3 +36,7 @@ class Metadata(Protocol):
     @property
     def waiting(self) -> int:
         """Writes that wait for their turn, for metrics."""
+
+    @property
+    def has_room(self) -> bool:
+        """False while the database's disk is full: then only what makes it no larger is to be accepted."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 from tests.faults.test_kill import Phone, http_session
+from tests.harness import PASSWORD
 from tests.process import ServerProcess
 
 MIB = 1024 * 1024
@@ -93,5 +95,42 @@ async def test_what_was_acknowledged_before_a_full_disk_is_there_after_a_restart
             server.start()
             page = await phone.call("GET", f"/chats/{chat['id']}/messages")
             assert [m["text"] for m in page["items"] if m["kind"] == "text"] == ["kept"]
+    finally:
+        server.kill()
+
+
+async def test_on_a_full_disk_people_sign_in_and_make_room_and_a_restart_works(small_disk: Path) -> None:
+    server = ServerProcess(small_disk / "data").start()
+    try:
+        async with http_session() as http:
+            phone = Phone(server, http)
+            await phone.register("asha")
+            chat = await phone.call("POST", "/chats", {"kind": "group", "title": "Full", "member_ids": []})
+            sized = {"name": "film.bin", "size": MIB}
+            file = await phone.call("POST", "/files/init", sized)
+            assert (await phone.client.put(f"/files/{file['id']}/chunk?index=0", data=bytes(MIB))).status == 200
+            await phone.call("POST", f"/files/{file['id']}/complete")
+
+            fill(small_disk)
+            async with asyncio.timeout(30):
+                while (await phone.client.get("/readyz")).json["status"] != "degraded":
+                    await asyncio.sleep(0.2)
+            for path, body in ((f"/chats/{chat['id']}/messages", {"client_id": "m", "text": "no"}),
+                               ("/files/init", sized)):
+                answer = await phone.client.post(path, body)
+                assert (answer.status, answer.code) == (507, "storage_full")
+            login = {"email": "asha@example.org", "password": PASSWORD}
+            assert (await phone.client.post("/auth/login", login)).status == 200
+
+            server.kill()
+            server.start()
+            await phone.call("POST", "/auth/login", login)
+            await phone.call("DELETE", f"/files/{file['id']}")
+
+            (small_disk / "ballast").unlink()
+            async with asyncio.timeout(30):
+                while (await phone.client.get("/readyz")).json["status"] != "ready":
+                    await asyncio.sleep(0.2)
+            await phone.call("POST", f"/chats/{chat['id']}/messages", {"client_id": "m", "text": "room again"})
     finally:
         server.kill()

@@ -94,10 +94,14 @@ def translate(error: sqlite3.Error) -> HyperSendError:
 
 
 class Engine:
-    """Owns the threads and connections over one database file."""
+    """Owns the threads and connections over one database file.
 
-    def __init__(self, path: Path, *, readers: int = 2) -> None:
+    make_room: called in the writer when the disk is full; True where it is worth trying the same again.
+    """
+
+    def __init__(self, path: Path, *, readers: int = 2, make_room: Callable[[], bool] = lambda: False) -> None:
         self._path = path
+        self._make_room = make_room
         self._queue: deque[tuple[Callable[[Tx], Any], asyncio.Future[Any], bool]] = deque()
         self._is_synced = True  # what `PRAGMA synchronous` of the writer stands at
         self._wake = threading.Condition()
@@ -215,6 +219,8 @@ class Engine:
             if tx.connection.in_transaction:
                 tx.execute("ROLLBACK")
             failure = translate(error)
+            if failure.code == "storage_full" and self._make_room():
+                return self._commit(tx, batch)
             return [(future, None, failure) for _, future, _ in batch]
         return results
 

@@ -76,6 +76,21 @@ class SqliteReceipts:
 
         return await self._engine.write(job, durable=False)
 
+    async def reconcile(self, file_id: str, chunks: Sequence[ChunkRecord], gone: Sequence[int]) -> None:
+        def job(tx: Tx) -> None:
+            file = get_file(tx.connection, file_id)
+            if file is None or file.state != "uploading":
+                return
+            tx.executemany("DELETE FROM chunks WHERE file_id = ? AND idx = ?", [(file_id, index) for index in gone])
+            tx.executemany(
+                "INSERT OR REPLACE INTO chunks (file_id, idx, size, sha256, tag, boot_id)"
+                " VALUES (?, ?, ?, ?, ?, NULL)", [(file_id, c.index, c.size, c.sha256, c.tag) for c in chunks])
+            tx.executemany("DELETE FROM partials WHERE file_id = ? AND idx = ?", [(file_id, c.index) for c in chunks])
+            tx.execute("UPDATE files SET received_bytes = (SELECT coalesce(sum(size), 0) FROM chunks"
+                       " WHERE file_id = ?1) WHERE id = ?1", (file_id,))
+
+        await self._engine.write(job)
+
     async def set_partial(self, file_id: str, index: int, size: int, boot_id: str, expires_at: int) -> None:
         def job(tx: Tx) -> None:
             if size == 0:

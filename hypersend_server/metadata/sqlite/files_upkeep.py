@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hypersend_server.metadata.files import Deletion, FileRecord, Sha256State
+from hypersend_server.metadata.files import Deletion, FileRecord, Sha256State, Stored
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
-from hypersend_server.metadata.sqlite.files_rows import FILE, file_of, parts_of
-from hypersend_server.metadata.sqlite.files_uploads import enter_deletion
+from hypersend_server.metadata.sqlite.files_rows import FILE, file_of, get_file, parts_of
+from hypersend_server.metadata.sqlite.files_uploads import UNDER_WAY, enter_deletion
 
 _BACKUP_RUNS = "EXISTS (SELECT 1 FROM leases WHERE name = 'backup' AND expires_at > ?1)"
 
@@ -27,10 +27,36 @@ class SqliteFileUpkeep:
 
         await self._engine.write(job)
 
-    async def complete_after(self, after_id: str, limit: int) -> list[FileRecord]:
+    async def complete_after(self, after_id: str, limit: int, backend: str | None = None) -> list[FileRecord]:
         return await self._engine.read(lambda connection: [file_of(row) for row in connection.execute(
-            f"SELECT {FILE} FROM files f WHERE f.state = 'complete' AND f.id > ? ORDER BY f.id LIMIT ?",  # noqa: S608
-            (after_id, limit))])
+            f"SELECT {FILE} FROM files f WHERE f.state = 'complete' AND f.id > ?1"  # noqa: S608
+            " AND (?2 IS NULL OR f.backend = ?2) ORDER BY f.id LIMIT ?3", (after_id, backend, limit))])
+
+    async def stored(self, backend: str, completed_before: int) -> Stored:
+        def job(connection: ReadTx) -> Stored:
+            files, size = connection.execute(
+                "SELECT count(*), coalesce(sum(size), 0) FROM files WHERE state = 'complete' AND backend = ?"
+                " AND completed_at < ?", (backend, completed_before)).fetchone()
+            uploads = connection.execute(
+                f"SELECT count(*) FROM files f WHERE {UNDER_WAY} AND f.backend = ?", (backend,)).fetchone()[0]  # noqa: S608
+            return Stored(files, size, uploads)
+
+        return await self._engine.read(job)
+
+    async def move(
+        self, file_id: str, source: Deletion, target: Deletion, upload_location: str, now: int
+    ) -> FileRecord | None:
+        def job(tx: Tx) -> FileRecord | None:
+            moved = tx.execute(
+                "UPDATE files SET backend = ?, location = ? WHERE id = ? AND state = 'complete' AND backend = ?"
+                " AND location = ?", (*target, file_id, *source)).rowcount
+            if not moved:
+                return None
+            tx.execute("DELETE FROM deletions WHERE backend = ? AND location IN (?, ?)", (*target, upload_location))
+            enter_deletion(tx, *source, now)
+            return get_file(tx.connection, file_id)
+
+        return await self._engine.write(job)
 
     async def unshown(self, before: int, limit: int) -> list[FileRecord]:
         return await self._engine.read(lambda connection: [file_of(row) for row in connection.execute(

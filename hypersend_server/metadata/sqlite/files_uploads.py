@@ -113,11 +113,23 @@ class SqliteUploads:
 
         return await self._engine.write(job)
 
-    async def abandoned(self, limit: int) -> list[FileRecord]:
+    async def extend_upload(self, file_id: str, expires_at: int) -> None:
+        def job(tx: Tx) -> None:
+            file = _require(tx, file_id)
+            if file.state == "expired":
+                raise HyperSendError("upload_expired")
+            if file.state != "uploading":
+                raise HyperSendError("upload_closed")
+            tx.execute("UPDATE files SET expires_at = ? WHERE id = ?", (expires_at, file_id))
+
+        await self._engine.write(job, durable=False)
+
+    async def abandoned(self, limit: int, now: int | None = None) -> list[FileRecord]:
         def job(connection: ReadTx) -> list[FileRecord]:
             return [file_of(row) for row in connection.execute(
                 f"SELECT {FILE} FROM files f WHERE f.completed_at IS NULL AND (f.state = 'deleted'"  # noqa: S608
-                " OR f.state = 'expired' AND f.location <> '') LIMIT ?", (limit,))]
+                " OR f.state = 'expired' AND f.location <> '' OR f.state = 'uploading' AND f.expires_at <= ?2)"
+                " LIMIT ?1", (limit, now))]
 
         return await self._engine.read(job)
 

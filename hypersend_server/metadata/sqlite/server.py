@@ -55,6 +55,19 @@ class SqliteServerRecords:
 
         return await self._engine.read(job)
 
+    async def get_mark(self, name: str) -> str:
+        def job(tx: ReadTx) -> str:
+            row = tx.execute("SELECT value FROM meta WHERE key = ?", (f"mark:{name}",)).fetchone()
+            return "" if row is None else str(row[0])
+
+        return await self._engine.read(job)
+
+    async def set_mark(self, name: str, value: str) -> None:
+        def job(tx: Tx) -> None:
+            tx.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"mark:{name}", value))
+
+        await self._engine.write(job)
+
     async def add_audit(self, entry: AuditEntry) -> None:
         def job(tx: Tx) -> None:
             tx.execute(
