@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -20,6 +21,8 @@ from hypersend_server.logs import set_up_logging
 from hypersend_server.settings import Settings
 
 MAX_DESCRIPTORS = 65_536
+IDLE_S = 75.0  # a connection without a request, or between two, is closed after this; proxies give up sooner
+UNREAD_MS = 120_000  # a peer that takes no bytes for so long holds a file and a descriptor for nothing
 GRACE_S = 8.0  # what is under way when the server is told to stop gets this long; process managers wait 10 s
 log = logging.getLogger("hypersend")
 
@@ -58,12 +61,13 @@ async def _serve(settings: Settings, console: Console) -> int:
         loop.add_signal_handler(number, stop.set)
     app = await build_app(settings)
     # handler_cancellation: a client that leaves in the middle of a chunk must not hold the chunk.
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_S)
+    runner = web.AppRunner(
+        app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_S, keepalive_timeout=IDLE_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=256)
         try:
-            await site.start()
+            for listener in _listen(settings.host, settings.port):
+                await web.SockSite(runner, listener, backlog=256).start()
         except OSError as error:
             console.problem(f"cannot listen on {settings.host} port {settings.port}: {error.strerror} (HOST, PORT)")
             return 1
@@ -80,6 +84,30 @@ async def _serve(settings: Settings, console: Console) -> int:
     finally:
         await runner.cleanup()
     return 0
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address that the name stands for; what they accept inherits their options.
+
+    Raises: OSError.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners = []
+    for family, _, _, _, address in dict.fromkeys(found):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listeners.append(listener)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+            listener.bind(address)
+        except OSError:
+            for other in listeners:
+                other.close()
+            raise
+    return listeners
 
 
 def _address(host: str, port: int) -> str:
