@@ -12,7 +12,8 @@ STEP_BYTES = 64 * 1024
 
 
 class Relay:
-    """up_bytes_per_s: of each connection, None for no limit. cut_after: bytes from the browser, once.
+    """up_bytes_per_s: of each connection, None for no limit. up_bytes: what went to the server so far.
+    cut_after: bytes from the browser, once.
 
     After a cut the line stays down until `is_down` is set back. (Browsers repeat a request by themselves, from its
     beginning, where a connection that served before breaks and a new one can be had.)
@@ -22,6 +23,7 @@ class Relay:
         self._target = urlsplit(target)
         self.url = ""
         self.up_bytes_per_s: int | None = None
+        self.up_bytes = 0
         self.cut_after: int | None = None
         self.is_down = False
         self._writers: set[asyncio.StreamWriter] = set()
@@ -51,6 +53,8 @@ class Relay:
             while part := await reader.read(STEP_BYTES):
                 writer.write(part)
                 await writer.drain()
+                if up:
+                    self.up_bytes += len(part)
                 if up and self.cut_after is not None:
                     self.cut_after -= len(part)
                     if self.cut_after <= 0:

@@ -183,14 +183,18 @@ async def test_pausing_keeps_what_has_gone_even_of_a_chunk(tmp_path: Path) -> No
         asked: list[str] = []
         there.page.on("request", lambda request: asked.append(request.url) if CHUNKS.search(request.url) else None)
         await there.page.goto(there.url.replace(there.server.url, line.url))
-        line.up_bytes_per_s = MIB // 4
+        line.up_bytes_per_s = MIB
+        before = line.up_bytes
         await there.choose(file)
         await there.page.locator("li.uploading .words", has_text="left").wait_for()
+        async with asyncio.timeout(60):
+            while line.up_bytes < before + 3 * MIB:  # more than what buffers on the way may lose
+                await asyncio.sleep(0.05)
         await there.page.get_by_role("button", name="Pause film.mp4").click()
         await there.page.locator("li.paused").wait_for()
         assert re.match(r"Paused · \d", await there.words())
         line.up_bytes_per_s = None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (await there.alice.get("/files?state=uploading")).json["items"][0]["upload"]["partial"]:
                 await asyncio.sleep(0.05)
         await there.page.get_by_role("button", name="Go on with film.mp4").click()
