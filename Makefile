@@ -1,18 +1,24 @@
 # make run     set up and start the server          make test   set up and run every test
 # make setup   .venv with everything                make check  ruff, mypy, import-linter
 # make dev     start with reload on change          make bench  measure (QUICK=1: within minutes)
+# make desktop the app in a window of its own      make screenshots  pictures of every screen
 
 PYTHON ?= python3
 BIN := .venv/bin
 HOST ?= 127.0.0.1
 export HOST
 
-.PHONY: run test setup check dev bench clean parts
+.PHONY: desktop screenshots run test setup check dev bench clean parts
 
 run: .venv/.run
 	@# On loopback nobody else can come in, so anybody may register; elsewhere the setting's own default holds.
 	@case "$$HOST" in 127.*|localhost|::1) export REGISTRATION="$${REGISTRATION:-open}";; esac; \
 	  WEB_CLIENT="$${WEB_CLIENT:-on}" exec $(BIN)/hypersend-server serve
+
+# ARGS="--server https://chat.example.org" opens that server.
+desktop: .venv/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[client,desktop]'
+	@$(BIN)/hypersend app $(ARGS)
 
 dev: .venv/.setup
 	@$(BIN)/adev runserver --app-factory dev_app --port $${PORT:-8000} --livereload-port 0 hypersend_server/dev.py
@@ -29,6 +35,9 @@ check: .venv/.setup
 
 bench: .venv/.setup
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+screenshots: .venv/.setup
+	@$(BIN)/python -m tests.gallery $(or $(TO),build/screenshots) docs/images
 
 # The real servers that the tests use, where this machine lets us install them.
 parts:

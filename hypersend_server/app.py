@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,9 +31,12 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.files import handlers as file_handlers
 from hypersend_server.files import handlers_download
 from hypersend_server.files.deletions import Deletions
+from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.downloads import Downloads
 from hypersend_server.files.durability import Durability
 from hypersend_server.files.housekeeping import Housekeeping
+from hypersend_server.files.media import media_type
+from hypersend_server.files.names import clean_name
 from hypersend_server.files.present import FilePresenter
 from hypersend_server.files.progress import ProgressEvents
 from hypersend_server.files.service import FileService
@@ -46,14 +50,22 @@ from hypersend_server.metadata.errors import MetadataError
 from hypersend_server.metadata.sqlite import FILE_NAME, SqliteMetadata
 from hypersend_server.metrics import Metrics
 from hypersend_server.middleware import build_middleware, install_headers
+from hypersend_server.p2p import handlers as transfer_handlers
+from hypersend_server.p2p.edge import PATH as RELAY_PATH
+from hypersend_server.p2p.edge import RelayEdge
+from hypersend_server.p2p.relay import Relay
+from hypersend_server.p2p.service import Device, TransferService
+from hypersend_server.p2p.wire import ROLES
 from hypersend_server.pictures import Pictures
 from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.realtime.describe import websocket_document
-from hypersend_server.realtime.events import Bus
+from hypersend_server.realtime.events import AnyEvent, Bus, SessionsEnded, TransferEnded
 from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import FRAMES_BURST, FRAMES_PER_S, PATH, SocketEdge
 from hypersend_server.settings import Settings
+from hypersend_server.signer import Signer
+from hypersend_server.stores import Stores
 from hypersend_server.system import System
 from hypersend_server.users import admin_handlers
 from hypersend_server.users import handlers as user_handlers
@@ -62,14 +74,14 @@ from hypersend_server.users.deletion import AccountDeletion
 from hypersend_server.users.present import UserPresenter
 from hypersend_server.users.service import UserService
 from hypersend_server.web_client import CONNECTS_BURST, CONNECTS_PER_S, WebClient
-from hypersend_storage import Store, make_store
+from hypersend_storage import Store
 
 MESSAGES_PER_S, MESSAGES_BURST = 50, 1000
 UPLOADS_PER_S, UPLOADS_BURST = 2, 500
+OFFERS_PER_S, OFFERS_BURST = 2, 200
+LOCAL_INSTANCE = "here"  # the name of a process that no other one can reach
 READ_CHUNK_BYTES = 256 * 1024  # what aiohttp gathers of a body before it asks the client to wait
 
-SYSTEM = web.AppKey("system", System)
-START_INVITE = web.AppKey("start_invite", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class Parts:
     clock: Clock
     new_id: Callable[[], str]
     metadata: Metadata
+    opened: Stores
     stores: dict[str, Store]
     metrics: Metrics
     bus: Bus
@@ -93,19 +106,30 @@ class Parts:
     uploads: Uploads
     deletions: Deletions
     files: FileService
+    transfers: TransferService
     housekeeping: Housekeeping
     account_deletion: AccountDeletion
     accounts: AccountOperator
     admin: AdminService
 
 
+SYSTEM = web.AppKey("system", System)
+PARTS = web.AppKey("parts", Parts)
+RELAY = web.AppKey("relay", Relay)
+STORES = web.AppKey("stores", Stores)
+HOUSEKEEPING = web.AppKey("housekeeping", Housekeeping)
+START_INVITE = web.AppKey("start_invite", str)
+
+
 @asynccontextmanager
 async def open_parts(
-    settings: Settings, *, clock: Clock = system_clock, passwords: Passwords | None = None, must_exist: bool = False
+    settings: Settings, *, clock: Clock = system_clock, passwords: Passwords | None = None, must_exist: bool = False,
+    must_open: Collection[str] = (),
 ) -> AsyncIterator[Parts]:
     """The parts, open: metadata connected and storage checked. Nothing recurs yet.
 
-    must_exist: refuse to make a new server; a mistyped DATA_ROOT is not an empty one.
+    must_exist: refuse to make a new server; a mistyped DATA_ROOT is not an empty one. must_open: names of stores
+    that have to be there; another one than the local one may else join later.
     Raises: MetadataError, StorageError, OSError with sentences for the operator.
     """
     if must_exist and not (settings.data_root / FILE_NAME).exists():
@@ -117,10 +141,10 @@ async def open_parts(
         metadata = SqliteMetadata(settings.data_root / FILE_NAME, new_id=new_id)
         await metadata.open()
         stack.push_async_callback(metadata.close)
-        stores: dict[str, Store] = {"local": make_store("local", root=settings.data_root)}
-        for store in stores.values():
-            stack.push_async_callback(store.close)
-            await store.open()
+        opened = Stores(settings, metadata.files.backends)
+        stack.push_async_callback(opened.close)
+        await opened.start(must=must_open)
+        stores = opened.open
 
         def require_room() -> None:
             if not metadata.has_room:
@@ -150,32 +174,48 @@ async def open_parts(
         stack.push_async_callback(chats.close)
         deletions = Deletions(metadata.files, stores, clock)
         stack.push_async_callback(deletions.close)
+        direct = DirectParts(metadata.files, stores, clock)
         uploads = Uploads(
-            metadata.files, stores, Durability(metadata.files, stores), ProgressEvents(bus),
+            metadata.files, stores, Durability(metadata.files, stores), direct, ProgressEvents(bus),
             upload_ttl_s=settings.upload_ttl, clock=clock, on_full=deletions.hasten, on_stored=metrics.stored,
             require_room=require_room)
         stack.push_async_callback(uploads.close)
         files = FileService(
-            metadata.files, stores, uploads, present_file, backend=settings.storage_backend,
+            metadata.files, stores, uploads, direct, present_file, backend=settings.storage_backend,
             max_file_size=settings.max_file_size, default_quota_bytes=settings.user_quota,
             upload_ttl_s=settings.upload_ttl, is_member=chats.is_member, restamp_for_file=chats.restamp_for_file,
             reencode=pictures.reencode, init_limit=_limit(settings, UPLOADS_PER_S, UPLOADS_BURST, clock),
             clock=clock, new_id=new_id, on_full=deletions.hasten, require_room=require_room)
+        transfers = TransferService(
+            metadata.transfers, bus, chats, device_of=_devices(metadata), begin_upload=files.begin_for,
+            clean_name=clean_name, media_type=media_type,
+            limit=_limit(settings, OFFERS_PER_S, OFFERS_BURST, clock), clock=clock, new_id=new_id)
         account_deletion = AccountDeletion(
-            metadata.accounts, bus, clock, chats.forget_in_chats, files.forget_files)
+            metadata.accounts, bus, clock, transfers.forget_user, chats.forget_in_chats, files.forget_files)
         stack.push_async_callback(account_deletion.close)
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
-            settings=settings, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, stores=stores,
-            metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people, passwords=passwords,
-            sessions=sessions, chats=chats, uploads=uploads, deletions=deletions, files=files,
-            housekeeping=Housekeeping(metadata.files, stores, uploads, deletions, files.discard, clock),
+            settings=settings, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, opened=opened,
+            stores=stores, metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people,
+            passwords=passwords, sessions=sessions, chats=chats, uploads=uploads, deletions=deletions, files=files,
+            transfers=transfers, housekeeping=Housekeeping(
+                metadata.files, metadata.server, stores, uploads, deletions, files.discard, clock),
             account_deletion=account_deletion,
             accounts=AccountOperator(
                 metadata.accounts, passwords, clock=clock, new_id=new_id, entropy=os.urandom),
             admin=AdminService(
                 metadata.accounts, metadata.server, bus, presenter=people, deletion=account_deletion,
                 users_changed=sessions.forget, clock=clock, new_id=new_id, entropy=os.urandom))
+
+
+def _devices(metadata: Metadata) -> Callable[[str], Awaitable[Device]]:
+    async def device_of(session_id: str) -> Device:
+        session = await metadata.accounts.get_session(session_id)
+        if session is None:
+            raise HyperSendError("session_ended")
+        return Device(session.device_key, is_web=getattr(session, "kind", "") == "web")
+
+    return device_of
 
 
 def _limit(settings: Settings, per_s: float, burst: float, clock: Clock) -> Buckets | NoLimits:
@@ -226,7 +266,13 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         user = await metadata.accounts.get_user(user_id)
         return user is not None and not user.disabled and user.deleted_at is None
 
-    system = System(settings, identity.server_id, parts.files.features(), _probes(parts), metrics)
+    system = System(settings, identity.server_id, parts.files.features, _probes(parts), metrics)
+    relay = Relay(
+        parts.transfers, name=getattr(settings, 'instance_url', '') or LOCAL_INSTANCE, claim=metadata.transfers.claim,
+        release=metadata.transfers.release, clock=clock)
+    relay_edge = RelayEdge(
+        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock)
+    parts.bus.subscribe(lambda event: _end_relays(relay, event))
     routes: list[Route] = [
         *system.routes(),
         *auth_handlers.routes(auth, settings.trusted_proxies),
@@ -237,8 +283,12 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         *file_handlers.routes(parts.files, parts.uploads, tickets, settings.public_url),
         *handlers_download.routes(
             parts.files, downloads, tickets, authenticator, is_active, settings.public_url),
+        *transfer_handlers.routes(parts.transfers),
     ]
-    system.describe(routes, {PATH: websocket_document(PATH)})
+    relay_paths = [RELAY_PATH.format(role=role, id="{transfer_id}") for role in ROLES]
+    system.describe(routes, {
+        PATH: websocket_document(PATH),
+        **{path: transfer_handlers.websocket_document(path) for path in relay_paths}})
     _measure(metrics, parts, hub)
 
     app = web.Application(
@@ -247,38 +297,50 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     install_headers(app, settings)
     register(app, routes, authenticator)
     app.router.add_get(PATH, edge.handle, allow_head=False)
+    relay_edge.add_to(app)
     WebClient(
         settings.web_client, app_name=settings.app_name, accent_color=settings.accent_color, host=settings.host,
-        origins=origins, trusted_proxies=settings.trusted_proxies,
+        logo=settings.logo,
+        origins=origins, trusted_proxies=settings.trusted_proxies, direct_origins=parts.opened.direct_origins(),
         limit=_limit(settings, CONNECTS_PER_S, CONNECTS_BURST, clock)).add_to(app)
     app[SYSTEM] = system
+    app[STORES] = parts.opened
+    app[HOUSEKEEPING] = parts.housekeeping
+    app[PARTS] = parts
+    app[RELAY] = relay
     app[START_INVITE] = await parts.accounts.ensure_first_invite() or ""
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         background = Background()
+        parts.opened.keep_trying()
         await parts.bus.start()
         await parts.sessions.start()
         await parts.chats.start()
         await parts.uploads.start()
         await hub.start()
+        relay.start()
         if settings.background_jobs:
             background.every(60, parts.housekeeping.each_minute, first_after_s=5)
             background.every(3600, parts.housekeeping.each_hour, first_after_s=600)
             background.every(30, parts.housekeeping.check_claims, first_after_s=15)
+            background.every(3600, parts.housekeeping.verify_some, first_after_s=1200)
             background.every(3600, parts.accounts.tidy, first_after_s=300)
             background.every(600, parts.account_deletion.resume, first_after_s=1)
+            background.every(30, parts.transfers.tidy, first_after_s=3)
         system.ready = True
         yield
         system.ready = False
         await background.close()
         await edge.close()
+        await relay.close()
+        await relay_edge.close()
         await hub.close()
         await parts.sessions.close()
         await stack.aclose()
 
     async def say_goodbye(app: web.Application) -> None:
         system.ready = False
-        await hub.close_all()
+        await asyncio.gather(hub.close_all(), relay.close())
 
     app.cleanup_ctx.append(life)
     app.on_shutdown.append(say_goodbye)
@@ -297,16 +359,20 @@ def _chat_renderer(chats: ChatService) -> Callable[[str, str], Awaitable[object]
     return render
 
 
+def _end_relays(relay: Relay, event: AnyEvent) -> None:
+    if isinstance(event, SessionsEnded):
+        relay.end_sessions(event.session_ids)
+    elif isinstance(event, TransferEnded):
+        relay.end(event.transfer_id, event.status)
+
+
 def _probes(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
     async def metadata() -> None:
         if not parts.metadata.has_room:
             raise HyperSendError("storage_full")
         await parts.metadata.server.ping()
 
-    async def storage() -> None:
-        await parts.stores[parts.settings.storage_backend].free_bytes()
-
-    return {"metadata": metadata, "storage": storage}
+    return {"metadata": metadata, "storage": parts.opened.check}
 
 
 def _measure(metrics: Metrics, parts: Parts, hub: Hub) -> None:

@@ -77,10 +77,16 @@ ERRORS: dict[str, ErrorKind] = {
     "idempotency_conflict": ErrorKind(409, "This Idempotency-Key was used with another body"),
     "upload_expired": ErrorKind(410, "The upload has expired"),
     "upload_lost": ErrorKind(410, "The storage lost this upload; start it again"),
+    "direct_unavailable": ErrorKind(409, "The bytes of this upload go through the server"),
     "upload_closed": ErrorKind(409, "The upload takes no more bytes"),
     "upload_incomplete": ErrorKind(409, "The file is not complete yet"),
     "range_not_satisfiable": ErrorKind(416, "The file has no such range"),
     "ticket_invalid": ErrorKind(404, "The link is not valid, or no longer"),
+    # transfers from person to person
+    "transfer_closed": ErrorKind(409, "The transfer is not in a state for this"),
+    "transfer_taken": ErrorKind(409, "Another device has accepted this transfer"),
+    "transfer_limit": ErrorKind(429, "Too many transfers are open", True),
+    "device_needed": ErrorKind(403, "The web app sends and receives nothing device to device; use the app"),
     # WebSocket
     "frame_invalid": ErrorKind(400, "The frame cannot be understood"),
 }

@@ -12,6 +12,8 @@ from msgspec import Meta
 
 T = TypeVar("T")
 
+_TYPE_PART = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
+MEDIA_TYPE = rf"^{_TYPE_PART}/{_TYPE_PART}(;[ -~]*)?$(?!\n)"
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 MessageText = Annotated[str, Meta(max_length=8000)]
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from hypersend_storage.base import chunk_size_for
+
 LOGO_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "K": 2**10, "KIB": 2**10, "M": 2**20, "MIB": 2**20, "G": 2**30, "GIB": 2**30, "T": 2**40, "TIB": 2**40}
@@ -150,6 +152,12 @@ def logo_file(text: str) -> str:
     return text
 
 
+def bucket_name(text: str) -> str:
+    if text and not re.fullmatch(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", text):
+        raise ValueError("3 to 63 small letters, digits, dots and hyphens")
+    return text
+
+
 def url_prefix(text: str) -> str:
     if text and not re.fullmatch(r"/[A-Za-z0-9_\-/]*", text):
         raise ValueError("a path such as /_files/, or empty")
@@ -170,7 +178,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("MAX_FILE_SIZE", "40GiB", size_bytes, "The largest file that is taken."),
     Setting("USER_QUOTA", "", optional_size, "Bytes a person may store; empty: no limit."),
     Setting("UPLOAD_TTL", "7d", duration_s, "An unfinished upload is removed after this long without a chunk."),
-    Setting("STORAGE_BACKEND", "local", one_of("local"), "Where new files go."),
+    Setting("STORAGE_BACKEND", "local", one_of("local", "s3"),
+            "Where new files go. Files on the other store stay readable while it is configured."),
+    Setting("S3_ENDPOINT", "", http_url, "Object storage, such as https://s3.eu-central-1.amazonaws.com."),
+    Setting("S3_PUBLIC_ENDPOINT", "", http_url,
+            "The same store as people's devices reach it, for direct transfer; empty: S3_ENDPOINT."),
+    Setting("S3_BUCKET", "", bucket_name, "The bucket; it must exist and be used for nothing else."),
+    Setting("S3_ACCESS_KEY", "", str, "The key of a user who may use this bucket alone.", secret=True),
+    Setting("S3_SECRET_KEY", "", str, "The secret of that key.", secret=True),
+    Setting("S3_REGION", "us-east-1", str, "The region's name; MinIO takes us-east-1, R2 auto."),
+    Setting("S3_DIRECT", "on", flag,
+            "Devices send to and fetch from the store themselves; off: all bytes pass through the server."),
+    Setting("S3_BUFFER_BYTES", "64MiB", size_bytes, "Memory for what passes through the server to the store."),
     Setting("X_ACCEL_PREFIX", "", url_prefix,
             "Internal location at which nginx serves DATA_ROOT/files; empty: the server sends the bytes itself."),
     Setting("TRUSTED_PROXIES", "127.0.0.0/8,::1", networks,
@@ -203,6 +222,14 @@ class Settings:
     user_quota: int | None
     upload_ttl: int
     storage_backend: str
+    s3_endpoint: str
+    s3_public_endpoint: str
+    s3_bucket: str
+    s3_access_key: str
+    s3_secret_key: str
+    s3_region: str
+    s3_direct: bool
+    s3_buffer_bytes: int
     x_accel_prefix: str
     trusted_proxies: tuple[Network, ...]
     allowed_origins: tuple[str, ...]
@@ -225,11 +252,27 @@ class Settings:
             except ValueError as error:
                 shown = "" if setting.secret else f", not {text!r}"
                 problems.append(f"{setting.name} must be {error}{shown}")
-        if not problems and values["max_file_size"] < 1:
+        if "max_file_size" in values and values["max_file_size"] < 1:
             problems.append("MAX_FILE_SIZE must be at least 1 byte")
+        problems += _s3_problems(values)
         if problems:
             raise SettingsError(problems)
         return cls(**values)
+
+
+def _s3_problems(values: Mapping[str, Any]) -> list[str]:
+    """values: those that could be parsed."""
+    if not values.get("s3_endpoint") and values.get("storage_backend") != "s3":
+        return []
+    why = "for STORAGE_BACKEND=s3" if values.get("storage_backend") == "s3" else "where S3_ENDPOINT is"
+    needed = ("s3_endpoint", "s3_bucket", "s3_access_key", "s3_secret_key")
+    problems = [f"{name.upper()} must be set {why}" for name in needed if values.get(name) == ""]
+    if "s3_buffer_bytes" in values and "max_file_size" in values:
+        largest = chunk_size_for(values["max_file_size"])
+        if values["s3_buffer_bytes"] < 2 * largest:
+            problems.append(f"S3_BUFFER_BYTES must be at least {2 * largest}, twice the largest chunk"
+                            " that MAX_FILE_SIZE allows")
+    return problems
 
 
 def example_env() -> str:

@@ -49,10 +49,11 @@ class Ready(Resource):
 
 
 class System:
-    """probes: part → how to ask whether it is there. features: what this deployment can do."""
+    """probes: part → how to ask whether it is there. features: what this deployment can do at the moment."""
 
     def __init__(
-        self, settings: Settings, server_id: str, features: Sequence[str], probes: dict[str, Probe], metrics: Metrics,
+        self, settings: Settings, server_id: str, features: Callable[[], Sequence[str]], probes: dict[str, Probe],
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._probes = probes
@@ -61,11 +62,12 @@ class System:
         logo = Path(settings.logo) if settings.logo else None
         self._logo = logo.read_bytes() if logo else None
         self._logo_type = LOGO_TYPES.get(logo.suffix.lower(), "application/octet-stream") if logo else ""
-        self._info = msgspec.json.encode(ServerInfo(
+        self._features = features
+        self._info = ServerInfo(
             server_id=server_id, name=settings.app_name, version=__version__, api_version=API_VERSION,
             min_client=MIN_CLIENT, registration=settings.registration,  # type: ignore[arg-type]
-            max_file_size=settings.max_file_size, features=sorted(features), accent_color=settings.accent_color,
-            logo_url="/api/v1/server/logo" if logo else None))
+            max_file_size=settings.max_file_size, features=[], accent_color=settings.accent_color,
+            logo_url="/api/v1/server/logo" if logo else None)
         self._document = b""
         self._page = ""
 
@@ -94,7 +96,7 @@ class System:
         ]
 
     async def info(self, call: Call) -> web.StreamResponse:
-        return web.Response(body=self._info, content_type="application/json")
+        return json_reply(msgspec.structs.replace(self._info, features=sorted(self._features())))
 
     async def logo(self, call: Call) -> web.StreamResponse:
         if self._logo is None:

@@ -13,6 +13,9 @@ from hypersend_storage.base import (
     ChunkSlot,
     Layout,
     LocalPath,
+    NamedFirst,
+    Presigned,
+    SignedRequest,
     Store,
     StoredItem,
     UploadRef,
@@ -20,8 +23,10 @@ from hypersend_storage.base import (
 )
 from hypersend_storage.errors import (
     ChunkBusy,
+    ChunksLost,
     DigestMismatch,
     ObjectMissing,
+    PrefixLost,
     SizeMismatch,
     StorageError,
     StorageFull,
@@ -31,6 +36,7 @@ from hypersend_storage.errors import (
 
 DRIVERS = {
     "local": "hypersend_storage.local:LocalStore",
+    "s3": "hypersend_storage.s3:S3Store",
 }
 """Name → module and class; the module, and with it the driver's own packages, is imported when it is asked for."""
 
@@ -49,10 +55,15 @@ __all__ = [
     "ChunkBusy",
     "ChunkReceipt",
     "ChunkSlot",
+    "ChunksLost",
     "DigestMismatch",
     "Layout",
     "LocalPath",
+    "NamedFirst",
     "ObjectMissing",
+    "PrefixLost",
+    "Presigned",
+    "SignedRequest",
     "SizeMismatch",
     "StorageError",
     "StorageFull",

@@ -17,6 +17,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 MIB = 1024 * 1024
+MIN_CHUNK_BYTES = 8 * MIB
+MAX_CHUNKS = 9000
+
+
+def chunk_size_for(size: int) -> int:
+    """Equal chunks of whole MiB, so few that S3 takes each as a part (10,000 of at least 5 MiB)."""
+    return max(MIN_CHUNK_BYTES, -(-size // (MAX_CHUNKS * MIB)) * MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,8 @@ class ChunkSlot(Protocol):
         Raises: DigestMismatch or SizeMismatch of a body that is too long (`in_place` is then 0), SizeMismatch of one
             that is too short, StorageFull, StorageUnavailable, UploadLost. What `body` raises passes through. After
             a body that was too short, cut off or cancelled, or a full store, the bytes that reached the store stay
-            as a prefix and `in_place` says how many.
+            as a prefix and `in_place` says how many. PrefixLost, before the body is touched, where a store that
+            keeps prefixes in memory has fewer than `offset` bytes of it (`in_place` and `have` say how many).
         """
 
     async def sha256(self) -> bytes:
@@ -106,6 +114,14 @@ class Store(Protocol):
 
     name: str
     """The driver's name in the table and in file records: 'local', 's3'."""
+
+    locks_out_processes: bool = True
+    """Whether a chunk's lock, and ChunkBusy, also hold against other processes. Where not, two processes may write
+    one chunk at once; then `complete` finds what the store really has, and raises ChunksLost where that is not what
+    the receipts say."""
+
+    lists_uploads: bool = True
+    """Whether `items` is sure to show every upload in flight. Where not, those come from the caller's records."""
 
     async def open(self) -> None:
         """Check what the driver needs (folders, permissions, locks) and start its pools.
@@ -148,8 +164,9 @@ class Store(Protocol):
 
         receipts: all chunks, by index. Repeatable: after a cut in the middle the same call carries on from
         whichever half exists, and a completed one answers the same location again.
-        Raises: ChunkBusy while a chunk is being written, UploadLost, StorageFull, StorageUnavailable. A store with
-            volatile writes reports lost bytes once only: sync before the receipts are counted, not here.
+        Raises: ChunkBusy while a chunk is being written, UploadLost, ChunksLost (an UploadLost: these chunks alone
+            must be sent again, and the upload goes on), StorageFull, StorageUnavailable. A store with volatile
+            writes reports lost bytes once only: sync before the receipts are counted, not here.
         """
 
     async def abort(self, upload: UploadRef) -> None:
@@ -197,6 +214,28 @@ class VolatileWrites(Protocol):
         until the bytes were hashed again."""
 
 
+@runtime_checkable
+class NamedFirst(Protocol):
+    """A store that may not list what was begun and then forgotten. So a location is recorded before anything of the
+    upload exists, and again once it has begun:
+
+        location = store.reserve(file_id)       record it
+        location = await store.begin(upload)    record it in place of the first; if another process was faster with
+                                                that, `abort` this one and take what it recorded
+    `create` is both at once, for callers to whom an empty upload that nobody finds does not matter.
+    """
+
+    def reserve(self, file_id: str) -> str:
+        """A location for a new upload; nothing is there yet. `abort` and `delete` take it too."""
+
+    async def begin(self, upload: UploadRef) -> str:
+        """Begin what was reserved. Returns its location; one that has begun is answered as it is, without asking
+        the store.
+
+        Raises: StorageFull, StorageUnavailable.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
     """One request that a client may send to the store itself.
@@ -226,7 +265,8 @@ class Presigned(Protocol):
 
     async def parts(self, upload: UploadRef) -> list[ChunkReceipt]:
         """What the store itself lists of an upload, by index: whole parts with their size, SHA-256 and tag; parts
-        whose size or checksum cannot be those of the chunk are left out.
+        whose size or checksum cannot be those of the chunk are left out. A store that keeps no checksums answers
+        with sha256 b'': then the receipt of the same tag stands.
 
         Raises: UploadLost, StorageUnavailable.
         """

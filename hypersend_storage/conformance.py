@@ -12,11 +12,14 @@ with asyncio_mode = auto, and `pytest.register_assert_rewrite` before it is impo
 from __future__ import annotations
 
 import asyncio
+import http.client
 import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from hashlib import sha256, shake_256
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,12 +28,16 @@ from hypersend_storage.base import (
     ChunkReceipt,
     Layout,
     LocalPath,
+    NamedFirst,
+    Presigned,
+    SignedRequest,
     Store,
     UploadRef,
     VolatileWrites,
 )
 from hypersend_storage.errors import (
     ChunkBusy,
+    ChunksLost,
     DigestMismatch,
     ObjectMissing,
     SizeMismatch,
@@ -92,6 +99,11 @@ async def stored(store: Store, data: bytes, file_id: str | None = None) -> str:
     """The location of a complete file with these bytes."""
     upload = await begin(store, len(data), file_id)
     return await store.complete(upload, await put_all(store, upload, data))
+
+
+def kept_out(store: Store, twin: Store) -> list[Store]:
+    """Those whose writers exclude each other."""
+    return [store, twin] if store.locks_out_processes else [store]
 
 
 async def read(store: Store, location: str, start: int, length: int) -> bytes:
@@ -280,7 +292,7 @@ class StoreConformance:
     async def test_a_chunk_has_one_writer(self, store: Store, twin: Store) -> None:
         upload = await begin(store, 2 * CHUNK)
         async with store.chunk(upload, 0):
-            for other in (store, twin):
+            for other in kept_out(store, twin):
                 with pytest.raises(ChunkBusy):
                     async with other.chunk(upload, 0):
                         pass
@@ -294,13 +306,30 @@ class StoreConformance:
         upload = await begin(store, CHUNK)
         async with store.chunk(upload, 0) as slot:
             receipt = await slot.write(parts(data), offset=0, sha256=None)
-            for other in (store, twin):
+            for other in kept_out(store, twin):
                 with pytest.raises(ChunkBusy):
                     await other.complete(upload, [receipt])
                 with pytest.raises(ChunkBusy):
                     await other.abort(upload)
         location = await twin.complete(upload, [receipt])
         assert await read(store, location, 0, CHUNK) == data
+
+    async def test_what_another_process_wrote_over_a_receipt_is_never_served(
+        self, store: Store, twin: Store
+    ) -> None:
+        if store.locks_out_processes:
+            pytest.skip(f"{store.name} keeps other processes out")
+        data = content(3 * CHUNK)
+        upload = await begin(store, len(data))
+        receipts = await put_all(store, upload, data)
+        await put(twin, upload, data, 0)  # the same bytes: nothing is wrong with that
+        await put(twin, upload, content(len(data), seed=1), 1)
+        with pytest.raises(ChunksLost) as caught:
+            await store.complete(upload, receipts)
+        assert caught.value.indexes == [1]
+        receipts[1] = await put(twin, upload, data, 1)
+        location = await store.complete(upload, receipts)
+        assert await read(store, location, 0, len(data)) == data
 
     # The end of an upload
 
@@ -390,8 +419,9 @@ class StoreConformance:
         file_id = uuid.uuid4().hex
         location = await stored(store, content(10), file_id)
         items = {item.location: item for item in [item async for item in twin.items()]}
-        assert items.keys() == {upload.location, location}
-        assert (items[upload.location].file_id, items[upload.location].uploading) == (upload.file_id, True)
+        in_flight = items.get(upload.location)
+        assert items.keys() == {location} | ({upload.location} if in_flight or store.lists_uploads else set())
+        assert in_flight is None or (in_flight.file_id, in_flight.uploading) == (upload.file_id, True)
         assert (items[location].file_id, items[location].uploading) == (file_id, False)
         for item in items.values():
             assert abs(item.modified_ms - time.time() * 1000) < 60_000
@@ -467,3 +497,187 @@ class VolatileWritesConformance:
         await store.abort(upload)
         with pytest.raises(UploadLost):
             await store.sync(upload)
+
+
+def named_first(store: Store) -> NamedFirst:
+    if not isinstance(store, NamedFirst):
+        pytest.skip(f"{store.name} begins and names an upload at once")
+    return store
+
+
+class NamedFirstConformance:
+    async def test_what_was_reserved_takes_chunks_once_it_has_begun(self, store: Store, twin: Store) -> None:
+        named = named_first(store)
+        data = content(CHUNK + 3)
+        upload = UploadRef("one", named.reserve("one"), Layout(len(data), CHUNK))
+        upload = replace(upload, location=await named.begin(upload))
+        receipts = await put_all(twin, upload, data)
+        location = await twin.complete(upload, receipts)
+        assert await read(store, location, 0, len(data)) == data
+
+    async def test_what_has_begun_is_answered_as_it_is(self, store: Store, twin: Store) -> None:
+        named, also = named_first(store), named_first(twin)
+        upload = UploadRef("one", named.reserve("one"), Layout(CHUNK, CHUNK))
+        begun = replace(upload, location=await named.begin(upload))
+        assert begun.location != upload.location
+        assert await named.begin(begun) == await also.begin(begun) == begun.location
+
+    async def test_what_was_begun_and_never_recorded_is_found_by_the_reserved_location(
+        self, store: Store, twin: Store
+    ) -> None:
+        named = named_first(store)
+        data = content(CHUNK)
+        for end in ("abort", "delete"):
+            upload = UploadRef("one", named.reserve("one"), Layout(CHUNK, CHUNK))
+            begun = replace(upload, location=await named.begin(upload))
+            await put(store, begun, data, 0)
+            await (twin.abort(upload) if end == "abort" else twin.delete(upload.location))
+            with pytest.raises(UploadLost):
+                await put(store, begun, data, 0)
+        assert [item async for item in store.items()] == []
+
+    async def test_a_reserved_location_that_never_began_can_be_removed(self, store: Store) -> None:
+        named = named_first(store)
+        upload = UploadRef("one", named.reserve("one"), Layout(CHUNK, CHUNK))
+        await store.abort(upload)
+        await store.delete(upload.location)
+
+
+def presigned(store: Store) -> Presigned:
+    if not isinstance(store, Presigned):
+        pytest.skip(f"{store.name} is not reached by clients")
+    if not store.is_direct:
+        pytest.skip(f"this {store.name} takes no direct transfer")
+    return store
+
+
+async def send(
+    request: SignedRequest, body: bytes = b"", *, url: str | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, bytes, dict[str, str]]:
+    """Send a signed request as a client does: (status, body, headers in lower case) of the answer."""
+    parts = urlsplit(url or request.url)
+
+    def exchange() -> tuple[int, bytes, dict[str, str]]:
+        connection = (http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection)(
+            parts.netloc, timeout=60)
+        try:
+            connection.request(request.method, f"{parts.path}?{parts.query}", body if request.method == "PUT" else None,
+                               dict(request.headers) if headers is None else headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+        except ConnectionError:  # refused before the body was read
+            return 400, b"", {}
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(exchange)
+
+
+class PresignedConformance:
+    async def test_a_file_may_go_to_the_store_and_come_back_without_passing_through_here(
+        self, store: Store, twin: Store
+    ) -> None:
+        signing = presigned(store)
+        data = content(2 * CHUNK + 77)
+        upload = await begin(store, len(data))
+        for index in (2, 0):
+            chunk = chunk_of(upload, data, index)
+            status, _, _ = await send(signing.sign_part(upload, index, sha256(chunk).digest(), 600), chunk)
+            assert status == 200
+        await put(twin, upload, data, 1)
+        listed = await presigned(twin).parts(upload)
+        assert [(r.index, r.size, r.sha256) for r in listed] == [
+            (index, len(chunk), sha256(chunk).digest())
+            for index, chunk in enumerate([data[:CHUNK], data[CHUNK:2 * CHUNK], data[2 * CHUNK:]])]
+        location = await twin.complete(upload, listed)
+        reading = signing.sign_read(
+            location, disposition="attachment; filename*=UTF-8''a%20b%22c.bin", mime="video/mp4", expires_s=600)
+        status, body, headers = await send(reading)
+        assert (status, body) == (200, data)
+        assert headers["content-type"] == "video/mp4"
+        assert headers["content-disposition"] == "attachment; filename*=UTF-8''a%20b%22c.bin"
+        status, body, headers = await send(reading, headers={"Range": f"bytes={CHUNK - 5}-{CHUNK + 4}"})
+        assert (status, body) == (206, data[CHUNK - 5:CHUNK + 5])
+        assert headers["content-range"] == f"bytes {CHUNK - 5}-{CHUNK + 4}/{len(data)}"
+
+    async def test_a_signed_part_takes_those_bytes_and_no_others(self, store: Store) -> None:
+        signing = presigned(store)
+        data = content(CHUNK)
+        upload = await begin(store, CHUNK)
+        part = signing.sign_part(upload, 0, sha256(data).digest(), 600)
+        name = next(name for name in part.headers if "checksum" in name.lower())
+        other = content(CHUNK, seed=1)
+        own = {name: signing.sign_part(upload, 0, sha256(other).digest(), 600).headers[name]}
+        for body, headers in (
+            (other, None), (data + b"x", None), (data[:-1], None), (data, {}), (other, own),
+        ):
+            status, _, _ = await send(part, body, headers=headers)
+            assert 400 <= status < 500, (len(body), headers)
+            assert await signing.parts(upload) == []
+        assert (await send(part, data))[0] == 200
+
+    async def test_a_signed_part_is_for_one_chunk_of_one_upload(self, store: Store) -> None:
+        signing = presigned(store)
+        data = content(CHUNK)
+        upload, another = await begin(store, 2 * CHUNK), await begin(store, 2 * CHUNK)
+        part = signing.sign_part(upload, 0, sha256(data).digest(), 600)
+        later = signing.sign_part(upload, 1, sha256(data).digest(), 600)
+        elsewhere = signing.sign_part(another, 0, sha256(data).digest(), 600)
+        for swapped in (
+            part.url.replace("partNumber=1", "partNumber=2"),
+            part.url.replace(urlsplit(part.url).path, urlsplit(elsewhere.url).path),
+            part.url.rpartition("=")[0] + "=" + later.url.rpartition("=")[2],
+            part.url.replace("X-Amz-Expires=600", "X-Amz-Expires=60000"),
+            part.url.replace("%3Bx-amz-checksum-sha256", ""),
+        ):
+            assert swapped != part.url
+            status, _, _ = await send(part, data, url=swapped)
+            assert 400 <= status < 500, swapped
+        status, _, _ = await send(replace(part, method="GET"))
+        assert 400 <= status < 500
+        assert await signing.parts(upload) == await signing.parts(another) == []
+
+    async def test_a_signed_read_is_for_one_file_under_one_name(self, store: Store) -> None:
+        signing = presigned(store)
+        one, other = await stored(store, b"one"), await stored(store, b"other")
+        reading = signing.sign_read(one, disposition="attachment", mime="text/plain", expires_s=600)
+        for swapped in (
+            reading.url.replace(one, other),
+            reading.url.replace("text%2Fplain", "text%2Fhtml"),
+            reading.url.replace("=attachment", "=inline"),
+            reading.url.partition("?")[0],
+        ):
+            assert swapped != reading.url
+            status, body, _ = await send(reading, url=swapped)
+            assert 400 <= status < 500
+            assert b"one" != body != b"other"
+        assert (await send(reading))[:2] == (200, b"one")
+
+    async def test_a_signed_request_ends(self, store: Store) -> None:
+        signing = presigned(store)
+        data = content(CHUNK)
+        upload = await begin(store, CHUNK)
+        location = await stored(store, data)
+        part = signing.sign_part(upload, 0, sha256(data).digest(), 1)
+        reading = signing.sign_read(location, disposition="attachment", mime="text/plain", expires_s=1)
+        await asyncio.sleep(2.5)
+        for ended, body in ((part, data), (reading, b"")):
+            assert 400 <= (await send(ended, body))[0] < 500
+        assert await signing.parts(upload) == []
+
+    async def test_only_whole_parts_are_listed(self, store: Store) -> None:
+        signing = presigned(store)
+        data = content(2 * CHUNK)
+        upload = await begin(store, 2 * CHUNK)
+        async with store.chunk(upload, 0) as slot:
+            with pytest.raises(Cut):
+                await slot.write(cut_after(data[:CHUNK - 1]), offset=0, sha256=None)
+        await put(store, upload, data, 1)
+        assert [receipt.index for receipt in await signing.parts(upload)] == [1]
+
+    async def test_a_lost_upload_lists_no_parts(self, store: Store) -> None:
+        signing = presigned(store)
+        upload = await begin(store, CHUNK)
+        await store.abort(upload)
+        with pytest.raises(UploadLost):
+            await signing.parts(upload)

@@ -6,11 +6,15 @@ StorageError
 ├── DigestMismatch        the bytes are not what their digest claims; they earn nothing
 ├── SizeMismatch          the body was longer or shorter than it had to be
 ├── ChunkBusy             another process is writing this chunk
+├── PrefixLost            fewer bytes of a chunk's prefix are there than the offset says
 ├── UploadLost            the store no longer has the upload's bytes
+│   └── ChunksLost        it has the upload, but not these chunks as their receipts say
 └── ObjectMissing         nothing is stored at this location
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class StorageError(Exception):
@@ -52,8 +56,30 @@ class ChunkBusy(StorageError):
     """Another process holds this chunk (or this whole file) at the moment."""
 
 
+class PrefixLost(StorageError):
+    """A chunk cannot be gone on with from this offset.
+
+    have: bytes of its prefix that are there, fewer than the offset.
+    """
+
+    def __init__(self, have: int) -> None:
+        super().__init__(f"{have} bytes of the chunk's prefix are there")
+        self.have = have
+
+
 class UploadLost(StorageError):
     """The store no longer has the bytes of this upload; it must start again."""
+
+
+class ChunksLost(UploadLost):
+    """The upload is there, but some of its chunks are not, or not with the bytes that earned the receipt.
+
+    indexes: of the chunks whose receipts must go; the others stay as they are.
+    """
+
+    def __init__(self, indexes: Sequence[int]) -> None:
+        super().__init__(f"the store does not have {len(indexes)} chunks as they were received")
+        self.indexes = list(indexes)
 
 
 class ObjectMissing(StorageError):

@@ -11,6 +11,9 @@ HOW_TO_GET = {
     "nginx": "apt-get install nginx-light",
     "chromium": "apt-get install chromium",
     "curl": "apt-get install curl",
+    "minio": "sh tests/install-parts.sh (builds it with Go, once)",
+    "versitygw": "sh tests/install-parts.sh (builds it with Go, once)",
+    "secantusd-py": "sh tests/install-parts.sh (on Python 3.11 to 3.13)",
     "tmpfs": "run as root, so that a small tmpfs can be mounted",
 }
 

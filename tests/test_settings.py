@@ -35,6 +35,11 @@ WRONG = {
     "USER_QUOTA": "-1",
     "UPLOAD_TTL": "a week",
     "STORAGE_BACKEND": "tape",
+    "S3_ENDPOINT": "minio:9000",
+    "S3_PUBLIC_ENDPOINT": "ftp://files.example.org",
+    "S3_BUCKET": "Not A Bucket",
+    "S3_DIRECT": "sometimes",
+    "S3_BUFFER_BYTES": "a lot",
     "X_ACCEL_PREFIX": "files",
     "TRUSTED_PROXIES": "the proxy",
     "ALLOWED_ORIGINS": "example.org",
@@ -58,6 +63,29 @@ def test_all_problems_are_reported_together_and_no_secret_among_them() -> None:
         Settings.from_env(WRONG)
     assert len(raised.value.problems) == len(WRONG)
     assert "short" not in str(raised.value)
+
+
+S3 = {"S3_ENDPOINT": "http://127.0.0.1:9000", "S3_BUCKET": "files", "S3_ACCESS_KEY": "key", "S3_SECRET_KEY": "hush"}
+
+
+def test_object_storage_needs_its_address_bucket_and_key() -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({"STORAGE_BACKEND": "s3", "PORT": "http"})
+    assert [problem.split()[0] for problem in raised.value.problems] == [
+        "PORT", "S3_ENDPOINT", "S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY"]
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({**S3, "S3_BUCKET": ""})
+    assert raised.value.problems == ["S3_BUCKET must be set where S3_ENDPOINT is"]
+    assert Settings.from_env({**S3, "STORAGE_BACKEND": "s3"}).s3_direct
+
+
+def test_the_buffer_for_object_storage_holds_two_of_the_largest_chunks() -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({**S3, "MAX_FILE_SIZE": "400GiB", "S3_BUFFER_BYTES": "91MiB"})
+    assert raised.value.problems == [
+        f"S3_BUFFER_BYTES must be at least {92 * 2**20}, twice the largest chunk that MAX_FILE_SIZE allows"]
+    assert Settings.from_env({**S3, "MAX_FILE_SIZE": "400GiB", "S3_BUFFER_BYTES": "92MiB"})
+    assert Settings.from_env({"MAX_FILE_SIZE": "400GiB", "S3_BUFFER_BYTES": "1MiB"}).storage_backend == "local"
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:

@@ -23,7 +23,14 @@ def name_of(user: User) -> str:
     return user.display_name or user.username or ""
 
 
-def search_field(label: str, on_change: Callable[[str], Any], *, identifier: str) -> ft.Control:
+def search_field(
+    label: str,
+    on_change: Callable[[str], Any],
+    *,
+    identifier: str,
+    autofocus: bool = True,
+    on_submit: Callable[[], Any] | None = None,
+) -> ft.Control:
     """A round field to find something in, as wide as there is room. Its text is the browser's own: drawing an older one
     over it would lose letters.
     """
@@ -33,7 +40,8 @@ def search_field(label: str, on_change: Callable[[str], Any], *, identifier: str
             value=None,  # type: ignore[arg-type]
             hint_text=label,
             prefix_icon=ft.Icons.SEARCH,
-            autofocus=True,
+            autofocus=autofocus,
+            on_submit=(lambda e: on_submit()) if on_submit is not None else None,
             on_change=lambda e: on_change(e.control.value or ""),
             dense=True,
             filled=True,

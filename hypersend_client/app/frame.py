@@ -13,17 +13,18 @@ from hypersend_client.app.router import (
     SIGNED_IN,
     SIGNED_OUT,
     TABS,
-    AppContext,
     Place,
     back,
     go,
     match,
+    set_app,
     use_app,
     use_t,
     watch,
 )
 from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import LIST_WIDTH, RAIL_WIDTH, Colour, Corner, Size, Space, Type
+from hypersend_client.app.transfer_list import running_count
 from hypersend_client.app.words import explain
 
 TAB_PATHS = ("/", "/transfers", "/settings")
@@ -156,9 +157,10 @@ def _tab(
     )
 
 
-def _tabs(tab: str, t: Callable[[str], str], unread: int) -> list[ft.Control]:
+def _tabs(tab: str, t: Callable[[str], str], unread: int, moving: int) -> list[ft.Control]:
+    badges = {"chats": unread, "transfers": moving}
     return [
-        _tab(name, path, icons, name == tab, t(f"tab.{name}"), unread if name == "chats" else 0)
+        _tab(name, path, icons, name == tab, t(f"tab.{name}"), badges.get(name, 0))
         for name, path, icons in zip(TABS, TAB_PATHS, TAB_ICONS, strict=True)
     ]
 
@@ -166,8 +168,8 @@ def _tabs(tab: str, t: Callable[[str], str], unread: int) -> list[ft.Control]:
 @ft.component
 def BottomBar(tab: str) -> ft.Control:
     app, t = use_app(), use_t()
-    unread = watch(app.chats).unread
-    tabs: list[ft.Control] = [ft.Container(content=item, expand=True) for item in _tabs(tab, t, unread)]
+    unread, moving = watch(app.chats).unread, running_count(watch(app.transfers))
+    tabs: list[ft.Control] = [ft.Container(content=item, expand=True) for item in _tabs(tab, t, unread, moving)]
     return ft.Container(
         bgcolor=Colour.BAR, padding=ft.Padding.symmetric(vertical=Space.XS), content=ft.Row(tabs, spacing=0)
     )
@@ -176,12 +178,14 @@ def BottomBar(tab: str) -> ft.Control:
 @ft.component
 def Rail(tab: str) -> ft.Control:
     app, t = use_app(), use_t()
-    unread = watch(app.chats).unread
+    unread, moving = watch(app.chats).unread, running_count(watch(app.transfers))
     return ft.Container(
         bgcolor=Colour.BAR,
         width=RAIL_WIDTH,
         padding=ft.Padding.symmetric(vertical=Space.S),
-        content=ft.Column(_tabs(tab, t, unread), spacing=Space.S, horizontal_alignment=ft.CrossAxisAlignment.STRETCH),
+        content=ft.Column(
+            _tabs(tab, t, unread, moving), spacing=Space.S, horizontal_alignment=ft.CrossAxisAlignment.STRETCH
+        ),
     )
 
 
@@ -308,7 +312,8 @@ _ROUTES = {
 @ft.component
 def App(app: AppState) -> Any:
     """For `page.render_views(App, app)`."""
-    return AppContext(app, lambda: Root())
+    set_app(app)
+    return Root()
 
 
 @ft.component

@@ -28,7 +28,7 @@ from hypersend_client.app.state import AppState
 
 O = TypeVar("O", bound=ft.Observable)  # noqa: E741
 
-AppContext: ft.ContextProvider[AppState | None] = ft.create_context(None)
+_STATE = "hypersend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ SIGNED_IN = (
     Place("/", "chats:Chats", "chats"),
     Place("/archive", "chats:Archive", "chats", "/"),
     Place("/chat/:id", "chat:ChatScreen", "chats", "/"),
+    Place("/details/:id", "chat:DetailsScreen", "chats", "/chat/:id"),
     Place("/new", "new_chat:NewChat", "chats", "/"),
     Place("/new/group", "new_group:NewGroup", "chats", "/new"),
     Place("/group/:id", "group:GroupDetails", "chats", "/chat/:id"),
@@ -75,8 +76,14 @@ SIGNED_IN = (
 )
 
 
+def set_app(app: AppState) -> None:
+    """Of the page that is being drawn."""
+    ft.context.page.session.store.set(_STATE, app)
+
+
 def use_app() -> AppState:
-    app = ft.use_context(AppContext)
+    # No context of Flet's: under a memoised component that was drawn again it is not found (1.0.5).
+    app = ft.context.page.session.store.get(_STATE)
     assert isinstance(app, AppState)
     return app
 

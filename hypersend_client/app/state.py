@@ -118,11 +118,13 @@ class Prefs(ft.Observable):
 class Layout(ft.Observable):
     """panes: 1 under 840, 2 from there, 3 from 1,200: the only thing about the width that screens need to watch.
 
-    size: (width, height) of the window, not observed.
+    details: the pane about the open chat is wanted, where there is room for it. size: (width, height) of the window,
+    not observed.
     """
 
     def __init__(self) -> None:
         self.panes = 1
+        self.details = False
         self._size = (400.0, 850.0)
 
     @property

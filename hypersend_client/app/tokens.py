@@ -68,7 +68,7 @@ class Size:
 
 
 class ChatSize:
-    """The conversation. SCROLL: from here on the list counts as scrolled up."""
+    """The conversation. SCROLL: from here on the list counts as scrolled up. SWIPE: share of the width."""
 
     PICTURE_WIDE = 320
     PICTURE_HIGH = 360
@@ -81,6 +81,9 @@ class ChatSize:
     DOCK_WIDE = 400
     DOCK_HIGH = 460
     PAGE_STEP = 100
+    SWIPE = 0.2
+    TILE = 80
+    WIDE_SHARE = 0.62
 
 
 class Type(Enum):

@@ -81,6 +81,11 @@ def total_of(rows: Collection[TransferRow]) -> Total:
     return Total(len(active), done, size, rate, (size - done) / rate if rate > 1 else None)
 
 
+def running_count(transfers: TransferList) -> int:
+    """What moves at this moment: the number on the navigation entry."""
+    return sum(1 for row in transfers.rows if row.group == "running" or row.state == "queued")
+
+
 class _PageUpload:
     """A file that the upload page sends."""
 

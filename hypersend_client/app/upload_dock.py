@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import flet as ft
-from flet_webview import WebView  # type: ignore[import-untyped]
 from yarl import URL
 
 from hypersend_client.app.components import states
@@ -20,8 +19,10 @@ from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import DEFAULT_ACCENT, ChatSize, Colour, Corner, Size, Space, Type
 
 
-async def open_upload_page(app: AppState, page: Any, chat_id: str, title: str) -> None:
+async def open_upload_page(app: AppState, page: Any, chat_id: str, title: str, *, media: bool = False) -> None:
     """Show the page for this chat; one that is busy for another chat is kept instead.
+
+    media: it offers photos and videos alone.
 
     Raises: what Files.upload_ticket raises.
     """
@@ -33,11 +34,12 @@ async def open_upload_page(app: AppState, page: Any, chat_id: str, title: str) -
     if dock is not None:
         dock.remove()
     ticket = await app.hs.files.upload_ticket(chat_id=chat_id)
-    page.overlay.append(UploadDock(app, page, chat_id, title, _source(app, page, ticket.url, title)).control)
+    source = _source(app, page, ticket.url, title, media=media)
+    page.overlay.append(UploadDock(app, page, chat_id, title, source).control)
     page.update()
 
 
-def _source(app: AppState, page: Any, url: str, title: str) -> str:
+def _source(app: AppState, page: Any, url: str, title: str, *, media: bool = False) -> str:
     """The page's address with its language, theme and accent after the #, where no server sees them."""
     dark = app.prefs.theme == "dark" or (app.prefs.theme == "system" and page.platform_brightness == ft.Brightness.DARK)
     options = {
@@ -46,6 +48,8 @@ def _source(app: AppState, page: Any, url: str, title: str) -> str:
         "accent": app.prefs.accent or DEFAULT_ACCENT,
         "to": title,
     }
+    if media:
+        options["accept"] = "media"
     whole = page_url(page, on_this_server(app, url))
     fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
     base, _, ticket = whole.partition("#")
@@ -64,6 +68,9 @@ class UploadDock:
         self._size = ft.IconButton(
             ft.Icons.KEYBOARD_ARROW_DOWN, tooltip=t("upload.smaller"), on_click=lambda e: self.resize()
         )
+        # Only the web app shows this page, so only there the package has to be installed.
+        from flet_webview import WebView  # type: ignore[import-untyped]
+
         self._frame = ft.Container(content=WebView(url=source, expand=True), expand=True)
         self.control = ft.Container(
             data=self,

@@ -24,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     screen = Screen(json=options.json)
     try:
+        if options.command == "app":
+            from hypersend_client.cli.desktop import open_app
+
+            return open_app(options, screen)
         return asyncio.run(run(options, screen))
     except UsageError as error:
         screen.say(f"hypersend {options.command}: {error}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-import runpy
 import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,9 +43,6 @@ async def run(options: Namespace, screen: Screen) -> int:
     """The exit status. Raises: UsageError, HyperSendError."""
     if options.command == "login":
         return await _login(options, screen)
-    if options.command == "app":
-        runpy.run_module("hypersend_client.main", run_name="__main__")
-        return 0
     if options.command == "send":
         _check_send(options)
     async with signed_in(options) as hs:

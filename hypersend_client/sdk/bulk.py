@@ -22,12 +22,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from io import BufferedReader
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import aiohappyeyeballs
 from yarl import URL
 
-from hypersend_client.sdk.errors import ConnectionFailed, NotHyperSend
+from hypersend_client.sdk.errors import ConnectionFailed, NotHyperSend, TlsFailed
 from hypersend_client.sdk.transport import Query, Transport, frugal_socket, refusal_of, translate
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ MAX_SMALL_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 65536
 MAX_REDIRECTS = 5
 BUFFER_BYTES = 64 * 1024
+ANY_STATUS = frozenset(range(200, 600))
 OTHER_SIZE = "the answer has another length than it says"
 
 
@@ -43,12 +45,12 @@ class Stopped(Exception):
     """The caller went away."""
 
 
+class ElsewhereFailed(ConnectionFailed):
+    """Not our server but the object store to which it sent us cannot be used."""
+
+
 @dataclass(slots=True)
 class Response:
-    """The head of an answer. remaining: bytes of the body that are still to come; None where that is not said.
-    is_early: it came before the request's own body was sent.
-    """
-
     """remaining: bytes of the body that are still to come; None where that is not said. is_early: it came
     before the request's own body was sent."""
 
@@ -193,12 +195,15 @@ class Wire:
 
 
 class BulkConnection:
-    """Requests to one server, one after the other. pool: its threads are blocked for as long as bytes move."""
+    """Requests to one server, one after the other, and to the object store it sends us to.
+
+    pool: its threads are blocked for as long as bytes move.
+    """
 
     def __init__(self, transport: Transport, pool: ThreadPoolExecutor) -> None:
         self._transport = transport
         self._pool = pool
-        self._wire: Wire | None = None
+        self._wires: dict[URL, Wire] = {}
 
     async def put(
         self,
@@ -215,32 +220,29 @@ class BulkConnection:
         Raises: as `Transport.call`, and what `send` raises.
         """
         sent = {"Content-Type": "application/octet-stream", "Content-Length": str(length), **headers}
-
-        def work(wire: Wire, response: Response | None) -> Response:
-            if response is not None and response.status != 100:
-                response.is_early = True
-                return response
-            try:
-                send(wire)
-            except ConnectionFailed as error:
-                if error.reason == "cut":  # refused before the end: the reason may have arrived all the same
-                    with suppress(ConnectionFailed):
-                        response = wire.response("PUT")
-                        response.is_early = True
-                        return response
-                raise
-            return wire.response("PUT")
-
-        _, data = await self._request("PUT", path, query, sent, work, lambda response: b"", frozenset())
+        _, data = await self._request("PUT", path, query, sent, _sender(send), lambda response: b"", frozenset())
         try:
             return json.loads(data)
         except ValueError:
             raise NotHyperSend(self._transport.url, "the answer is no JSON") from None
 
+    async def put_elsewhere(
+        self, url: str, *, headers: Mapping[str, str], length: int, send: Callable[[Wire], None]
+    ) -> int:
+        """A signed request to the object store; the status it answers with, whatever it is.
+
+        Raises: ElsewhereFailed where it does not answer, and what `send` raises.
+        """
+        sent = {**headers, "Content-Length": str(length)}
+        response, _ = await self._request(
+            "PUT", url, {}, sent, _sender(send), lambda response: response.wire.read_all(response), ANY_STATUS)
+        return response.status
+
     async def get(
         self,
         path: str,
         *,
+        query: Query = MappingProxyType({}),
         headers: Mapping[str, str],
         receive: Callable[[Response], T],
         allow: frozenset[int] = frozenset(),
@@ -257,12 +259,12 @@ class BulkConnection:
         def work(wire: Wire, response: Response | None) -> Response:
             return wire.response("GET")
 
-        await self._request("GET", path, {}, headers, work, take, allow)
+        await self._request("GET", path, query, headers, work, take, allow)
         return found[0]
 
     async def close(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
+        while self._wires:
+            _, wire = self._wires.popitem()
             wire.stop()
             await asyncio.get_running_loop().run_in_executor(self._pool, wire.close)
 
@@ -279,15 +281,18 @@ class BulkConnection:
         allow: frozenset[int],
     ) -> tuple[Response, bytes]:
         transport = self._transport
-        url = transport.absolute(path).update_query(
-            {name: str(value) for name, value in query.items() if value is not None}
-        )
+        url = transport.absolute(path)
+        if query:  # a signed one must stay as it is, letter by letter
+            url = url.update_query({name: str(value) for name, value in query.items() if value is not None})
         auth = transport.auth if transport.is_own(url) else None
         token, renewed, redirects = await auth.token() if auth is not None else "", False, 0
         while True:
+            is_own = transport.is_own(url)
             sent = {"Host": url.host_port_subcomponent or "", **transport.headers, **headers}
-            if auth is not None and transport.is_own(url):
+            if auth is not None and is_own:
                 sent["Authorization"] = f"Bearer {token}"
+            if not is_own:  # it has another ETag for the same bytes; ours was compared before we were sent here
+                sent.pop("If-Range", None)
 
             def run(wire: Wire, sent: dict[str, str] = sent) -> tuple[Response, bytes]:
                 wire.begin(transport.ssl_context() if wire.url.scheme == "https" else None)
@@ -299,13 +304,20 @@ class BulkConnection:
                     return response, take(response)
                 return response, wire.read_all(response)
 
-            response, data = await self._in_thread(url, run)
+            try:
+                response, data = await self._in_thread(url, run)
+            except (ConnectionFailed, TlsFailed, NotHyperSend) as error:
+                if is_own:
+                    raise
+                raise ElsewhereFailed(str(error)) from error
             if response.status in allow or 200 <= response.status < 300:
                 return response, data
             if response.status in (301, 302, 303, 307, 308) and method == "GET" and redirects < MAX_REDIRECTS:
                 redirects += 1
                 url = url.join(URL(response.headers.get("Location") or "", encoded=True))
                 continue
+            if not is_own:
+                raise ElsewhereFailed(f"{url.origin()} answered {response.status}")
             problem: Any = None
             if response.headers.get_content_type() in ("application/problem+json", "application/json"):
                 try:
@@ -324,10 +336,7 @@ class BulkConnection:
             token = await auth.token()
 
     async def _in_thread(self, url: URL, run: Callable[[Wire], tuple[Response, bytes]]) -> tuple[Response, bytes]:
-        wire, self._wire = self._wire, None
-        if wire is not None and (wire.url.origin() != url.origin()):
-            wire.close()
-            wire = None
+        wire = self._wires.pop(url.origin(), None)
         if wire is None:
             wire = Wire(url, await self._connect(url))
         wire.url = url
@@ -345,7 +354,7 @@ class BulkConnection:
             raise
         finally:
             if is_kept:
-                self._wire = wire
+                self._wires[url.origin()] = wire
             else:
                 wire.close()
 
@@ -369,6 +378,27 @@ class BulkConnection:
             ) from error
         sock.settimeout(transport.stall_s)
         return sock
+
+
+def _sender(send: Callable[[Wire], None]) -> Callable[[Wire, Response | None], Response]:
+    """What a PUT does once its head is sent. The second argument: an answer that came before."""
+
+    def work(wire: Wire, response: Response | None) -> Response:
+        if response is not None and response.status != 100:
+            response.is_early = True
+            return response
+        try:
+            send(wire)
+        except ConnectionFailed as error:
+            if error.reason == "cut":  # refused before the end: the reason may have arrived all the same
+                with suppress(ConnectionFailed):
+                    response = wire.response("PUT")
+                    response.is_early = True
+                    return response
+            raise
+        return wire.response("PUT")
+
+    return work
 
 
 def http_headers(headers: Mapping[str, str]) -> Mapping[str, str]:

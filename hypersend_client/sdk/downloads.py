@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from hypersend_client.sdk.bulk import BulkConnection, Response
+from hypersend_client.sdk.bulk import BulkConnection, ElsewhereFailed, Response
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.files import Files, file_path
 from hypersend_client.sdk.journal import DownloadRow, Journal
@@ -31,6 +31,7 @@ BUFFER_BYTES = 1024 * 1024
 FLUSH_BYTES = 1024 * 1024
 FLUSH_S = 1.0
 WRONG_DIGESTS = 3
+DETOURS = 2  # tries at an object store that brought nothing
 
 
 class Download(Transfer[Path]):
@@ -61,6 +62,7 @@ class Download(Transfer[Path]):
         self._bulk = bulk
         self._parallel = parallel
         self._part: Part | None = None
+        self._detours = 0
 
     @property
     def file_id(self) -> str:
@@ -153,9 +155,12 @@ class Download(Transfer[Path]):
                 before = self.done_bytes
                 try:
                     index, asked = await self._fetch(line, part, index, last, digests, wrong), index
+                    if self._detours < DETOURS:
+                        self._detours = 0
                     if index == asked and self.done_bytes == before:
                         raise ConnectionFailed("the server sent nothing")
                 except HyperSendError as error:
+                    self._count_detour(error, moved=self.done_bytes > before)
                     while index in part.done:
                         index += 1
                     if self.done_bytes > before:
@@ -180,6 +185,7 @@ class Download(Transfer[Path]):
         receiver = _Receiver(self, part, first, last, have, digests)
         is_right = await line.get(
             file_path(part.file.id, "/download"),
+            query={"direct": "false"} if self._detours >= DETOURS else {},
             headers=headers,
             receive=lambda response: receiver.receive(response, start),
             allow=frozenset({404, 416}),
@@ -191,6 +197,11 @@ class Download(Transfer[Path]):
             if wrong[index] >= WRONG_DIGESTS:
                 raise CorruptTransfer(index)
         return receiver.index
+
+    def _count_detour(self, error: HyperSendError, *, moved: bool) -> None:
+        """Where the object store cannot be reached from here, the bytes come by the server."""
+        if isinstance(error, ElsewhereFailed) and self._detours < DETOURS:
+            self._detours = 0 if moved else self._detours + 1
 
     async def _drop(self, part: Part, index: int) -> None:
         """Bytes with a wrong digest are worth nothing."""
@@ -213,7 +224,8 @@ class _Receiver:
 
     def receive(self, response: Response, start: int) -> bool:
         """False where `index` turned out to have a wrong digest. start: of the first byte that is wanted."""
-        skip = _skip(response, self._part.file, start)
+        is_own = self._transfer._http.is_own(response.wire.url)
+        skip = _skip(response, self._part.file, start, is_own=is_own)
         view = memoryview(bytearray(BUFFER_BYTES))
         while skip:
             skip -= response.read_into(view[:skip])
@@ -265,11 +277,21 @@ def _runs(part: Part) -> list[tuple[int, int]]:
     return runs
 
 
-def _skip(response: Response, file: File, start: int) -> int:
+def _skip(response: Response, file: File, start: int, *, is_own: bool) -> int:
     """Bytes before `start` that this answer brings though they were not asked for.
 
-    Raises: RemoteFileGone, RemoteFileChanged.
+    is_own: it is our server's, not an object store's, which has another ETag and may have lost a moved file.
+    Raises: RemoteFileGone, RemoteFileChanged, ElsewhereFailed.
     """
+    if not is_own:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if response.status == 206 and total == str(file.size) and response.headers["Content-Range"].startswith(
+            f"bytes {start}-"
+        ):
+            return 0
+        if response.status == 200 and response.headers.get("Content-Length") == str(file.size):
+            return start
+        raise ElsewhereFailed(f"the object store answered {response.status}")
     if response.status == 404:
         raise RemoteFileGone(file.id)
     etag = response.headers.get("ETag")

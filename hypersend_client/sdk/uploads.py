@@ -7,6 +7,9 @@ word before it sends anything; `chunk_offset` answers with the true one.
 
 A chunk is read once, hashed in a thread and sent from the same window of memory; one that is larger than the
 window is read twice, so that memory stays small whatever the chunk size.
+
+Where the server offers it, chunks go straight to its object store: some are hashed ahead, the server signs a URL for
+each (`direct`), and a chunk for which that failed twice goes through the server all the same.
 """
 
 from __future__ import annotations
@@ -18,14 +21,14 @@ import io
 import mimetypes
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hypersend_client.sdk.bulk import BulkConnection, Wire
+from hypersend_client.sdk.bulk import BulkConnection, ElsewhereFailed, Wire
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.files import Files, file_path
 from hypersend_client.sdk.journal import Identity, Journal, UploadRow
@@ -47,6 +50,19 @@ HASH_BYTES = 256 * 1024
 CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
 WRONG_DIGESTS = 3
 BEGIN_TRIES = 5
+DIRECT_BATCH = 16
+DIRECT_TRIES = 2
+DIRECT_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SignedChunk:
+    """A chunk and where the object store takes it for a while."""
+
+    index: int
+    sha256: bytes
+    url: str
+    headers: Mapping[str, str]
 
 
 class _Outdated(Exception):
@@ -185,6 +201,7 @@ class Upload(Transfer[File]):
         self._parallel = parallel
         self._keep = keep
         self._sending: dict[int, int] = {}
+        self._direct_failures = 0  # in a row, of chunks that then went through the server
 
     @property
     def path(self) -> str:
@@ -255,6 +272,7 @@ class Upload(Transfer[File]):
                     if error.code not in ("upload_lost", "upload_expired") or begun >= BEGIN_TRIES:
                         raise
                     begun += 1
+                    await self._abort()  # what it had reserved is given back at once
                     self.row = await self._journal.begin_again(self.row)
             except HyperSendError as error:
                 if error.code == "storage_full":
@@ -300,12 +318,16 @@ class Upload(Transfer[File]):
                 missing, verifying = _missing(state)
                 self._sending.clear()
                 self.done_bytes = min(self.size_bytes, _bytes_of(state.received, state.chunk_size, self.size_bytes))
-                partial = {index: have for index, have in state.partial if index in set(missing)}
+                is_direct = state.direct is not None and self._direct_failures < DIRECT_FAILURES
+                partial = {} if is_direct else {n: have for n, have in state.partial if n in set(missing)}
                 self.done_bytes += sum(partial.values())
                 if missing:
                     self._set("running")
                     try:
-                        await self._send(source, state.chunk_size, missing, partial)
+                        if is_direct:
+                            await self._send_direct(source, state.chunk_size, missing)
+                        else:
+                            await self._send(source, state.chunk_size, missing, partial)
                     except _Outdated:
                         pass
                 elif verifying:
@@ -358,6 +380,95 @@ class Upload(Transfer[File]):
 
         workers: list[Coroutine[Any, Any, None]] = [worker() for _ in range(min(self._parallel, len(missing)))]
         await all_of(workers)
+
+    async def _send_direct(self, source: Source, chunk_size: int, missing: list[int]) -> None:
+        """To the object store: chunks are hashed and signed for ahead, while those before them are on their way."""
+        queue: asyncio.Queue[SignedChunk | None] = asyncio.Queue(DIRECT_BATCH)
+        workers = min(self._parallel, len(missing))
+
+        async def prepare() -> None:
+            window, batch = Window(), workers
+            for begin in _batches(missing, batch, DIRECT_BATCH):
+                digests = []
+                for index in begin:
+                    start = index * chunk_size
+                    digests.append(await source.sha256(start, min(chunk_size, self.size_bytes - start), window))
+                for chunk in await self._sign(list(zip(begin, digests, strict=True))):
+                    await queue.put(chunk)
+            for _ in range(workers):
+                await queue.put(None)
+
+        async def worker() -> None:
+            line, window = BulkConnection(self._http, self._bulk), Window()
+            try:
+                while (chunk := await queue.get()) is not None:
+                    start = chunk.index * chunk_size
+                    size = min(chunk_size, self.size_bytes - start)
+                    if not await self._put_direct(source, line, window, chunk, start, size):
+                        await self._send_chunk(source, line, window, chunk.index, start, size, 0)
+                        self._direct_failures += 1  # the network is there, so it is the store
+            finally:
+                await line.close()
+
+        await all_of([prepare(), *(worker() for _ in range(workers))])
+
+    async def _sign(self, wanted: list[tuple[int, bytes]]) -> list[SignedChunk]:
+        """Raises: _Outdated, UploadRemoved; ApiError where the upload has ended."""
+        backoff = self._make_backoff()
+        while True:
+            try:
+                direct = await self._files.parts(
+                    self.row.file_id, [(index, digest.hex()) for index, digest in wanted])
+                break
+            except ApiError as error:
+                match error.code:
+                    case "direct_unavailable":
+                        self._direct_failures = DIRECT_FAILURES
+                        raise _Outdated from error
+                    case "upload_closed":
+                        raise _Outdated from error
+                    case "not_found":
+                        raise UploadRemoved(self.row.file_id) from error
+                    case _:
+                        await self._wait_out(error, backoff)
+            except ConnectionFailed as error:
+                await self._wait_out(error, backoff)
+        urls = {part.index: part for part in direct.parts}
+        if not all(index in urls for index, _ in wanted):
+            raise ApiError("direct_incomplete", detail="the server signed fewer parts than it was asked for")
+        return [SignedChunk(index, digest, urls[index].url, urls[index].headers) for index, digest in wanted]
+
+    async def _put_direct(
+        self, source: Source, line: BulkConnection, window: Window, chunk: SignedChunk, start: int, size: int
+    ) -> bool:
+        """Whether the store took it; False where it has to go through the server."""
+        if self._direct_failures >= DIRECT_FAILURES:
+            return False
+        backoff = self._make_backoff()
+        for tries in range(DIRECT_TRIES):
+            await source.check()
+            self._sending[chunk.index] = 0
+            error: HyperSendError
+            try:
+                status = await line.put_elsewhere(
+                    chunk.url, headers=chunk.headers, length=size,
+                    send=self._sender(source, window, chunk.index, start, size, 0))
+                if 200 <= status < 300:
+                    self._reached(chunk.index, size)
+                    self._direct_failures = 0
+                    return True
+                error = ElsewhereFailed(f"the object store answered {status}")
+            except ElsewhereFailed as failed:
+                status, error = 0, failed
+            self._reached(chunk.index, 0)
+            if status == 404:
+                raise _Outdated  # the upload is complete, or lost: the server knows
+            if tries < DIRECT_TRIES - 1:
+                if status == 403:  # its time is over
+                    chunk = (await self._sign([(chunk.index, chunk.sha256)]))[0]
+                else:
+                    await self._wait_out(error, backoff)
+        return False
 
     async def _send_chunk(
         self, source: Source, line: BulkConnection, window: Window, index: int, start: int, size: int, have: int
@@ -417,7 +528,19 @@ class Upload(Transfer[File]):
     ) -> str:
         """One request for the rest of a chunk; the digest that the server answers with."""
         offset = self._sending[index]
+        send = self._sender(source, window, index, start, size, offset)
+        headers = {"Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:"}
+        if ask_first:
+            headers["Expect"] = "100-continue"
+        query = {"index": index, "offset": offset} if offset else {"index": index}
+        path = file_path(self.row.file_id, "/chunk")
+        answer = await line.put(path, query=query, headers=headers, length=size - offset, send=send)
+        return str(answer.get("sha256")) if isinstance(answer, dict) else ""
 
+    def _sender(
+        self, source: Source, window: Window, index: int, start: int, size: int, offset: int
+    ) -> Callable[[Wire], None]:
+        """What puts the chunk's bytes from `offset` on the wire, in a thread."""
         loop = asyncio.get_running_loop()
 
         def send(wire: Wire) -> None:
@@ -434,13 +557,7 @@ class Upload(Transfer[File]):
                     loop.call_soon_threadsafe(self._reached, index, position)
             source.check_now()
 
-        headers = {"Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:"}
-        if ask_first:
-            headers["Expect"] = "100-continue"
-        query = {"index": index, "offset": offset} if offset else {"index": index}
-        path = file_path(self.row.file_id, "/chunk")
-        answer = await line.put(path, query=query, headers=headers, length=size - offset, send=send)
-        return str(answer.get("sha256")) if isinstance(answer, dict) else ""
+        return send
 
     def _reached(self, index: int, have: int) -> None:
         """So much of this chunk is on its way or there."""
@@ -467,6 +584,14 @@ def _missing(state: UploadState) -> tuple[list[int], bool]:
     """(indexes to send, whether there are others that the server still checks)."""
     there = {index for first, last in (*state.received, *state.verifying) for index in range(first, last + 1)}
     return [index for index in range(state.chunk_count) if index not in there], bool(state.verifying)
+
+
+def _batches(indexes: list[int], first: int, most: int) -> Iterator[list[int]]:
+    """A short one to begin with, then twice as many each time."""
+    begin, count = 0, first
+    while begin < len(indexes):
+        yield indexes[begin : begin + count]
+        begin, count = begin + count, min(most, count * 2)
 
 
 def _bytes_of(ranges: list[Range], chunk_size: int, size: int) -> int:

@@ -33,6 +33,7 @@ DEFAULT_TARGET = HERE / "static"
 FLET_VERSION = "1.0.5"  # what this trims and patches is the inside of that version
 NAME = "@APP_NAME@"  # the server puts its own in
 COLOUR = "@ACCENT_COLOR@"
+ICON, ICON_TYPE, TOUCH_ICON = "@ICON@", "@ICON_TYPE@", "@TOUCH_ICON@"  # ours, or the server's logo
 
 DROPPED = re.compile(
     r"(pyodide/|python-worker\.js|python\.js|flutter\.js|flutter_service_worker\.js|favicon\.png|icons/|version\.json"
@@ -120,8 +121,8 @@ def _patch(fresh: Path) -> list[str]:
     for pattern, put in (
         (r"<title>.*?</title>", f"<title>{NAME}</title>"),
         (r'(name="(?:description|apple-mobile-web-app-title)" content=)"[^"]*"', rf'\1"{NAME}"'),
-        (r'<link rel="apple-touch-icon"[^>]*>', '<link rel="apple-touch-icon" href="icons/icon-192.png">'),
-        (r'<link rel="icon"[^>]*>', '<link rel="icon" href="icons/icon.svg" type="image/svg+xml">'),
+        (r'<link rel="apple-touch-icon"[^>]*>', f'<link rel="apple-touch-icon" href="{TOUCH_ICON}">'),
+        (r'<link rel="icon"[^>]*>', f'<link rel="icon" href="{ICON}" type="{ICON_TYPE}">'),
         (r'\s*<script src="python\.js"></script>', f'\n  <meta name="theme-color" content="{COLOUR}">'),
         (r'<meta content="IE=Edge"[^>]*>',
          '<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">'),

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.chats import ChatPosition, SyncPosition
+from hypersend_server.metadata.chats import ChatPosition, KnownChat, SyncPosition
 from hypersend_server.signer import b64, unb64
 
 T = TypeVar("T")
@@ -26,6 +26,8 @@ class _Sync(msgspec.Struct, array_like=True):
     since: Number
     upto: Number
     reset: tuple[Name, ...]
+    known: tuple[tuple[Name, Number, Number], ...] = ()
+    coming: tuple[tuple[Name, Number, Number], ...] = ()
 
 
 class _Chat(msgspec.Struct, array_like=True):
@@ -53,7 +55,8 @@ def sync_position(token: str | None, user_id: str) -> SyncPosition:
     in_order = found.since <= found.at <= found.upto if found.upto else found.since == 0
     if found.user_id != user_id or not in_order:
         raise HyperSendError("cursor_invalid")
-    return SyncPosition(found.epoch, found.user_id, found.at, found.since, found.upto, found.reset)
+    return SyncPosition(found.epoch, found.user_id, found.at, found.since, found.upto, found.reset,
+                        tuple(KnownChat(*chat) for chat in found.known), tuple(KnownChat(*chat) for chat in found.coming))
 
 
 def chat_position(cursor: str | None) -> ChatPosition | None:

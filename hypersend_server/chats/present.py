@@ -67,6 +67,7 @@ class ChatPresenter:
             origin = extra.forwarded_from
             fields.update(
                 files=[self._file(file) for file in record.files],
+                transfer=extra.transfer,
                 system=extra.system,
                 reply_to=extra.reply_to,
                 forwarded_from=None

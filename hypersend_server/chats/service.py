@@ -7,7 +7,7 @@ WebSocket.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hypersend_server.chats import cursors
 from hypersend_server.chats.emoji import is_emoji
@@ -121,6 +121,32 @@ class ChatService:
             self._publisher.posted(posted, raw, self._publisher.readers(posted.audience, known), except_session)
             self.upkeep.indexing_due()
         return raw, posted.created
+
+    async def post_transfer(
+        self, user_id: str, chat_id: str, message_id: str, client_id: str, transfer: dict[str, Any]
+    ) -> None:
+        """The message that offers a transfer; once for the same client_id.
+
+        Raises: `not_found`, `blocked`, `rate_limited`, `idempotency_conflict` (another message has this client_id).
+        """
+        self._require_rate(user_id)
+        self._require_room()
+        draft = Draft(
+            id=message_id, chat_id=chat_id, sender_id=user_id, client_id=client_id, transfer=transfer,
+            now=self._clock())
+        known = self._publisher.known(chat_id)
+        posted = await self._chats.append(draft, -1 if known is None else known.members_rev)
+        if posted.created:
+            raw = encode(self._presenter.message(posted.message))
+            self._publisher.posted(posted, raw, self._publisher.readers(posted.audience, known), None)
+        elif posted.message.id != message_id:
+            raise HyperSendError("idempotency_conflict", "This client_id was used for another message.")
+
+    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> None:
+        """The message shows the transfer as it is now, and its readers hear of it."""
+        changed = await self._chats.show_transfer(chat_id, message_id, transfer)
+        if changed is not None and changed.changed:
+            self._publisher.changed(changed, encode(self._presenter.message(changed.message)))
 
     def _draft(self, user_id: str, chat_id: str, new: Outgoing) -> Draft:
         text = new.text or ""
@@ -261,6 +287,18 @@ class ChatService:
 
     async def is_member(self, chat_id: str, user_id: str) -> bool:
         return await self._chats.get_member(chat_id, user_id) is not None
+
+    async def peer_in(self, chat_id: str, user_id: str) -> tuple[bool, str | None]:
+        """(whether it is a group, the other one of a direct chat or oneself in the saved one).
+
+        Raises: `not_found`.
+        """
+        view = await self._chats.get_chat(chat_id, user_id)
+        if view is None:
+            raise HyperSendError("not_found", "There is no such chat, or you may not see it.")
+        if view.chat.kind == "saved":
+            return False, user_id
+        return view.chat.kind == "group", view.chat.peer_of(user_id)
 
     # What other rooms set off
 

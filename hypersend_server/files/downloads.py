@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -13,10 +13,12 @@ from hypersend_server.files.disposition import content_disposition
 from hypersend_server.files.media import INLINE
 from hypersend_server.files.present import etag_of
 from hypersend_server.files.ranges import Selection
+from hypersend_server.files.storing import require_store
 from hypersend_server.metadata.files import FileRecord, Files
-from hypersend_storage.base import LocalPath, Store
+from hypersend_storage.base import LocalPath, Presigned, Store
 from hypersend_storage.errors import StorageUnavailable
 
+READ_URL_S = 900  # from the start of a request; who goes on later asks here again
 log = logging.getLogger(__name__)
 
 SANDBOX = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
@@ -44,7 +46,7 @@ class Downloads:
             raise HyperSendError("upload_expired")
         if file.state != "complete":
             raise HyperSendError("upload_incomplete")
-        store = self._store(file)
+        store = require_store(self._stores, file.backend)
         if not isinstance(store, LocalPath):
             return Source(file, None, None)
         accel = None
@@ -67,22 +69,35 @@ class Downloads:
             raise HyperSendError("storage_unavailable", "The bytes of this file cannot be found.")
         return now
 
-    async def read(self, file: FileRecord, start: int, length: int) -> AsyncIterator[bytes]:
+    def direct_url(self, file: FileRecord, *, inline: bool) -> str | None:
+        """Where the store itself serves the file for a while, by the right name and type; None where it does not."""
+        store = require_store(self._stores, file.backend)
+        if not isinstance(store, Presigned) or not store.is_direct:
+            return None
+        shown = shown_type(file, inline=inline)
+        return store.sign_read(
+            file.location, disposition=content_disposition(file.name, inline=shown is not None),
+            mime=shown or file.mime, expires_s=READ_URL_S).url
+
+    async def read(self, file: FileRecord, start: int, length: int) -> AsyncGenerator[bytes, None]:
         """Bytes through the server, from a store without paths.
 
         Raises: ObjectMissing before the first part; `storage_unavailable`.
         """
+        parts = require_store(self._stores, file.backend).read(file.location, start, length)
         try:
-            async for part in self._store(file).read(file.location, start, length):
+            async for part in parts:
                 yield part
         except StorageUnavailable as error:
             raise HyperSendError("storage_unavailable") from error
+        finally:
+            if isinstance(parts, AsyncGenerator):  # who leaves early must not keep the store sending
+                await parts.aclose()
 
-    def _store(self, file: FileRecord) -> Store:
-        store = self._stores.get(file.backend)
-        if store is None:
-            raise HyperSendError("storage_unavailable", "The storage of this file is not configured.")
-        return store
+
+def shown_type(file: FileRecord, *, inline: bool) -> str | None:
+    """As what a browser may show the file itself; None: as an attachment."""
+    return file.sniffed_mime if inline and file.sniffed_mime in INLINE else None
 
 
 def headers_of(file: FileRecord, selection: Selection, *, inline: bool) -> dict[str, str]:
@@ -92,7 +107,7 @@ def headers_of(file: FileRecord, selection: Selection, *, inline: bool) -> dict[
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
     if selection.status == 304:
         return headers
-    shown = file.sniffed_mime if inline and file.sniffed_mime in INLINE else None
+    shown = shown_type(file, inline=inline)
     headers["Content-Type"] = shown or file.mime
     headers["Content-Disposition"] = content_disposition(file.name, inline=shown is not None)
     headers["Content-Security-Policy"] = SANDBOX

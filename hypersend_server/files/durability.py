@@ -37,7 +37,7 @@ class Durability:
 
     def boot_id(self, backend: str) -> str | None:
         """Of the present boot; None where what the store acknowledged is durable."""
-        store = self._stores[backend]
+        store = self._stores.get(backend)
         return store.boot_id() if isinstance(store, VolatileWrites) else None
 
     async def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,15 +19,17 @@ from hypersend_server.files.types import (
     FileQuery,
     FilesQuery,
     InitBody,
+    PartsBody,
     Ticket,
     Uploader,
     UploadTicketBody,
 )
 from hypersend_server.files.uploads import Claims, Uploads
 from hypersend_server.http import Call, Caller, Route, json_reply, no_content
-from hypersend_server.resources import File, Items
+from hypersend_server.resources import Direct, File, Items
 
 MAX_KEY_LENGTH = 255
+COMPLETE_WITHIN_S = 10.0
 _DIGESTS = {
     "Content-Digest": "sha-256=:BASE64: of this body (RFC 9530).",
     "Repr-Digest": "sha-256=:BASE64: of the whole chunk.",
@@ -43,7 +46,12 @@ def uploader_of(caller: Caller) -> Uploader:
     return Uploader(caller.user_id, caller.ticket_id, caller.ticket_chat_id)
 
 
-def routes(service: FileService, uploads: Uploads, tickets: Tickets, public_url: str) -> list[Route]:
+def routes(
+    service: FileService, uploads: Uploads, tickets: Tickets, public_url: str, *,
+    complete_within_s: float = COMPLETE_WITHIN_S,
+) -> list[Route]:
+    """complete_within_s: completing that takes longer is answered 202."""
+
     async def init(call: Call) -> web.Response:
         key = call.request.headers.get("Idempotency-Key")
         if key is not None and not (1 <= len(key) <= MAX_KEY_LENGTH and key.isprintable()):
@@ -62,8 +70,16 @@ def routes(service: FileService, uploads: Uploads, tickets: Tickets, public_url:
                           received_bytes=accepted.received_bytes),
             headers={"Repr-Digest": content_digest(accepted.sha256)})
 
+    async def sign_parts(call: Call) -> web.Response:
+        return json_reply(await service.sign_parts(uploader_of(call.caller), call.path("upload_id"), call.body))
+
     async def complete(call: Call) -> web.Response:
-        done = await service.complete(uploader_of(call.caller), call.path("upload_id"))
+        uploader, upload_id = uploader_of(call.caller), call.path("upload_id")
+        try:
+            async with asyncio.timeout(complete_within_s):
+                done = await service.complete(uploader, upload_id)
+        except TimeoutError:  # it goes on all the same
+            return json_reply(await service.get(uploader, upload_id), 202)
         return json_reply(done.file, 201 if done.is_new else 200)
 
     async def get(call: Call) -> web.Response:
@@ -104,9 +120,13 @@ def routes(service: FileService, uploads: Uploads, tickets: Tickets, public_url:
               accepts=("application/octet-stream",), replies={200: ChunkReceived}, headers=_DIGESTS, continues=True,
               errors=("chunk_index_invalid", "chunk_size_mismatch", "chunk_offset", "chunk_conflict", "chunk_busy",
                       "digest_mismatch", "digest_malformed", "verifying", *_UPLOADING), **common),
+        Route(method="POST", path="/api/v1/files/{upload_id}/parts", handler=sign_parts, auth="upload",
+              body=PartsBody, summary="URLs by which these chunks go straight to the object store.",
+              replies={200: Direct},
+              errors=("chunk_index_invalid", "direct_unavailable", *_UPLOADING), **common),
         Route(method="POST", path="/api/v1/files/{upload_id}/complete", handler=complete, auth="upload",
-              summary="Make a file of the upload, once all chunks are there; repeatable.",
-              replies={201: File, 200: File},
+              summary="Make a file of the upload, once all chunks are there; repeatable. 202: it needs more time.",
+              replies={201: File, 200: File, 202: File},
               errors=("chunks_missing", "verifying", "chunk_busy", *_UPLOADING), **common),
         Route(method="POST", path="/api/v1/files/upload-ticket", handler=upload_ticket, body=UploadTicketBody,
               body_optional=True, summary="A link to the upload page, good without signing in there.",
@@ -115,7 +135,8 @@ def routes(service: FileService, uploads: Uploads, tickets: Tickets, public_url:
               summary="One's own files, or those that a chat shows; newest first.",
               replies={200: Items[File]}, errors=("cursor_invalid", "not_found"), **common),
         Route(method="GET", path="/api/v1/files/{id}", handler=get, auth="upload", query=FileQuery,
-              summary="A file; while it uploads, also what has arrived.", replies={200: File}, **common),
+              summary="A file; while it uploads, also what has arrived.", replies={200: File},
+              errors=("upload_lost", "storage_unavailable"), **common),
         Route(method="DELETE", path="/api/v1/files/{id}", handler=remove, auth="upload",
               summary="Abort an upload or remove a file; its owner's right.", replies={204: None},
               errors=("not_allowed", "storage_unavailable"), **common),

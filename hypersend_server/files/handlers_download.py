@@ -11,7 +11,7 @@ from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.files.downloads import Downloads, headers_of
 from hypersend_server.files.handlers import base_url
 from hypersend_server.files.present import etag_of
-from hypersend_server.files.ranges import select
+from hypersend_server.files.ranges import Selection, select
 from hypersend_server.files.sending import open_file, send_file, send_parts
 from hypersend_server.files.service import FileService
 from hypersend_server.files.tickets import Tickets
@@ -51,11 +51,11 @@ def routes(
         file = await service.require_readable(await reader_of(call, file_id), file_id)
         while True:
             try:
-                return await send(call.request, file, inline=call.query.inline)
+                return await send(call.request, file, inline=call.query.inline, direct=call.query.direct)
             except (FileNotFoundError, ObjectMissing):
                 file = await downloads.again(file)
 
-    async def send(request: web.Request, file: FileRecord, *, inline: bool) -> web.StreamResponse:
+    async def send(request: web.Request, file: FileRecord, *, inline: bool, direct: bool) -> web.StreamResponse:
         """Raises: FileNotFoundError or ObjectMissing, before anything is sent, where the location has vanished."""
         source = downloads.source(file)
         etag = etag_of(file)
@@ -80,6 +80,11 @@ def routes(
             await response.prepare(request)
             await response.write_eof()
             return response
+        if direct and may_redirect(request, selection) and (
+            url := downloads.direct_url(file, inline=inline)
+        ) is not None:
+            return web.Response(status=307, headers={
+                "Location": url, "ETag": etag, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         response = web.StreamResponse(status=selection.status, headers=answer)
         if source.path is not None:
             return await send_file(
@@ -93,13 +98,20 @@ def routes(
         return json_reply(tickets.download(
             base_url(call.request, public_url), file_id, caller.user_id, call.body.expires_in))
 
+    def may_redirect(request: web.Request, selection: Selection) -> bool:
+        """A range that is answered whole (a stale If-Range, several ranges) would be read otherwise by the store.
+        A page's own requests stay here: pages that ask for isolation load nothing from another origin."""
+        is_whole_for_range = "Range" in request.headers and selection.status == 200
+        return not is_whole_for_range and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+
     errors = ("not_found", "ticket_invalid", "upload_incomplete", "upload_expired", "range_not_satisfiable",
               "storage_unavailable")
     common: dict[str, Any] = {"tag": "files"}
     return [
         Route(method="GET", path="/api/v1/files/{file_id}/download", handler=download, auth="ticket",
               query=DownloadQuery, open_query=True, summary="The bytes, whole or a range; also HEAD.",
-              replies={200: "application/octet-stream", 206: "application/octet-stream", 304: None},
+              replies={200: "application/octet-stream", 206: "application/octet-stream", 304: None,
+                       307: None},
               headers=_HEADERS, errors=errors, **common),
         Route(method="POST", path="/api/v1/files/{file_id}/ticket", handler=ticket, body=TicketBody,
               body_optional=True, summary="A link that downloads without signing in, for a while.",

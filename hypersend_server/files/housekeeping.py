@@ -20,11 +20,16 @@ from hypersend_server.files.deletions import Deletions
 from hypersend_server.files.storing import translated
 from hypersend_server.files.uploads import Uploads
 from hypersend_server.metadata.files import FileRecord, Files
+from hypersend_server.metadata.server import ServerRecords
 from hypersend_storage.base import Layout, LocalPath, Store, StoredItem, UploadRef
 from hypersend_storage.errors import ObjectMissing
 
 MIN_AGE_MS = 24 * 3600 * 1000  # nothing younger is ever garbage
 EXPIRED_RECORD_MS = 30 * 24 * 3600 * 1000  # so long a client learns that its upload expired
+COUNT_EVERY_MS = 24 * 3600 * 1000
+LISTED_UPLOADS = 1000
+VERIFY_BYTES_PER_S = 8 * 1024 * 1024
+VERIFY_TURN_BYTES = 2 * 1024 * 1024 * 1024  # an hour's share
 BATCH = 200
 CLAIM_BYTES_PER_S = 200 * 1024 * 1024
 log = logging.getLogger(__name__)
@@ -41,7 +46,9 @@ class Stray(msgspec.Struct, frozen=True):
 class GcReport(msgspec.Struct, kw_only=True):
     """deleted: whether it was done, or only listed. lost: ids of records whose bytes are not there, or not all.
 
-    unshown: ids of files that named a chat and are shown by nothing. expired_uploads, deletions: how many.
+    unshown: ids of files that named a chat and are shown by nothing. abandoned: ids of uploads that have ended, or
+    whose time is over, and whose bytes may still be there. deletions: how many were carried out. problems: a
+    sentence for each store that could not be looked through.
     """
 
     deleted: bool
@@ -49,8 +56,9 @@ class GcReport(msgspec.Struct, kw_only=True):
     stray_bytes: int = 0
     lost: list[str] = msgspec.field(default_factory=list)
     unshown: list[str] = msgspec.field(default_factory=list)
-    expired_uploads: int = 0
+    abandoned: list[str] = msgspec.field(default_factory=list)
     deletions: int = 0
+    problems: list[str] = msgspec.field(default_factory=list)
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -92,15 +100,17 @@ class Housekeeping:
     """discard: removes a file whoever owns it, and tells those who see it."""
 
     def __init__(
-        self, files: Files, stores: Mapping[str, Store], uploads: Uploads, deletions: Deletions,
-        discard: Callable[[FileRecord], Awaitable[bool]], clock: Clock,
+        self, files: Files, records: ServerRecords, stores: Mapping[str, Store], uploads: Uploads,
+        deletions: Deletions, discard: Callable[[FileRecord], Awaitable[bool]], clock: Clock,
     ) -> None:
         self._files = files
+        self._records = records
         self._stores = stores
         self._uploads = uploads
         self._deletions = deletions
         self._discard = discard
         self._clock = clock
+        self._counted_at: int | None = None
 
     async def each_minute(self) -> None:
         while await self._uploads.expire():
@@ -108,28 +118,41 @@ class Housekeeping:
         await self._deletions.run()
 
     async def each_hour(self) -> GcReport:
+        """Asking a store elsewhere for every single file costs money, so that is done once a day."""
         await self._uploads.recover()
-        report = await self.gc(delete=True, forget_lost=False)
+        now = self._clock()
+        is_day_over = self._counted_at is None or now - self._counted_at >= COUNT_EVERY_MS
+        report = await self.gc(delete=True, forget_lost=False, only_local=not is_day_over)
+        if is_day_over:
+            self._counted_at = now
         if report.lost:
             log.error("the bytes of %d files are missing, such as %s", len(report.lost), report.lost[0])
         return report
 
-    async def gc(self, *, delete: bool, forget_lost: bool = True) -> GcReport:
+    async def gc(self, *, delete: bool, forget_lost: bool = True, only_local: bool = False) -> GcReport:
         """List garbage, and remove it where `delete` says so; nothing younger than 24 hours is touched.
 
         forget_lost: whether records without bytes are removed too; never where a whole store looks empty, since
-        then it is not mounted. Raises: `storage_unavailable`.
+        then it is not mounted. only_local: strays and lost files are looked for on disks alone.
         """
         report = GcReport(deleted=delete)
         now = self._clock()
+        report.abandoned = [file.id for file in await self._files.abandoned(LISTED_UPLOADS, now)]
         if delete:
-            while ended := await self._uploads.expire():
-                report.expired_uploads += ended
+            while await self._uploads.expire():
+                pass
             await self._clear_abandoned()
             await self._files.forget_expired(now - EXPIRED_RECORD_MS)
         await self._unshown(report, now - MIN_AGE_MS, delete)
-        seen = await self._strays(report, now - MIN_AGE_MS, delete)
-        await self._lost(report, now - MIN_AGE_MS, seen if delete and forget_lost else set())
+        stores = {name: store for name, store in self._stores.items()
+                  if not only_local or isinstance(store, LocalPath)}
+        for name, store in stores.items():
+            try:
+                holds_some = await self._strays(name, store, report, now - MIN_AGE_MS, delete)
+                await self._lost(name, store, report, now - MIN_AGE_MS, delete and forget_lost and holds_some)
+            except HyperSendError as error:
+                report.problems.append(f"{name}: {error.detail}")
+                log.warning("housekeeping of the storage '%s': %s", name, error)
         if delete:
             report.deletions = await self._deletions.run()
         return report
@@ -147,23 +170,24 @@ class Housekeeping:
             for file in found:
                 await self._discard(file)
 
-    async def _strays(self, report: GcReport, before: int, delete: bool) -> set[str]:
-        """Look through every store; the names of those that hold something."""
-        seen: set[str] = set()
-        for backend, store in self._stores.items():
-            async for batch in _batches(store.items()):
-                seen.add(backend)
-                old = [item for item in batch if item.modified_ms < before]
-                known = await self._files.known(
-                    backend, [i.location for i in old if not i.uploading], [i.file_id for i in old if i.uploading])
-                for item in old:
-                    if (item.file_id if item.uploading else item.location) in known:
-                        continue
-                    report.stray.append(Stray(backend, item.location, item.size))
-                    report.stray_bytes += item.size
-                    if delete:
-                        await self._remove_stray(store, item)
-        return seen
+    async def _strays(
+        self, backend: str, store: Store, report: GcReport, before: int, delete: bool
+    ) -> bool:
+        """Look through a store; whether it holds anything."""
+        holds_some = False
+        async for batch in _batches(store):
+            holds_some = True
+            old = [item for item in batch if item.modified_ms < before]
+            known = await self._files.known(
+                backend, [i.location for i in old if not i.uploading], [i.file_id for i in old if i.uploading])
+            for item in old:
+                if (item.file_id if item.uploading else item.location) in known:
+                    continue
+                report.stray.append(Stray(backend, item.location, item.size))
+                report.stray_bytes += item.size
+                if delete:
+                    await self._remove_stray(store, item)
+        return holds_some
 
     async def _remove_stray(self, store: Store, item: StoredItem) -> None:
         try:
@@ -175,11 +199,12 @@ class Housekeeping:
         except HyperSendError as error:
             log.warning("removing stray bytes at %s: %s", item.location, error)
 
-    async def _lost(self, report: GcReport, before: int, forget_on: set[str]) -> None:
-        """forget_on: the stores whose lost files are removed from the records."""
-        async for file in self._complete():
-            store = self._stores.get(file.backend)
-            if store is None or (file.completed_at or 0) >= before:
+    async def _lost(
+        self, backend: str, store: Store, report: GcReport, before: int, forget: bool
+    ) -> None:
+        """forget: whether records without bytes are removed."""
+        async for file in self._complete(backend=backend):
+            if (file.completed_at or 0) >= before:
                 continue
             with translated():
                 size = await store.size(file.location)
@@ -189,27 +214,32 @@ class Housekeeping:
             if now is None or now.state != "complete" or now.location != file.location:
                 continue  # removed or moved meanwhile
             report.lost.append(file.id)
-            if file.backend in forget_on and size is None:
+            if forget and size is None:
                 await self._discard(file)
 
-    async def _complete(self, after: str = "") -> AsyncIterator[FileRecord]:
-        while batch := await self._files.complete_after(after, BATCH):
+    async def _complete(self, after: str = "", backend: str | None = None) -> AsyncIterator[FileRecord]:
+        while batch := await self._files.complete_after(after, BATCH, backend):
             for file in batch:
                 yield file
             after = batch[-1].id
 
     async def verify(
-        self, *, sample: float = 1.0, bytes_per_s: int | None = None, after: str = "",
-        chance: Callable[[], float] = random.random, report: VerifyReport | None = None,
+        self, *, sample: float = 1.0, bytes_per_s: int | None = None, after: str | None = "",
+        chance: Callable[[], float] = random.random, report: VerifyReport | None = None, mark: str = "",
+        max_bytes: int | None = None, backend: str | None = None,
     ) -> VerifyReport:
         """Re-read complete files and compare each chunk with its digest.
 
-        sample: the share of files to read, 0 to 1. after: the id of the last file of an earlier run.
-        report: filled in while it goes on, so that an interrupted run has one too.
+        sample: the share of files to read, 0 to 1. after: the id of the last file of an earlier run; None: of the
+        one that kept its position as `mark`, which is forgotten once the end is reached. report: filled in while it
+        goes on, so that an interrupted run has one too. max_bytes: end after about so many. backend: of one store.
         """
-        report = VerifyReport(after=after) if report is None else report
+        report = VerifyReport() if report is None else report
+        report.after = await self._records.get_mark(mark) if after is None else after
         pace = Pace(bytes_per_s)
-        async for file in self._complete(after):
+        async for file in self._complete(report.after, backend):
+            if max_bytes is not None and report.bytes >= max_bytes:
+                return report
             if (sample >= 1 or chance() < sample) and file.backend in self._stores:
                 damage = await self._examine(file, pace, report)
                 now = None if damage is None else await self._files.get(file.id)
@@ -217,6 +247,21 @@ class Housekeeping:
                     report.damaged.append(damage)
                 report.files += 1
             report.after = file.id
+            if mark:
+                await self._records.set_mark(mark, file.id)
+        if mark:
+            await self._records.set_mark(mark, "")
+        return report
+
+    async def verify_some(self) -> VerifyReport:
+        """A part of the disk's files, on from where the last turn ended; what is elsewhere may cost money to read."""
+        report = VerifyReport()
+        for name, store in list(self._stores.items()):
+            if isinstance(store, LocalPath):
+                await self.verify(bytes_per_s=VERIFY_BYTES_PER_S, after=None, mark=f"verify {name} in turns",
+                                  max_bytes=VERIFY_TURN_BYTES, backend=name, report=report)
+        for damage in report.damaged:
+            log.error("file %s %s%s", damage.id, damage.problem, f" in chunks {damage.chunks}" if damage.chunks else "")
         return report
 
     async def _examine(self, file: FileRecord, pace: Pace, report: VerifyReport) -> Damage | None:
@@ -265,12 +310,14 @@ class Housekeeping:
         return digest.digest()
 
 
-async def _batches(items: AsyncIterator[StoredItem]) -> AsyncIterator[list[StoredItem]]:
+async def _batches(store: Store) -> AsyncIterator[list[StoredItem]]:
+    """Raises: `storage_unavailable`."""
     batch: list[StoredItem] = []
-    async for item in items:
-        batch.append(item)
-        if len(batch) >= BATCH:
-            yield batch
-            batch = []
+    with translated():
+        async for item in store.items():
+            batch.append(item)
+            if len(batch) >= BATCH:
+                yield batch
+                batch = []
     if batch:
         yield batch

@@ -12,8 +12,6 @@ INLINE = frozenset((
 ))
 """What a browser may show by itself, in a sandbox; everything else is saved."""
 
-_PART = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
-MEDIA_TYPE = rf"^{_PART}/{_PART}(;[ -~]*)?$(?!\n)"
 _AVIF_BRANDS = (b"avif", b"avis")
 _MP4_BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"M4VP", b"dash",
                b"MSNV", b"f4v ")

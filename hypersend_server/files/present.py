@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hypersend_server.clock import rfc3339, rfc3339_or_none
 from hypersend_server.metadata.files import ChunkRecord, FileRecord, Progress
-from hypersend_server.resources import File, Upload
+from hypersend_server.resources import Direct, File, Upload
 
 
 def etag_of(file: FileRecord) -> str | None:
@@ -30,13 +30,13 @@ class FilePresenter:
             owner_id=file.owner_id, backend=file.backend, created_at=rfc3339(file.created_at),
             completed_at=rfc3339_or_none(file.completed_at))
 
-    def upload(self, file: FileRecord, progress: Progress) -> File:
-        """A file whose bytes are arriving."""
+    def upload(self, file: FileRecord, progress: Progress, direct: Direct | None) -> File:
+        """A file whose bytes are arriving. direct: where they may go to the store itself."""
         shown = self(file)
         shown.upload = Upload(
             chunk_size=file.chunk_size, chunk_count=file.chunk_count, received=progress.received,
             received_bytes=progress.received_bytes, partial=progress.partial, verifying=progress.verifying,
-            expires_at=rfc3339(file.expires_at or file.created_at))
+            expires_at=rfc3339(file.expires_at or file.created_at), direct=direct)
         return shown
 
     def with_digests(self, shown: File, chunks: Sequence[ChunkRecord]) -> File:

@@ -10,7 +10,7 @@ import asyncio
 import io
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from aiohttp import web
@@ -73,9 +73,9 @@ async def send_file(
 
 
 async def send_parts(
-    request: web.Request, response: web.StreamResponse, first: bytes, parts: AsyncIterator[bytes], length: int
+    request: web.Request, response: web.StreamResponse, first: bytes, parts: AsyncGenerator[bytes, None], length: int
 ) -> web.StreamResponse:
-    """Answer from a store without paths. first: the first of the parts, read already."""
+    """Answer from a store without paths, and close `parts`. first: the first of them, read already."""
     response.content_length = length
     try:
         await response.prepare(request)
@@ -88,6 +88,8 @@ async def send_parts(
     except HyperSendError as error:  # too late for an answer of its own: the client sees a body that is too short
         log.warning("a download broke off: %s", error)
         _give_up(request)
+    finally:
+        await parts.aclose()
     return response
 
 

@@ -15,17 +15,18 @@ import msgspec
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
+from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.media import media_type
 from hypersend_server.files.names import clean_name
 from hypersend_server.files.present import FilePresenter
-from hypersend_server.files.storing import chunk_size_for, translated
-from hypersend_server.files.types import MAX_PREVIEW_BYTES, InitBody, Position, Uploader
+from hypersend_server.files.storing import require_store, translated
+from hypersend_server.files.types import MAX_PREVIEW_BYTES, InitBody, PartsBody, Position, Uploader
 from hypersend_server.files.uploads import Uploads
 from hypersend_server.limits import Buckets, NoLimits
 from hypersend_server.metadata.files import FileRecord, Files, FileState, Preview
-from hypersend_server.resources import File, Items
+from hypersend_server.resources import Direct, File, Items
 from hypersend_server.signer import b64, unb64
-from hypersend_storage.base import LocalPath, Store
+from hypersend_storage.base import LocalPath, Presigned, Store, chunk_size_for
 
 MAX_PREVIEW_SIDE = 320
 HEADROOM_BYTES = 8 * 1024 * 1024  # stays free on the disk that the database is on
@@ -46,7 +47,8 @@ class FileService:
     kept."""
 
     def __init__(
-        self, files: Files, stores: Mapping[str, Store], uploads: Uploads, present: FilePresenter, *,
+        self, files: Files, stores: Mapping[str, Store], uploads: Uploads, direct: DirectParts,
+        present: FilePresenter, *,
         backend: str, max_file_size: int, default_quota_bytes: int | None, upload_ttl_s: int,
         is_member: Callable[[str, str], Awaitable[bool]], restamp_for_file: Callable[[str], Awaitable[object]],
         reencode: Reencode, init_limit: Buckets | NoLimits, clock: Clock, new_id: Callable[[], str],
@@ -56,6 +58,7 @@ class FileService:
         self._files = files
         self._stores = stores
         self._uploads = uploads
+        self._direct = direct
         self._present = present
         self._backend = backend
         self._max_file_size = max_file_size
@@ -95,7 +98,7 @@ class FileService:
             duration_s=body.duration_s, preview_id=None if preview is None else preview.id, backend=self._backend,
             ticket_id=uploader.ticket_id, created_at=now, expires_at=now + self._upload_ttl_s * 1000)
         with translated():
-            free_bytes = await self._stores[self._backend].free_bytes()
+            free_bytes = await require_store(self._stores, self._backend).free_bytes()
         try:
             begun = await self._files.begin(
                 record, idempotency_key=idempotency_key,
@@ -117,7 +120,15 @@ class FileService:
                     await self._files.remove(file.id, now)
                     await self._files.forget_upload(file.id)
                 raise
-        return Begun(await self._shown(file), begun.is_new)
+        return Begun(await self._shown(file, ask_store=not begun.is_new), begun.is_new)
+
+    async def begin_for(self, user_id: str, chat_id: str, name: str, size: int, mime: str, key: str) -> str:
+        """Begin an upload on the server's own account; the same one again for the same key. Returns: its id.
+
+        Raises: as `init`.
+        """
+        body = InitBody(name=name, size=size, mime=mime, chat_id=chat_id)
+        return (await self.init(Uploader(user_id), body, key)).file.id
 
     async def _chat_of(self, uploader: Uploader, chat_id: str | None) -> str | None:
         if uploader.ticket_chat_id is not None:
@@ -158,11 +169,38 @@ class FileService:
             raise HyperSendError("not_found")
         return file
 
-    async def _shown(self, file: FileRecord) -> File:
+    async def _shown(self, file: FileRecord, *, ask_store: bool = True) -> File:
+        """ask_store: whether parts that clients sent to the store themselves are counted too."""
         if file.state not in ("uploading", "completing"):
             return self._present(file)
-        boot_id = self._uploads.boot_id(file.backend)
-        return self._present.upload(file, await self._files.progress(file.id, boot_id))
+        progress = await self._files.progress(file.id, self._uploads.boot_id(file.backend))
+        if file.state == "completing":
+            return self._present.upload(file, progress, None)
+        if ask_store:
+            try:
+                progress = await self._direct.progress(file, progress)
+            except HyperSendError as error:
+                now = await self._files.get(file.id) if error.code == "upload_lost" else None
+                if now is None or now.state in ("uploading", "deleted"):
+                    raise
+                return await self._shown(now)  # it was completed meanwhile
+        return self._present.upload(file, progress, self._direct.offer(file))
+
+    async def sign_parts(self, uploader: Uploader, file_id: str, body: PartsBody) -> Direct:
+        """URLs to which these chunks may be sent; the upload's time begins anew.
+
+        Raises: `not_found`, `upload_closed`, `upload_expired`, `chunk_index_invalid`, `direct_unavailable`,
+            `storage_unavailable`.
+        """
+        file = await self._uploads.require_owned(uploader, file_id)
+        now = self._clock()
+        if file.state == "uploading":
+            if (file.expires_at or 0) <= now:
+                raise HyperSendError("upload_expired")
+            file = await self._uploads.open(file)
+        direct = self._direct.sign(file, body.parts)
+        await self._files.extend_upload(file_id, now + self._upload_ttl_s * 1000)
+        return direct
 
     async def complete(self, uploader: Uploader, file_id: str) -> Begun:
         """is_new: False where it was complete already. Raises: as `Uploads.complete`."""
@@ -196,7 +234,9 @@ class FileService:
         """Newest first. Raises: `cursor_invalid`."""
         states: Collection[FileState] = LISTED if state is None else (state,)
         found = await self._files.list_own(user_id, states, query, _position(cursor), limit)
-        return Items(items=[await self._shown(file) for file in found.files], next_cursor=_cursor(found.position))
+        # A list counts receipts alone: asking the store for each of 200 uploads would take seconds.
+        return Items(items=[await self._shown(file, ask_store=False) for file in found.files],
+                     next_cursor=_cursor(found.position))
 
     async def list_chat(
         self, user_id: str, chat_id: str, query: str, cursor: str | None, limit: int
@@ -231,8 +271,13 @@ class FileService:
     def features(self) -> list[str]:
         """What this deployment can do with files, for clients that ask before they use it."""
         found = ["resumable_uploads", "upload_tickets", "download_tickets"]
-        if isinstance(self._stores[self._backend], LocalPath):
+        store = self._stores.get(self._backend)
+        if store is None:
+            return found
+        if isinstance(store, LocalPath):
             found.append("whole_file_sha256")
+        if isinstance(store, Presigned) and store.is_direct:
+            found.append("direct_transfer")
         return found
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.files import FileRecord
-from hypersend_storage.base import MIB, Layout, UploadRef
+from hypersend_storage.base import Layout, Store, UploadRef
 from hypersend_storage.errors import (
     ChunkBusy,
     DigestMismatch,
     ObjectMissing,
+    PrefixLost,
     SizeMismatch,
     StorageFull,
     StorageUnavailable,
     UploadLost,
 )
-
-MIN_CHUNK_BYTES = 8 * MIB
-MAX_CHUNKS = 9000
-
-
-def chunk_size_for(size: int) -> int:
-    """Equal chunks of whole MiB, so few that S3 takes each as a part (10,000 of at least 5 MiB)."""
-    return max(MIN_CHUNK_BYTES, -(-size // (MAX_CHUNKS * MIB)) * MIB)
 
 
 def layout_of(file: FileRecord) -> Layout:
@@ -33,6 +26,14 @@ def layout_of(file: FileRecord) -> Layout:
 
 def ref_of(file: FileRecord) -> UploadRef:
     return UploadRef(file.id, file.location, layout_of(file))
+
+
+def require_store(stores: Mapping[str, Store], backend: str) -> Store:
+    """The open store of this name. Raises: `storage_unavailable`."""
+    store = stores.get(backend)
+    if store is None:
+        raise HyperSendError("storage_unavailable", f"The storage '{backend}' is not open.")
+    return store
 
 
 @contextmanager
@@ -52,5 +53,7 @@ def translated() -> Iterator[None]:
         raise HyperSendError("chunk_busy") from error
     except UploadLost as error:
         raise HyperSendError("upload_lost") from error
+    except PrefixLost as error:
+        raise HyperSendError("chunk_offset", extra={"have": error.have}) from error
     except (StorageUnavailable, ObjectMissing) as error:
         raise HyperSendError("storage_unavailable") from error

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from hypersend_server.files.media import MEDIA_TYPE
 from hypersend_server.files.names import MAX_NAME_LENGTH
-from hypersend_server.resources import Body, Id, Page, Query, Resource
+from hypersend_server.resources import MEDIA_TYPE, Body, Id, Page, Query, Resource
 
 MAX_PREVIEW_BYTES = 32 * 1024
 MAX_TICKET_S = 30 * 86400
@@ -53,10 +52,12 @@ class FilesQuery(Page, frozen=True):
 
 
 class DownloadQuery(Query, frozen=True):
-    """ticket: instead of a session; unknown keys pass where it is given."""
+    """ticket: instead of a session; unknown keys pass where it is given. direct: false keeps the bytes on this
+    server's way where it would send the client to the object store."""
 
     inline: bool = False
     ticket: Annotated[str, Meta(max_length=1024)] | None = None
+    direct: bool = True
 
 
 class TicketBody(Body, frozen=True):
@@ -69,6 +70,17 @@ class UploadTicketBody(Body, frozen=True):
     """chat_id: where what is uploaded with it will be shown."""
 
     chat_id: Id | None = None
+
+
+class WantedPart(Body, frozen=True):
+    """sha256: of the whole chunk."""
+
+    index: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    sha256: Sha256Hex
+
+
+class PartsBody(Body, frozen=True):
+    parts: Annotated[list[WantedPart], Meta(min_length=1, max_length=200)]
 
 
 class ChunkReceived(Resource):

@@ -18,15 +18,16 @@ from typing import NamedTuple
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files.body import Body, ClientGone, Superseded, TooSlow, UploadEnded
+from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.durability import Durability
 from hypersend_server.files.media import SNIFF_BYTES, sniff
 from hypersend_server.files.progress import ProgressEvents
-from hypersend_server.files.storing import layout_of, ref_of, translated
+from hypersend_server.files.storing import layout_of, ref_of, require_store, translated
 from hypersend_server.files.turns import Joined, Turns
 from hypersend_server.files.types import Uploader
-from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord, Files
-from hypersend_storage.base import ChunkReceipt, ChunkSlot, Store
-from hypersend_storage.errors import ChunkBusy, DigestMismatch, StorageFull
+from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord, Files, runs
+from hypersend_storage.base import ChunkReceipt, ChunkSlot, NamedFirst, Store, UploadRef
+from hypersend_storage.errors import ChunkBusy, ChunksLost, DigestMismatch, StorageFull
 
 RECENT = 1000  # uploads whose unchanging part is kept in memory
 SYNC_TRIES = 3
@@ -57,7 +58,8 @@ class Uploads:
     bytes of each chunk that earned a receipt. require_room: raises `storage_full` while nothing new can be kept."""
 
     def __init__(
-        self, files: Files, stores: Mapping[str, Store], durability: Durability, events: ProgressEvents, *,
+        self, files: Files, stores: Mapping[str, Store], durability: Durability, direct: DirectParts,
+        events: ProgressEvents, *,
         upload_ttl_s: int, clock: Clock, on_full: Callable[[], None] = lambda: None,
         on_stored: Callable[[str, int], object] = lambda backend, size: None,
         require_room: Callable[[], None] = lambda: None,
@@ -65,6 +67,7 @@ class Uploads:
         self._files = files
         self._stores = stores
         self._durability = durability
+        self._direct = direct
         self._events = events
         self._upload_ttl_s = upload_ttl_s
         self._clock = clock
@@ -97,20 +100,32 @@ class Uploads:
 
     async def open(self, file: FileRecord) -> FileRecord:
         """Have the store begin an upload that has been recorded. Raises: `storage_full`, `storage_unavailable`."""
-        if file.location:
+        if file.location and not isinstance(self._stores.get(file.backend), NamedFirst):
             return file
 
         async def work() -> FileRecord:
-            store = self._stores[file.backend]
+            store = require_store(self._stores, file.backend)
             with translated():
+                if isinstance(store, NamedFirst):
+                    return await self._begin_named(store, file)
                 location = await store.create(file.id, layout_of(file))
-            opened = await self._files.set_location(file.id, location)
-            if opened is None:
-                raise HyperSendError("not_found")
-            return opened
+            return _require_record(await self._files.set_location(file.id, location))
 
         opened, _ = await self._opening.do(file.id, work)
         return opened
+
+    async def _begin_named(self, store: NamedFirst, file: FileRecord) -> FileRecord:
+        """Record where it will be, and then begin there, so that nothing can be left behind unknown."""
+        if not file.location:
+            file = _require_record(await self._files.set_location(file.id, store.reserve(file.id)))
+        begun = await store.begin(ref_of(file))
+        if begun == file.location:
+            return file
+        known = _require_record(await self._files.set_location(file.id, begun, file.location))
+        if known.location != begun:
+            await require_store(self._stores, file.backend).abort(
+                UploadRef(file.id, begun, layout_of(file)))
+        return known
 
     async def require_owned(self, uploader: Uploader, file_id: str) -> FileRecord:
         """The upload or file, where this caller may add to it. Raises: `not_found`."""
@@ -203,7 +218,7 @@ class Uploads:
     async def _with_slot(
         self, uploader: Uploader, file: FileRecord, index: int, body: Body, claims: Claims, offset: int
     ) -> Accepted:
-        store = self._stores[file.backend]
+        store = require_store(self._stores, file.backend)
         try:
             with translated():
                 async with store.chunk(ref_of(file), index) as slot:
@@ -281,7 +296,7 @@ class Uploads:
         if receipt.boot_id is not None and receipt.boot_id != self.boot_id(file.backend):
             raise HyperSendError("verifying", retry_after_s=1)
         with translated():
-            actual = await self._stores[file.backend].read_received(
+            actual = await require_store(self._stores, file.backend).read_received(
                 ref_of(file), body, expected=receipt.size - offset)
         if claims.body_sha256 is not None and claims.body_sha256 != actual:
             raise HyperSendError("digest_mismatch", extra={"sha256": actual.hex()})
@@ -313,8 +328,10 @@ class Uploads:
             file = await self._files.get(file_id)
             if file is None or file.backend not in self._stores:
                 raise HyperSendError("not_found" if file is None else "storage_unavailable")
-            if file.state == "uploading" and (file.expires_at or 0) <= self._clock():
-                raise HyperSendError("upload_expired")
+            if file.state == "uploading":
+                if (file.expires_at or 0) <= self._clock():
+                    raise HyperSendError("upload_expired")
+                await self._count_direct(file)
             try:
                 return await self._files.begin_completing(file_id)
             except HyperSendError as error:
@@ -323,15 +340,30 @@ class Uploads:
                     raise
         raise AssertionError("unreachable")
 
+    async def _count_direct(self, file: FileRecord) -> None:
+        """Enter what clients sent to the store themselves, as the store tells it."""
+        try:
+            if size := await self._direct.reconcile(file):
+                self._on_stored(file.backend, size)
+        except HyperSendError as error:
+            now = await self._files.get(file.id) if error.code == "upload_lost" else None
+            if now is None or now.state == "uploading":
+                raise  # else another process has just completed it
+
     async def _complete(self, file_id: str) -> FileRecord:
         file = await self._begin_completing(file_id)
         if file.state == "complete":
             return file
-        store = self._stores[file.backend]
+        store = require_store(self._stores, file.backend)
         chunks = await self._files.chunks(file_id)
         receipts = [ChunkReceipt(c.index, c.size, c.sha256, c.tag) for c in chunks]
         with translated():
-            location = await self._complete_in(store, file, receipts)
+            try:
+                location = await self._complete_in(store, file, receipts)
+            except ChunksLost as error:
+                # Two processes wrote one chunk at once; the upload goes on without what is not as it was received.
+                await self._files.reopen(file_id, error.indexes, self._expiry())
+                raise HyperSendError("chunks_missing", extra={"missing": runs(sorted(error.indexes))}) from error
             head = b"".join([part async for part in store.read(location, 0, min(file.size, SNIFF_BYTES))]
                             if file.size else [])
         checksum = hashlib.sha256(b"".join([c.sha256 for c in chunks])).digest()
@@ -357,6 +389,8 @@ class Uploads:
                 await self._completing.do(file.id, partial(self._complete, file.id))
             except HyperSendError as error:
                 log.error("completing file %s: %s", file.id, error)
+                if error.code == "upload_lost" and (file.expires_at or 0) <= self._clock():
+                    await self._files.remove(file.id, self._clock())  # its sender had its time to begin again
 
     async def remove(self, file: FileRecord) -> FileRecord | None:
         """Remove a file or abort an upload, giving its space back at once; the record as it was, or None."""
@@ -394,6 +428,12 @@ class Uploads:
                 return False
         await self._files.forget_upload(file.id)
         return True
+
+
+def _require_record(file: FileRecord | None) -> FileRecord:
+    if file is None or file.state == "deleted":
+        raise HyperSendError("not_found")
+    return file
 
 
 def _require_uploader(uploader: Uploader, file: FileRecord | None) -> None:

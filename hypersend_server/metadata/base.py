@@ -13,6 +13,7 @@ from hypersend_server.metadata.accounts import Accounts
 from hypersend_server.metadata.chats import Chats
 from hypersend_server.metadata.files import Files
 from hypersend_server.metadata.server import ServerRecords
+from hypersend_server.metadata.transfers import Transfers
 
 
 class Metadata(Protocol):
@@ -24,6 +25,9 @@ class Metadata(Protocol):
 
     @property
     def files(self) -> Files: ...
+
+    @property
+    def transfers(self) -> Transfers: ...
 
     @property
     def server(self) -> ServerRecords: ...

@@ -93,10 +93,10 @@ class Reactions(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Extra(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What few messages have."""
+    """What few messages have. transfer: the Transfer as clients see it, as it was when its status last mattered."""
 
     file_ids: tuple[str, ...] = ()
-    transfer_id: str | None = None
+    transfer: dict[str, Any] | None = None
     system: dict[str, Any] | None = None
     reply_to: str | None = None
     forwarded_from: Forwarded | None = None
@@ -154,7 +154,8 @@ class Audience(NamedTuple):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to append. forward: (chat_id, message_id) of what is sent on; then text and files are its."""
+    """A message to append. forward: (chat_id, message_id) of what is sent on; then text and files are its.
+    transfer: what a message of kind `transfer` shows; it has nothing else."""
 
     id: str
     chat_id: str
@@ -165,6 +166,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     reply_to: str | None = None
     mentions: tuple[str, ...] = ()
     forward: tuple[str, str] | None = None
+    transfer: dict[str, Any] | None = None
     now: int
 
 
@@ -215,11 +217,20 @@ class MessagePage(NamedTuple):
     rev: int
 
 
+class KnownChat(NamedTuple):
+    """A chat of which a device has the messages up to `rev`, and that it was told of in the membership `began`."""
+
+    chat_id: str
+    rev: int
+    began: int
+
+
 class SyncPosition(msgspec.Struct, frozen=True, array_like=True):
     """How far a device is. Everything stamped up to `at` has been delivered; 0: nothing.
 
     While a round is under way (`upto` is not 0): it began at `since`, ends at `upto`, and `reset` are chats
-    that were told to be loaded anew at its start.
+    that were told to be loaded anew at its start. known: where stamps are times, the chats of which more was
+    delivered than `at` says. coming: what `known` will be when the round has ended.
     """
 
     epoch: str
@@ -228,6 +239,8 @@ class SyncPosition(msgspec.Struct, frozen=True, array_like=True):
     since: int = 0
     upto: int = 0
     reset: tuple[str, ...] = ()
+    known: tuple[KnownChat, ...] = ()
+    coming: tuple[KnownChat, ...] = ()
 
 
 class SyncPage(NamedTuple):
@@ -356,6 +369,12 @@ class Chats(Protocol):
 
     async def react(self, chat_id: str, message_id: str, user_id: str, emoji: str, present: bool) -> Changed:
         """Raises: `not_allowed`, `message_deleted`, `blocked`, `reaction_limit`."""
+
+    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> Changed | None:
+        """What a message of kind `transfer` shows from now on, with the chat's next rev.
+
+        None where there is no such message any more; a deleted one, and one that shows just this, stays as it is.
+        """
 
     async def get_message(self, chat_id: str, message_id: str, user_id: str) -> MessageRecord | None: ...
 

@@ -9,7 +9,7 @@ Times are Unix milliseconds, sizes bytes, digests 32 raw bytes, indexes of chunk
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -107,6 +107,17 @@ class Progress(NamedTuple):
     verifying: list[Range]
 
 
+def runs(indexes: Iterable[int]) -> list[Range]:
+    """Ascending indexes as runs."""
+    found: list[Range] = []
+    for index in indexes:
+        if found and found[-1][1] == index - 1:
+            found[-1] = (found[-1][0], index)
+        else:
+            found.append((index, index))
+    return found
+
+
 class Usage(NamedTuple):
     """used_bytes: of complete files. reserved_bytes: of uploads. files: how many are complete."""
 
@@ -130,6 +141,14 @@ class Deletion(NamedTuple):
     location: str
 
 
+class Stored(NamedTuple):
+    """What a store holds. files, size: complete files and their bytes. uploads: how many are under way."""
+
+    files: int
+    size: int
+    uploads: int
+
+
 class Listing(NamedTuple):
     """position: of the last file, to go on from; None where nothing follows."""
 
@@ -150,8 +169,9 @@ class Files(Protocol):
         Raises: `quota_exceeded`, `storage_full` (both with the figures), `idempotency_conflict`.
         """
 
-    async def set_location(self, file_id: str, location: str) -> FileRecord | None:
-        """Where the store keeps it; the first one to say so wins. The record as it is now."""
+    async def set_location(self, file_id: str, location: str, instead_of: str = "") -> FileRecord | None:
+        """Where the store keeps it, while it is uploading and its location is `instead_of`: the first one to say so
+        wins. The record as it is now."""
 
     async def get(self, file_id: str) -> FileRecord | None:
         """Also a deleted one."""
@@ -170,6 +190,17 @@ class Files(Protocol):
         The same receipt again changes nothing. Returns: the bytes received so far.
         Raises: `not_found`, `upload_closed`, `upload_expired`, `chunk_conflict` (there with another digest).
         """
+
+    async def reconcile(self, file_id: str, chunks: Sequence[ChunkRecord], gone: Sequence[int]) -> None:
+        """Make the receipts of an upload what its store lists, in one step.
+
+        chunks: all durable; each is entered, or takes the place of a receipt with another digest or tag. gone:
+        indexes whose receipt is removed, because the store no longer has the part. Nothing happens where the file
+        is not `uploading`.
+        """
+
+    async def extend_upload(self, file_id: str, expires_at: int) -> None:
+        """Set the expiry of an upload. Raises: `not_found`, `upload_closed`, `upload_expired`."""
 
     async def set_partial(self, file_id: str, index: int, size: int, boot_id: str, expires_at: int) -> None:
         """Note the prefix of a chunk that was cut off; 0 forgets it. Nothing happens once a receipt is there."""
@@ -193,6 +224,9 @@ class Files(Protocol):
             `not_found`.
         """
 
+    async def reopen(self, file_id: str, gone: Sequence[int], expires_at: int) -> None:
+        """completing → uploading without these receipts, whose chunks the store turned out not to have."""
+
     async def finish(
         self, file_id: str, location: str, checksum: bytes, sniffed_mime: str | None, now: int
     ) -> FileRecord:
@@ -204,8 +238,9 @@ class Files(Protocol):
     async def expire(self, now: int, limit: int) -> list[FileRecord]:
         """uploading → expired for uploads whose time is over; these records, as they are now."""
 
-    async def abandoned(self, limit: int) -> list[FileRecord]:
-        """Aborted and expired uploads whose bytes may still be in a store."""
+    async def abandoned(self, limit: int, now: int | None = None) -> list[FileRecord]:
+        """Aborted and expired uploads whose bytes may still be in a store; with `now`, also those whose time is
+        over by then and that `expire` has not ended yet."""
 
     async def forget_upload(self, file_id: str) -> None:
         """Its bytes are gone: an aborted upload leaves no trace, an expired one its record."""
@@ -246,8 +281,21 @@ class Files(Protocol):
 
     async def set_sha256_state(self, file_id: str, state: Sha256State) -> None: ...
 
-    async def complete_after(self, after_id: str, limit: int) -> list[FileRecord]:
-        """Complete files by id, for a walk through all of them."""
+    async def complete_after(self, after_id: str, limit: int, backend: str | None = None) -> list[FileRecord]:
+        """Complete files by id, for a walk through all of them, or through those of one store."""
+
+    async def stored(self, backend: str, completed_before: int) -> Stored:
+        """What one store holds of files completed before this time; uploads are counted whatever their age."""
+
+    async def move(
+        self, file_id: str, source: Deletion, target: Deletion, upload_location: str, now: int
+    ) -> FileRecord | None:
+        """A verified copy takes over, in one step; the record as it is then.
+
+        Only where the file is complete and its bytes are at `source`: else None, and nothing happens. `source`
+        enters the deletions, not before an hour from now and the end of a running backup; what they hold of
+        `target` and of `upload_location` on the same store, where the copy was written, leaves them.
+        """
 
     # Bytes to remove
 
@@ -263,7 +311,7 @@ class Files(Protocol):
         """Make all deletions due, unless a backup runs; how many."""
 
     async def add_deletions(self, deletions: Sequence[Deletion], now: int) -> None:
-        """Enter bytes that nothing names; removed like all others."""
+        """Enter bytes that nothing names; removed like all others, not before an hour from `now`."""
 
     async def known(self, backend: str, locations: Sequence[str], file_ids: Sequence[str]) -> set[str]:
         """Those of `locations` that a record names or that wait for their deletion, and those of `file_ids` that

@@ -40,6 +40,12 @@ class ServerRecords(Protocol):
     async def lease_expiry(self, name: str, now_ms: int) -> int | None:
         """When the lease ends (Unix ms), or None where nobody holds it."""
 
+    async def get_mark(self, name: str) -> str:
+        """How far a walk through everything has come, as it noted it; '' where there is none."""
+
+    async def set_mark(self, name: str, value: str) -> None:
+        """Note it; '' forgets it."""
+
     async def add_audit(self, entry: AuditEntry) -> None: ...
 
     async def list_audit(self, before_id: str | None, limit: int) -> list[AuditEntry]:

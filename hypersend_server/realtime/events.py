@@ -57,11 +57,18 @@ class Presence(Event, frozen=True, tag="p"):
     last_seen_at: int
 
 
+class TransferEnded(Event, frozen=True, tag="x"):
+    """A transfer from person to person is over: whoever relays it closes both ends."""
+
+    transfer_id: str
+    status: str
+
+
 class Resync(Event, frozen=True, tag="r"):
     """Something may have been missed: every client syncs."""
 
 
-AnyEvent = Frame | ChatChanged | ChatGone | SessionsEnded | Presence | Resync
+AnyEvent = Frame | ChatChanged | ChatGone | SessionsEnded | Presence | TransferEnded | Resync
 
 
 class Bus(Protocol):

@@ -7,7 +7,6 @@ any setting, since links to it are made by the API; it is read when somebody fir
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import re
 from collections.abc import Collection, Sequence
@@ -15,13 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 import aiohttp
-import msgspec
 from aiohttp import web
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.limits import Buckets, NoLimits
-from hypersend_server.settings import Network
-from hypersend_server.web_client.assets import Asset, Built, read_built, send_asset, small_asset
+from hypersend_server.settings import LOGO_TYPES, Network
+from hypersend_server.web_client.assets import Asset, Built, Look, read_built, send_asset, small_asset
 from hypersend_server.web_client.child import Child
 from hypersend_server.web_client.proxy import SocketProxy
 from hypersend_server.web_client.sign_in import WebSignIn
@@ -30,6 +28,7 @@ CONNECTS_PER_S, CONNECTS_BURST = 0.5, 60  # of one address; a page that lost its
 ANYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - compared, not listened on
 # What is ours to answer with a page: everything but the paths that the API has or may get.
 PAGE_PATH = r"/{path:(?!(?:api|web|upload)/|(?:healthz|readyz|metrics|ws|upload)$).*}"
+LOGO_URL = "/api/v1/server/logo"
 UPLOAD_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
                 ".txt": "text/plain"}
 _FONT = re.compile(r"assets/fonts/(noto[a-z0-9]+)/v\d+/[\w-]+?(\.\d+)?\.woff2")
@@ -48,9 +47,9 @@ class WebClient:
     def __init__(
         self, setting: str, *, app_name: str, accent_color: str, host: str, origins: Collection[str],
         trusted_proxies: Sequence[Network], limit: Buckets | NoLimits, sign_in: WebSignIn | None = None,
-        direct_origins: Sequence[str] = (), folder: Path | None = None,
+        direct_origins: Sequence[str] = (), folder: Path | None = None, logo: str = "",
     ) -> None:
-        """folder: of `hypersend_client`; found where it is installed otherwise.
+        """folder: of `hypersend_client`; found where it is installed otherwise. logo: the path of its file; "": none.
 
         Raises: WebClientMissing where the setting asks for what is not installed or not built.
         """
@@ -63,8 +62,10 @@ class WebClient:
         self._proxy: SocketProxy | None = None
         if setting == "off":
             return
-        self._built = self._read_built({
-            "@APP_NAME@": html.escape(app_name), "@ACCENT_COLOR@": accent_color})
+        look = Look(app_name, accent_color)
+        if logo:
+            look = Look(app_name, accent_color, LOGO_URL, LOGO_TYPES[Path(logo).suffix.lower()])
+        self._built = self._read_built(look)
         if setting == "on":
             if importlib.util.find_spec("flet_web") is None or self._folder is None:
                 raise WebClientMissing("WEB_CLIENT=on needs the web client: pip install 'hypersend[client]'")
@@ -80,12 +81,12 @@ class WebClient:
                     connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()),
                 f"{setting}/ws", origins=origins, trusted_proxies=trusted_proxies, limit=limit)
 
-    def _read_built(self, words: dict[str, str]) -> Built:
+    def _read_built(self, look: Look) -> Built:
         if self._folder is None:
             raise WebClientMissing("WEB_CLIENT needs the web client: pip install 'hypersend[client]'")
         try:
-            return read_built(self._folder / "web" / "static", words)
-        except (OSError, msgspec.MsgspecError) as error:
+            return read_built(self._folder / "web" / "static", look)
+        except (OSError, ValueError) as error:
             raise WebClientMissing(
                 f"the web app is not built: python -m hypersend_client.web.build ({error})") from None
 

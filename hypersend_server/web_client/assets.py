@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,20 @@ class Built:
     csp_scripts: list[str]
 
 
-def read_built(folder: Path, words: Mapping[str, str]) -> Built:
-    """What `hypersend_client.web.build` left in `folder`.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What makes the page this server's own. accent: `#2F6BED`. logo: its URL; "" where there is none."""
 
-    words: replaced in the page and its manifest. Raises: OSError, msgspec.MsgspecError.
+    name: str
+    accent: str
+    logo: str = ""
+    logo_type: str = ""
+
+
+def read_built(folder: Path, look: Look) -> Built:
+    """What `hypersend_client.web.build` left in `folder`, the page and its manifest dressed by `look`.
+
+    Raises: OSError, ValueError (msgspec's own errors among them).
     """
     static = msgspec.json.decode((folder / "static.json").read_bytes(), type=_Static)
     assets = {}
@@ -70,11 +81,18 @@ def read_built(folder: Path, words: Mapping[str, str]) -> Built:
         bodies: dict[str, bytes | Path] = {
             coding: path.with_name(path.name + SUFFIXES[coding]) for coding in file.encodings}
         assets[name] = Asset(file.type, file.etag, {**bodies, "": path})
-    for name in ("index.html", "manifest.json"):
-        text = (folder / name).read_text(encoding="utf-8")
-        for word, replacement in words.items():
-            text = text.replace(word, replacement)
-        assets[name] = small_asset(text.encode(), static.files[name].type)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for word, replacement in (
+        ("@APP_NAME@", look.name), ("@ACCENT_COLOR@", look.accent), ("@ICON@", look.logo or "icons/icon.svg"),
+        ("@ICON_TYPE@", look.logo_type or "image/svg+xml"), ("@TOUCH_ICON@", look.logo or "icons/icon-192.png"),
+    ):
+        page = page.replace(word, html.escape(replacement))
+    assets["index.html"] = small_asset(page.encode(), static.files["index.html"].type)
+    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=dict[str, object])
+    manifest |= {"name": look.name, "short_name": look.name, "theme_color": look.accent}
+    if look.logo:
+        manifest["icons"] = [{"src": look.logo, "sizes": "any", "type": look.logo_type}]
+    assets["manifest.json"] = small_asset(msgspec.json.encode(manifest), static.files["manifest.json"].type)
     return Built(assets, static.csp_scripts)
 
 

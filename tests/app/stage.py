@@ -95,7 +95,7 @@ class Stage:
 
     async def until(self, holds: Callable[[], Any], what: object = "") -> Any:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not (found := holds()):
                     assert not self.wire.crashes, self.wire.crashes
                     await asyncio.sleep(0.005)

@@ -68,3 +68,23 @@ async def test_after_a_cut_line_the_app_goes_on_where_it_was(tmp_path: Path) -> 
         await ann.sees(f"chat-row-{group.id}")
         await ann.fill("chat-filter", "nothing like it")
         await ann.reads("No chat matches")
+
+
+async def test_letters_typed_fast_all_arrive_while_the_form_is_drawn_anew(tmp_path: Path) -> None:
+    words = "The quick brown fox jumps over the lazy dog, twice and once more, faster than anybody types"
+    async with site(tmp_path) as server, chromium() as browser:
+        ann = await Screen.open(browser, server.url)
+        await ann.register("ann", "Ann Lee")
+        await ann.sees("start-chat")
+        await ann.go("/new/group")
+        # Each letter changes the state of this screen, so each one draws the field anew.
+        field = (await ann.sees("group-name")).locator("input").first
+        await field.click(force=True)
+        await ann.page.keyboard.type(words, delay=8)
+        await ann.click("create-group")
+        await ann.sees("composer")
+        async with HyperSend(server.url) as other_device:
+            await other_device.login("ann@example.org", PASSWORD)
+            titles = [chat.title for chat in (await other_device.chats.page()).items]
+        assert words in titles
+        assert ann.watched.errors == []

@@ -32,6 +32,7 @@ APP = Path(__file__).parents[2] / "hypersend_client" / "app"
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 # What no call of the app can be answered with, or what the SDK deals with by itself.
 INSIDE = {
+    "direct_unavailable",
     "malformed_body",
     "unsupported_media_type",
     "length_required",

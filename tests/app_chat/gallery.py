@@ -1,6 +1,7 @@
 """Pictures of the conversation and its neighbours: `python -m tests.app_chat.gallery FOLDER [WHICH…]`.
 
-WHICH: `phone`, `desk`, `light`, `dark`, `en`, `hi`, names of screens; all of them where none is named.
+WHICH: `phone`, `desk`, `small` (320 wide, letters twice as large), `light`, `dark`, `en`, `hi`, names of screens; all
+but `small` where none is named.
 
 A real server, people, messages of every kind, the real web app in Chromium.
 """
@@ -23,7 +24,7 @@ from tests.sdk.people import person, user_id
 from tests.web.chromium import chromium
 from tests.web.site import site
 
-SIZES = {"phone": (400, 850), "desk": (1280, 800)}
+SIZES = {"phone": (400, 850), "desk": (1280, 800), "small": (320, 640)}
 LONG = "Maximiliana-Alexandrina von Hohenlohe-Schillingsfürst-Obern"
 
 
@@ -100,15 +101,26 @@ async def world(url: str, stack: AsyncExitStack, folder: Path) -> tuple[HyperSen
     await meera.messages.send(group.id, "I take the train", reply_to=lift.id)
     await ann.chats.set_role(group.id, me, "admin")
     await meera.chats.open_direct(user_id(bo))
-    for n in range(60):
-        await say((await ann.chats.open_direct(user_id(long))).id, f"Line {n}")
-    return meera, {"chat": chat.id, "group": group.id}
+    album = []
+    for n in range(10):
+        path = folder / f"hills {n}.png"
+        path.write_bytes(await asyncio.to_thread(png, 300 + 20 * (n % 3), 320 if n % 2 else 200))
+        width, height = 300 + 20 * (n % 3), 320 if n % 2 else 200
+        album.append((await upload(transfers, path, group.id, width=width, height=height)).id)
+    await say(group.id, "All of them", file_ids=album)
+    long_chat = await long.chats.open_direct(me)
+    for n in range(1, 160):
+        await long.messages.send(long_chat.id, f"Line {n}" + " and some more words" * (n % 4))
+    noor_chat = await noor.chats.open_direct(me)
+    await noor.messages.send(noor_chat.id, "السلام عليكم")
+    await meera.me.block(user_id(noor))
+    return meera, {"chat": chat.id, "group": group.id, "long": long_chat.id, "noor": noor_chat.id}
 
 
 async def main(folder: Path, *wanted: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = set(wanted) - {*SIZES, "light", "dark", "en", "hi"}
-    sizes = [size for size in SIZES if size in wanted] or [*SIZES]
+    sizes = [size for size in SIZES if size in wanted] or ["phone", "desk"]
     themes = [theme for theme in ("light", "dark") if theme in wanted] or ["light", "dark"]
     languages = [language for language in ("en", "hi") if language in wanted] or ["en", "hi"]
     with tempfile.TemporaryDirectory() as data:
@@ -119,7 +131,14 @@ async def main(folder: Path, *wanted: str) -> None:
             places = {
                 "chat": (f"/chat/{ids['chat']}", "composer"),
                 "group_chat": (f"/chat/{ids['group']}", "composer"),
+                "chats": ("/", "chat-filter"),
                 "menu": (f"/chat/{ids['chat']}", "composer"),
+                "attach": (f"/chat/{ids['chat']}", "composer"),
+                "unread": (f"/chat/{ids['long']}", "composer"),
+                "scrolled": (f"/chat/{ids['long']}", "composer"),
+                "blocked": (f"/chat/{ids['noor']}", "blocked"),
+                "details": (f"/chat/{ids['chat']}", "composer"),
+                "group_details": (f"/chat/{ids['group']}", "composer"),
                 "upload": (f"/chat/{ids['chat']}", "composer"),
                 "group": (f"/group/{ids['group']}", "leave-group"),
                 "new": ("/new", "find-people"),
@@ -138,6 +157,8 @@ async def main(folder: Path, *wanted: str) -> None:
                 )
                 await screen.sign_in("meera")
                 await screen.sees("chat-filter")
+                if size == "small":
+                    await screen.page.evaluate("document.documentElement.style.fontSize = '32px'")
                 await screen.page.wait_for_timeout(1000)
                 for name, (path, sign) in places.items():
                     if names and name not in names:
@@ -149,17 +170,32 @@ async def main(folder: Path, *wanted: str) -> None:
                         await screen.page.wait_for_timeout(800)
                         if name == "menu":
                             await screen.page.mouse.click(width - 70, height - 150, button="right")
+                        elif name == "attach":
+                            await screen.click("attach")
+                        elif name == "scrolled":
+                            await screen.page.mouse.move(width - 200, height // 2)
+                            await screen.page.mouse.wheel(0, 600)
+                            await screen.page.wait_for_timeout(500)
+                        elif name.endswith("details"):
+                            await screen.click("chat-title")
+                            await screen.page.wait_for_timeout(1200)
                         elif name == "upload":
                             await screen.click("attach")
+                            await screen.click("attach-file")
                             await screen.page.wait_for_timeout(1500)
                         elif name == "search":
                             await screen.fill("search-field", "seven")
                             await screen.page.wait_for_timeout(1200)
                     except Exception as error:  # a picture of what is there says more
                         print(name, size, theme, language, str(error)[:200])
+                    if name == "scrolled":
+                        await screen.page.screenshot(path=folder / f"{name}-{size}-{theme}-{language}.png")
+                        continue
                     await screen.shot(folder / f"{name}-{size}-{theme}-{language}.png")
-                    if name == "menu":
+                    if name in ("menu", "attach"):
                         await screen.page.keyboard.press("Escape")
+                    if name.endswith("details") and size == "desk":
+                        await screen.click("details-close")
                     if name == "upload":
                         await screen.click("upload-close")
                 await screen.watched.context.close()

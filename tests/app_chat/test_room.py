@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hypersend_client.app.chat.model import Bubble, UnreadLine
+from hypersend_client.app.chat.blocks import Plan
+from hypersend_client.app.chat.model import Bubble, DayLine, UnreadLine
 from hypersend_client.app.chat.room import PAGE, Room
 from hypersend_client.app.state import AppState
 from hypersend_client.sdk import HyperSend, MemoryTokenStore
@@ -104,20 +105,20 @@ async def test_what_is_sent_goes_from_the_clock_to_one_bubble_with_a_tick(world:
 async def test_opening_with_many_unread_messages_begins_at_the_first_of_them(world: World) -> None:
     await say(world, 30)
     room = await open_room(world)
-    assert any(isinstance(line, UnreadLine) for line in room.lines)
-    assert texts(room)[-1] == "line 6"
-    assert room.has_newer
-    assert room.below == 24
+    assert [type(line) for line in room.lines[-2:]] == [UnreadLine, DayLine]
+    assert texts(room)[0] == "line 1"
+    assert room.forward
+    assert room.below == 30
     assert not room.at_end
     chat = await world.me.hs.store.chat(world.chat_id)
     assert chat is not None
     assert chat.unread == 30
-    await room.newer()
-    assert texts(room)[-1] == "line 30"
-    assert not any(line == "line 0" for line in texts(room))
+    await room.saw(20)
+    await until(room, lambda: room.below == 10)
     await room.jump_to_end()
-    assert room.below == 0
+    await until(room, lambda: room.below == 0)
     assert room.at_end
+    assert not room.forward
     room.close()
 
 
@@ -157,15 +158,62 @@ async def test_jumping_to_a_message_shows_it_and_marks_it(world: World) -> None:
     room = await open_room(world)
     place = room.place
     await room.jump_to_seq(10)
-    assert texts(room)[-1] == "line 15"
+    assert texts(room)[0] == "line 8"
+    assert room.forward
+    assert room.has_older
     assert room.place == place + 1
     marked = next(line for line in room.lines if isinstance(line, Bubble) and line.text == "line 10")
     assert room.highlight == marked.message_id
-    await room.newer()
-    assert texts(room)[-1] == f"line {15 + PAGE}"
+    assert texts(room)[-1] == f"line {7 + PAGE}"
     assert room.has_newer
     await room.newer()
     assert texts(room)[-1] == f"line {PAGE + 40}"
+    assert not room.has_newer
+    room.close()
+
+
+async def test_a_list_that_is_turned_keeps_what_it_shows_and_goes_on_at_its_other_end(world: World) -> None:
+    await say(world, PAGE + 40)
+    await world.me.hs.sync.mark_read(world.chat_id, PAGE + 40)
+    room = await open_room(world)
+    await room.jump_to_seq(60)
+    moves = room.moves
+    room.reframe(Plan(58, 90, 321.0), forward=False)
+    assert (room.forward, room.offset, room.moves) == (False, 321.0, moves + 1)
+    assert (texts(room)[0], texts(room)[-1]) == ("line 58", "line 90")
+    assert room.has_older
+    assert room.has_newer
+    await room.older()
+    assert (texts(room)[0], texts(room)[-1]) == ("line 1", "line 90")
+    room.reframe(Plan(80, 90, 0.0), forward=True)
+    await room.newer()
+    assert (texts(room)[0], texts(room)[-1]) == ("line 80", f"line {PAGE + 40}")
+    assert room.has_older
+    room.close()
+
+
+async def test_blocking_in_a_chat_is_known_when_it_is_opened_again(world: World) -> None:
+    room = await open_room(world)
+    await until(room, lambda: room.blocked is False)
+    await room.set_blocked(True)
+    room.close()
+    again = await open_room(world)
+    await until(again, lambda: again.blocked is True)
+    await again.set_blocked(False)
+    assert await world.me.hs.me.blocks() == []
+    again.close()
+
+
+async def test_one_goes_back_to_change_the_last_message_of_ones_own(world: World) -> None:
+    room = await open_room(world)
+    assert not room.edit_last()
+    await room.send("Mine")
+    await until(room, lambda: bool(room.lines) and getattr(room.lines[0], "message", None) is not None)
+    await world.ann.messages.send(world.chat_id, "Hers")
+    await until(room, lambda: texts(room) == ["Mine", "Hers"])
+    assert room.edit_last()
+    assert room.editing is not None
+    assert room.editing.text == "Mine"
     room.close()
 
 

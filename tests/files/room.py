@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import io
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -20,13 +21,13 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.files import handlers, handlers_download
 from hypersend_server.files.body import Body
 from hypersend_server.files.deletions import Deletions
+from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.downloads import Downloads
 from hypersend_server.files.durability import Durability
 from hypersend_server.files.housekeeping import Housekeeping
 from hypersend_server.files.present import FilePresenter
 from hypersend_server.files.progress import ProgressEvents
 from hypersend_server.files.service import FileService
-from hypersend_server.files.storing import chunk_size_for
 from hypersend_server.files.tickets import Tickets
 from hypersend_server.files.types import InitBody, Uploader
 from hypersend_server.files.uploads import Accepted, Claims, Uploads
@@ -35,11 +36,12 @@ from hypersend_server.limits import NoLimits
 from hypersend_server.metadata.sqlite.engine import Engine, Tx, connect
 from hypersend_server.metadata.sqlite.files import SqliteFiles
 from hypersend_server.metadata.sqlite.schema import migrate
+from hypersend_server.metadata.sqlite.server import SqliteServerRecords
 from hypersend_server.middleware import problem
 from hypersend_server.realtime import events
 from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.resources import File
-from hypersend_storage.base import Store
+from hypersend_storage.base import Store, chunk_size_for
 from hypersend_storage.local import LocalStore
 
 MIB = 1024 * 1024
@@ -107,7 +109,9 @@ class Room:
     clock: SettableClock
     engine: Engine
     files: SqliteFiles
+    records: SqliteServerRecords
     store: LocalStore
+    stores: dict[str, Store]
     uploads: Uploads
     durability: Durability
     service: FileService
@@ -200,22 +204,27 @@ async def reencode(data: bytes, max_side: int, max_bytes: int) -> tuple[str, byt
 async def opened(
     data_root: Path, *, boot_id: str = "boot-1", quota: int | None = None, max_file_size: int = 2**40,
     x_accel_prefix: str = "", sync_every_s: float = 0.05, chunk_size_for: Callable[[int], int] = chunk_size_for,
+    others: Mapping[str, Store] = MappingProxyType({}), backend: str = BACKEND,
 ) -> AsyncIterator[Room]:
+    """others: further stores by name. backend: the one for new files."""
     data_root.mkdir(parents=True, exist_ok=True)
     prepare(data_root / "db.sqlite3")
     engine = Engine(data_root / "db.sqlite3")
     await engine.open()
     clock, ids = SettableClock(), Ids()
-    files = SqliteFiles(engine)
+    files, records = SqliteFiles(engine), SqliteServerRecords(engine, ids)
     store = LocalStore(data_root, boot_id=boot_id)
     await store.open()
-    stores: dict[str, Store] = {BACKEND: store}
+    stores: dict[str, Store] = {BACKEND: store, **others}
+    for other in others.values():
+        await other.open()
     bus = LocalBus()
     frames: list[events.AnyEvent] = []
     bus.subscribe(frames.append)
     deletions = Deletions(files, stores, clock)
     durability = Durability(files, stores, sync_every_s=sync_every_s)
-    uploads = Uploads(files, stores, durability, ProgressEvents(bus), upload_ttl_s=7 * 86400, clock=clock,
+    direct = DirectParts(files, stores, clock)
+    uploads = Uploads(files, stores, durability, direct, ProgressEvents(bus), upload_ttl_s=7 * 86400, clock=clock,
                       on_full=deletions.hasten)
     restamped: list[str] = []
 
@@ -226,13 +235,13 @@ async def opened(
         return await room.is_member(chat_id, user_id)
 
     service = FileService(
-        files, stores, uploads, FilePresenter(lambda picture_id: f"/pictures/{picture_id}"), backend=BACKEND,
+        files, stores, uploads, direct, FilePresenter(lambda picture_id: f"/pictures/{picture_id}"), backend=backend,
         max_file_size=max_file_size, default_quota_bytes=quota, upload_ttl_s=7 * 86400, is_member=is_member,
         restamp_for_file=restamp, reencode=reencode, init_limit=NoLimits(), clock=clock, new_id=ids,
         on_full=deletions.hasten, chunk_size_for=chunk_size_for)
     room = Room(
-        data_root, clock, engine, files, store, uploads, durability, service, deletions,
-        Housekeeping(files, stores, uploads, deletions, service.discard, clock),
+        data_root, clock, engine, files, records, store, stores, uploads, durability, service, deletions,
+        Housekeeping(files, records, stores, uploads, deletions, service.discard, clock),
         Downloads(files, stores, x_accel_prefix=x_accel_prefix), Tickets("k" * 40, clock, ids), restamped, frames)
     await uploads.start()
     try:
@@ -240,7 +249,8 @@ async def opened(
     finally:
         await uploads.close()
         await deletions.close()
-        await store.close()
+        for each in stores.values():
+            await each.close()
         await engine.close()
 
 

@@ -18,7 +18,7 @@ from hypersend_server.files.disposition import content_disposition
 from hypersend_server.files.media import INLINE, media_type, sniff
 from hypersend_server.files.names import MAX_NAME_LENGTH, NAMELESS, clean_name
 from hypersend_server.files.ranges import Selection, matches, parse_range, select
-from hypersend_server.files.storing import MAX_CHUNKS, MIN_CHUNK_BYTES, chunk_size_for
+from hypersend_storage.base import MAX_CHUNKS, MIN_CHUNK_BYTES, chunk_size_for
 
 ETAG = '"abc"'
 MIB = 1024 * 1024

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from hypersend_server.metadata import conformance
 from hypersend_server.metadata.base import Metadata
+from hypersend_server.metadata.mongo import MongoMetadata
 from hypersend_server.metadata.sqlite import SqliteMetadata
 
-BACKENDS: dict[str, Callable[[Path], Metadata]] = {
-    "sqlite": lambda root: SqliteMetadata(root / "metadata.sqlite3"),
-}
+BACKENDS = ("sqlite", "mongo over motor", "mongo over pymongo")
 
 
 @pytest.fixture(params=BACKENDS)
 async def metadata(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Metadata]:
-    backend = BACKENDS[request.param](tmp_path)
+    backend: Metadata
+    if request.param == "sqlite":
+        backend = SqliteMetadata(tmp_path / "metadata.sqlite3")
+    else:
+        uri = request.getfixturevalue("mongo_server").fresh_uri()
+        backend = MongoMetadata(uri, driver="motor" if request.param == "mongo over motor" else "pymongo")
     await backend.open()
     yield backend
     await backend.close()

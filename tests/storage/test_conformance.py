@@ -10,6 +10,8 @@ import pytest
 from hypersend_storage import DRIVERS, Store, conformance
 from hypersend_storage.conformance import (
     LocalPathConformance,
+    NamedFirstConformance,
+    PresignedConformance,
     StoreConformance,
     VolatileWritesConformance,
 )
@@ -28,12 +30,20 @@ class TestVolatileWrites(VolatileWritesConformance):
     pass
 
 
+class TestNamedFirst(NamedFirstConformance):
+    pass
+
+
+class TestPresigned(PresignedConformance):
+    pass
+
+
 def classes_of(module: ModuleType) -> list[type]:
     return [value for _, value in inspect.getmembers(module, inspect.isclass) if value.__module__ == module.__name__]
 
 
 def test_every_driver_has_a_place_to_be_tested_in() -> None:
-    assert PLACES.keys() == DRIVERS.keys()
+    assert {place.driver for place in PLACES.values()} == DRIVERS.keys()
 
 
 def test_no_part_of_the_suite_is_left_out() -> None:
@@ -43,7 +53,7 @@ def test_no_part_of_the_suite_is_left_out() -> None:
 
 def test_a_store_knows_its_name_in_the_table(request: pytest.FixtureRequest, place: MakeStore) -> None:
     store: Store = place()
-    assert store.name == request.node.callspec.params["place"]
+    assert store.name == PLACES[request.node.callspec.params["place"]].driver
 
 
 def test_no_driver_is_imported_before_it_is_asked_for() -> None:

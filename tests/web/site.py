@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from hypersend_client.web.build import DEFAULT_TARGET, build
-from hypersend_server.app import build_app
+from hypersend_server.app import STORES, build_app
 from hypersend_server.auth.passwords import Passwords
 from hypersend_server.limits import Buckets, NoLimits
 from hypersend_server.settings import Settings
@@ -44,7 +44,9 @@ async def site(
     app = await build_app(settings, passwords=Passwords(rounds=4))
     client = WebClient(
         web_client, app_name=settings.app_name, accent_color=settings.accent_color, host=settings.host,
-        origins=origins, trusted_proxies=settings.trusted_proxies, limit=limit or NoLimits(), sign_in=sign_in)
+        logo=settings.logo,
+        origins=origins, trusted_proxies=settings.trusted_proxies, limit=limit or NoLimits(), sign_in=sign_in,
+        direct_origins=app[STORES].direct_origins())
     client.add_to(app)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=8)
     await runner.setup()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import brotli
 import pytest
+from PIL import Image
 
 from hypersend_client.web import build
 from tests.web.site import site
@@ -58,6 +59,30 @@ async def test_page_carries_the_servers_name_and_its_policy_names_each_script_in
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_manifest_has_the_name_as_it_is_and_our_icons_where_the_server_has_no_logo(tmp_path: Path) -> None:
+    async with site(tmp_path, APP_NAME='Tea & "Biscuits"') as server:
+        manifest = json.loads((await server.request("GET", server.url + "/manifest.json")).body)
+        icons = [await server.request("GET", f"{server.url}/{icon['src']}") for icon in manifest["icons"]]
+        page = (await server.request("GET", server.url + "/")).body.decode()
+    assert manifest["name"] == manifest["short_name"] == 'Tea & "Biscuits"'
+    assert [icon.status for icon in icons] == [200, 200, 200]
+    assert '<link rel="icon" href="icons/icon.svg" type="image/svg+xml">' in page
+    assert "@" not in re.sub(r"<(script|style)>.*?</\1>", "", page, flags=re.DOTALL)
+
+
+async def test_servers_logo_is_the_icon_of_the_page_and_of_the_installed_app(tmp_path: Path) -> None:
+    logo = tmp_path / "logo.webp"
+    Image.new("RGB", (64, 64), "#AA3366").save(logo)
+    async with site(tmp_path / "data", LOGO=str(logo)) as server:
+        page = (await server.request("GET", server.url + "/")).body.decode()
+        manifest = json.loads((await server.request("GET", server.url + "/manifest.json")).body)
+        icon = await server.request("GET", server.url + manifest["icons"][0]["src"])
+    assert '<link rel="icon" href="/api/v1/server/logo" type="image/webp">' in page
+    assert '<link rel="apple-touch-icon" href="/api/v1/server/logo">' in page
+    assert len(manifest["icons"]) == 1
+    assert (icon.status, icon.headers["Content-Type"], icon.body) == (200, "image/webp", logo.read_bytes())
 
 
 async def test_files_come_in_the_best_coding_the_browser_takes(tmp_path: Path) -> None:

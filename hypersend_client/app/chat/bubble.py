@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flet as ft
 
 from hypersend_client.app.chat.actions import Actions
-from hypersend_client.app.chat.file_body import FileBody, Picture, WaitingFile, picture_size
+from hypersend_client.app.chat.file_body import FileBody, Picture, WaitingFile, picture_size, picture_wall
 from hypersend_client.app.chat.model import Bubble, DayLine, Quote, SystemLine, is_shown, pieces
 from hypersend_client.app.components.avatar import avatar, tone
 from hypersend_client.app.components.text import is_rtl, style, text
 from hypersend_client.app.i18n import Translator
 from hypersend_client.app.router import use_app, use_t, watch
-from hypersend_client.app.tokens import ChatSize, Colour, Corner, Size, Space, Type
+from hypersend_client.app.tokens import ChatSize, Colour, Corner, Motion, Size, Space, Type
 from hypersend_client.app.words import clock, day, system_line
 
 TICKS: dict[str, ft.IconData] = {
@@ -44,7 +45,7 @@ def BubbleLine(
         if line.tail:
             face = avatar(avatar_name, line.sender_id or "", avatar_url, size=Size.AVATAR_SMALL)
         parts.insert(0, face)
-    return ft.Container(
+    row: ft.Control = ft.Container(
         padding=ft.Padding.only(left=Space.M, right=Space.M, top=Space.S if line.start else Space.XXS),
         content=ft.Row(
             parts,
@@ -52,6 +53,44 @@ def BubbleLine(
             alignment=ft.MainAxisAlignment.END if line.mine else ft.MainAxisAlignment.START,
             vertical_alignment=ft.CrossAxisAlignment.END,
         ),
+    )
+    if actions.touch and line.message is not None and not line.deleted:
+        row = swiped(
+            row, ft.DismissDirection.START_TO_END, ft.Icons.REPLY, lambda: actions.reply(line), identifier="swipe"
+        )
+    return row
+
+
+def swiped(
+    content: ft.Control,
+    direction: ft.DismissDirection,
+    icon: ft.IconData,
+    do: Callable[[], object],
+    *,
+    identifier: str,
+) -> ft.Control:
+    """A swipe does it, and what was swiped comes back; for fingers."""
+
+    async def confirm(event: Any) -> None:
+        await event.control.confirm_dismiss(False)
+        do()
+
+    mark = ft.Container(
+        content=ft.Icon(icon, color=Colour.ACCENT, size=Size.ICON),
+        padding=ft.Padding.symmetric(horizontal=Space.XL),
+        alignment=ft.Alignment.CENTER_LEFT
+        if direction == ft.DismissDirection.START_TO_END
+        else ft.Alignment.CENTER_RIGHT,
+    )
+    return ft.Dismissible(
+        content=content,
+        dismiss_direction=direction,
+        dismiss_thresholds={direction: ChatSize.SWIPE},
+        background=mark,
+        secondary_background=mark if direction == ft.DismissDirection.END_TO_START else None,
+        movement_duration=Motion.SHORT,
+        on_confirm_dismiss=confirm,
+        data=identifier,
     )
 
 
@@ -66,7 +105,13 @@ def _card(line: Bubble, t: Translator, most: int, highlighted: bool, actions: Ac
     if line.quote is not None:
         parts.append(quote_box(line.quote, t, actions))
     pictures = [file for file in line.files if is_shown(file)]
-    parts += [Picture(file, most, actions) for file in pictures]
+    wide: float | None = None
+    if len(pictures) > 1:
+        wall, wide = picture_wall(pictures, most, actions.show)
+        parts.append(wall)
+    elif pictures:
+        parts.append(Picture(pictures[0], most, actions.show))
+        wide = picture_size(pictures[0], most)[0]
     parts += [FileBody(file, actions) for file in line.files if file not in pictures]
     if line.entry is not None:
         parts += [WaitingFile(ref) for ref in line.entry.waiting]
@@ -74,10 +119,7 @@ def _card(line: Bubble, t: Translator, most: int, highlighted: bool, actions: Ac
     if message is not None and message.kind == "transfer" and not line.deleted:
         parts.append(_transfer(str((message.transfer or {}).get("name") or ""), t, ink))
     # With something of a known width above it, the last line reaches as far, its time at the edge.
-    wide: float | None = None
-    if pictures:
-        wide = max(picture_size(file, most)[0] for file in pictures)
-    elif line.files or (line.entry is not None and line.entry.waiting):
+    if wide is None and (line.files or (line.entry is not None and line.entry.waiting)):
         wide = ChatSize.FILE_WIDE
     has_words = bool(line.text) or line.deleted
     if has_words:
@@ -271,7 +313,7 @@ def _transfer(name: str, t: Translator, ink: str) -> ft.Control:
 @ft.component
 def DayRow(line: DayLine) -> ft.Control:
     app, t = use_app(), use_t()
-    return _pill(day(line.at, watch(app.clock).now, t))
+    return pill(day(line.at, watch(app.clock).now, t))
 
 
 @ft.component
@@ -293,10 +335,10 @@ def UnreadRow() -> ft.Control:
 def SystemRow(line: SystemLine) -> ft.Control:
     app, t = use_app(), use_t()
     watch(app.people)
-    return _pill(system_line(line.message.system, t, app.people.name, app.me_id))
+    return pill(system_line(line.message.system, t, app.people.name, app.me_id))
 
 
-def _pill(words: str) -> ft.Control:
+def pill(words: str) -> ft.Control:
     return ft.Row(
         [
             ft.Container(

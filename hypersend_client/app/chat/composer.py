@@ -65,6 +65,10 @@ def Composer(room: Room, mode: str, draft: str, attach: Callable[[], Any], on_se
             set_made((made[0] + 2, value))
             set_words(value)
 
+    def pressed(key: str) -> None:
+        if key == "Arrow Up" and not words and room.editing is None:
+            room.edit_last()
+
     can_send = bool(words.strip())
     icon = ft.Icons.CHECK if room.editing is not None else ft.Icons.SEND_ROUNDED
     row = ft.Row(
@@ -73,28 +77,31 @@ def Composer(room: Room, mode: str, draft: str, attach: Callable[[], Any], on_se
             ft.Semantics(
                 identifier="composer",
                 expand=True,
-                content=ft.TextField(
-                    # A new one for each mode, which takes the focus: asking a control that may be gone by then costs
-                    # the whole connection (Flet 1.0.5).
-                    key=f"field-{mode}",
-                    autofocus=bool(mode) or used or app.layout.panes > 1,
-                    value=made[1] if applied.current != made[0] else None,  # type: ignore[arg-type]
-                    hint_text=t("chat.field"),
-                    multiline=True,
-                    shift_enter=True,
-                    min_lines=1,
-                    max_lines=ChatSize.LINES,
-                    on_change=lambda e: changed(e.control.value or ""),
-                    on_submit=lambda e: app.spawn(send(e.control.value or "")),
-                    filled=True,
-                    fill_color=Colour.FIELD,
-                    border=ft.OutlineInputBorder(
-                        border_radius=ft.BorderRadius.all(Corner.CARD + Space.M), side=ft.BorderSide(0, Colour.NONE)
+                content=_listening(
+                    pressed,
+                    ft.TextField(
+                        # A new one for each mode, which takes the focus: asking a control that may be gone by then
+                        # costs the whole connection (Flet 1.0.5).
+                        key=f"field-{mode}",
+                        autofocus=bool(mode) or used or app.layout.panes > 1,
+                        value=made[1] if applied.current != made[0] else None,  # type: ignore[arg-type]
+                        hint_text=t("chat.field"),
+                        multiline=True,
+                        shift_enter=True,
+                        min_lines=1,
+                        max_lines=ChatSize.LINES,
+                        on_change=lambda e: changed(e.control.value or ""),
+                        on_submit=lambda e: app.spawn(send(e.control.value or "")),
+                        filled=True,
+                        fill_color=Colour.FIELD,
+                        border=ft.OutlineInputBorder(
+                            border_radius=ft.BorderRadius.all(Corner.CARD + Space.M), side=ft.BorderSide(0, Colour.NONE)
+                        ),
+                        content_padding=ft.Padding.symmetric(horizontal=Space.L, vertical=Space.M),
+                        text_style=style(Type.BODY, words, color=Colour.TEXT),
+                        hint_style=style(Type.BODY, color=Colour.SECONDARY),
+                        capitalization=ft.TextCapitalization.SENTENCES,
                     ),
-                    content_padding=ft.Padding.symmetric(horizontal=Space.L, vertical=Space.M),
-                    text_style=style(Type.BODY, words, color=Colour.TEXT),
-                    hint_style=style(Type.BODY, color=Colour.SECONDARY),
-                    capitalization=ft.TextCapitalization.SENTENCES,
                 ),
             ),
             ft.Semantics(
@@ -115,6 +122,11 @@ def Composer(room: Room, mode: str, draft: str, attach: Callable[[], Any], on_se
         padding=ft.Padding.only(left=Space.XS, right=Space.XS, top=Space.XS, bottom=Space.S),
         content=ft.Column([*_above(room, app, t), row], spacing=Space.XS, tight=True),
     )
+
+
+def _listening(on_key: Callable[[str], None], field: ft.Control) -> ft.Control:
+    """The field, and what is pressed in it."""
+    return ft.KeyboardListener(content=field, on_key_down=lambda e: on_key(e.key))
 
 
 def _above(room: Room, app: AppState, t: Translator) -> list[ft.Control]:

@@ -8,7 +8,7 @@ from typing import Any
 import flet as ft
 
 from hypersend_client.app.chat.actions import Actions
-from hypersend_client.app.chat.model import file_kind, fit, short_name
+from hypersend_client.app.chat.model import album, file_kind, fit, short_name
 from hypersend_client.app.components.forms import icon_button
 from hypersend_client.app.components.text import text
 from hypersend_client.app.i18n import Translator
@@ -158,13 +158,25 @@ def picture_size(file: File, most: int) -> tuple[float, float]:
     return fit(file.width, file.height, min(most - Space.XL, ChatSize.PICTURE_WIDE), ChatSize.PICTURE_HIGH)
 
 
+def picture_wall(files: list[File], most: int, show: Callable[[File], Any]) -> tuple[ft.Control, float]:
+    """An album, and how wide it is."""
+    wide = float(min(most - Space.XL, ChatSize.PICTURE_WIDE))
+    left, rows = list(files), []
+    for count in album(len(files)):
+        side = (wide - Space.XXS * (count - 1)) / count
+        high = side if count > 1 else side * ChatSize.WIDE_SHARE
+        rows.append(ft.Row([Picture(file, most, show, (side, high)) for file in left[:count]], spacing=Space.XXS))
+        left = left[count:]
+    return ft.Column([*rows], spacing=Space.XXS, tight=True), wide
+
+
 @ft.component
-def Picture(file: File, most: int, actions: Actions) -> ft.Control:
-    """An image, its place kept before it has loaded."""
+def Picture(file: File, most: int, show: Callable[[File], Any], fixed: tuple[float, float] | None = None) -> ft.Control:
+    """An image, its place kept before it has loaded. show: it was touched. fixed: width and height, where they are not its own."""
     app, t = use_app(), use_t()
     source, set_source = ft.use_state(app.media_url(file.preview_url) or "")
     failed, set_failed = ft.use_state(False)
-    wide, high = picture_size(file, most)
+    wide, high = fixed or picture_size(file, most)
 
     async def find() -> None:
         if not source:
@@ -198,9 +210,9 @@ def Picture(file: File, most: int, actions: Actions) -> ft.Control:
             width=wide,
             height=high,
             bgcolor=Colour.FIELD,
-            border_radius=Corner.CARD,
+            border_radius=Corner.CARD if fixed is None else Corner.TAIL,
             clip_behavior=ft.ClipBehavior.ANTI_ALIAS,
             alignment=ft.Alignment.CENTER,
-            on_click=lambda e: actions.show(file),
+            on_click=lambda e: show(file),
         ),
     )

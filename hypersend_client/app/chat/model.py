@@ -377,5 +377,14 @@ def fit(width: int | None, height: int | None, most_width: float, most_height: f
     return wide, high
 
 
+def album(count: int) -> list[int]:
+    """How many pictures stand in each row of an album: two or three, the smaller rows first; one over two for three."""
+    if count == 3:
+        return [1, 2]
+    rows = -(-count // 3)
+    small = 3 * rows - count  # rows of two, by taking one from each
+    return [2] * small + [3] * (rows - small) if rows > 1 or count == 3 else [count] * (count > 0)
+
+
 def bubble_width(pane: float, share: float, most: float) -> float:
     return max(0.0, min(most, pane * share))

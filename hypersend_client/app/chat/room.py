@@ -2,8 +2,8 @@
 
 The messages shown are a window of `seq`. At the end of the chat the window follows what comes; away from it,
 it stays where it is, so that nothing moves under a finger, and `below` counts what came. Pages of 100 are added
-at either end; the far end is cut off beyond `MOST`. What lies within the device's cache is read from there, so the
-conversation opens without a network; an old place that is jumped to is read from the server.
+at the end that the list does not begin at; see `blocks` for how it is turned. What lies within the device's cache is
+read from there, so the conversation opens without a network; an old place that is jumped to is read from the server.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Literal
 import flet as ft
 
 from hypersend_client.app.chat import model
+from hypersend_client.app.chat.blocks import Block, Plan, blocks
 from hypersend_client.app.state import AppState
-from hypersend_client.sdk import Changes, Chat, Entry, HyperSendError, Member, Message
+from hypersend_client.sdk import Changes, Chat, Entry, HyperSendError, Member, Message, SignedOut
 from hypersend_client.sdk.events import Event, MessageChanged, MessageHidden
 
 PAGE = 100
-MOST = 400
-AROUND = 6
+NEAR = 18  # as many lines as a screen shows
+BEFORE = 2  # shown above a place that is jumped to
 TYPING_EVERY_S = 3.0
 MAX_TEXT = 8000
 HIGHLIGHT_S = 1.6
@@ -32,8 +33,10 @@ HIGHLIGHT_S = 1.6
 class Room(ft.Observable):
     """status: `loading` until something can be shown; `failed` with `error`.
 
-    lines: the newest first. place: renewed whenever the window was put elsewhere, so that the list begins at its
-    bottom again. below: messages that came below the window. highlight: the message that was jumped to.
+    lines: the newest first; blocks: the same. forward: the list begins with its oldest line, else with its newest.
+    place: renewed whenever the window was put elsewhere, so that the list begins at its first line again. offset:
+    where to scroll to, each time that `moves` is renewed. below: unread messages further down. highlight: the
+    message that was jumped to. blocked: by oneself; None for unknown.
     """
 
     def __init__(self, app: AppState, chat_id: str, *, zone: tzinfo | None = None) -> None:
@@ -43,6 +46,11 @@ class Room(ft.Observable):
         self.error: HyperSendError | None = None
         self.chat: Chat | None = None
         self.lines: tuple[model.Line, ...] = ()
+        self.blocks: tuple[Block, ...] = ()
+        self.forward = False
+        self.moves = 0
+        self.offset = 0.0
+        self.blocked: bool | None = None
         self.has_older = False
         self.has_newer = False
         self.below = 0
@@ -52,6 +60,8 @@ class Room(ft.Observable):
         self.editing: Message | None = None
         self.at_end = True
         self.loading_older = False
+        self.loading_newer = False
+        self._saw = 0
         self._zone = zone
         self._messages: list[Message] = []
         self._entries: list[Entry] = []
@@ -72,23 +82,19 @@ class Room(ft.Observable):
         if not self._undo:
             self._undo = [self.app.on_changes(self._on_changes), self.app.on_event(self._on_event)]
         self.status, self.error = "loading", None
-        hs = self.app.hs
         try:
+            hs = self.app.hs
             self.chat = await hs.store.chat(self.chat_id) or await hs.chats.get(self.chat_id)
             self._unread_after = self.chat.read_seq if self.chat.unread else None
             await self._learn_members(await hs.store.members(self.chat_id))
             self._entries = await hs.outbox.entries(self.chat_id)
-            if at is None and self.chat.unread > AROUND:
+            if at is None and self.chat.unread > NEAR:
                 at = self.chat.read_seq + 1
-            if at is None:
-                self._messages = await hs.sync.history(self.chat_id, limit=PAGE)
-            else:
-                self._messages = await self._before(at + AROUND)
-            self._follows = at is None or self._high >= self.chat.seq
-            self.at_end = self._follows
-            self.has_older = len(self._messages) >= PAGE
+            await self._put(at)
             await self._show()
             self.status = "ready"
+        except SignedOut:
+            return  # the sign-in screen is on its way
         except HyperSendError as error:
             self.error = error
             self.status = "failed"
@@ -97,6 +103,8 @@ class Room(ft.Observable):
         if draft is not None and draft.reply_to:
             self.reply = await hs.store.message(draft.reply_to)
         self.app.spawn(self._fresh_members())
+        if self.chat.peer is not None:
+            self.app.spawn(self._learn_block(self.chat.peer.id))
         await self.seen()
 
     def close(self) -> None:
@@ -139,14 +147,38 @@ class Room(ft.Observable):
             return await hs.sync.history(self.chat_id, before_seq=seq, limit=PAGE)
         return (await hs.messages.page(self.chat_id, before_seq=seq, limit=PAGE)).items
 
-    async def _after(self, seq: int) -> list[Message]:
-        """The oldest page above `seq`."""
+    async def _after(self, seq: int) -> tuple[list[Message], bool]:
+        """The oldest page above `seq`, and whether the chat ends with it."""
         hs = self.app.hs
+        chat = await hs.store.chat(self.chat_id) or self.chat
+        newest = chat.seq if chat is not None else seq
         low = await hs.store.low_seq(self.chat_id)
         if low is not None and seq + 1 >= low:
-            found = await hs.store.messages(self.chat_id, before_seq=seq + PAGE + 1, limit=PAGE)
-            return [message for message in found if message.seq > seq]
-        return (await hs.messages.page(self.chat_id, after_seq=seq, limit=PAGE)).items
+            while True:  # a whole page may have been deleted for me
+                top = seq + PAGE
+                found = [
+                    m for m in await hs.store.messages(self.chat_id, before_seq=top + 1, limit=PAGE) if m.seq > seq
+                ]
+                if found or top >= newest:
+                    return found, top >= newest
+                seq = top
+        page = (await hs.messages.page(self.chat_id, after_seq=seq, limit=PAGE)).items
+        return page, len(page) < PAGE or page[-1].seq >= newest
+
+    async def _put(self, seq: int | None) -> None:
+        """Put the window where `seq` is near its top, or at the end."""
+        newest = self.chat.seq if self.chat is not None else 0
+        if seq is None or newest - seq < NEAR:
+            self._messages = await self.app.hs.sync.history(self.chat_id, limit=PAGE)
+            self.has_older = len(self._messages) >= PAGE
+            self._follows = self.at_end = True
+            self.forward = False
+        else:
+            first = max(1, seq - BEFORE)
+            self._messages, self._follows = await self._after(first - 1)
+            self.has_older = first > 1
+            self.at_end = False
+            self.forward = True
 
     async def older(self) -> None:
         """Add a page at the top."""
@@ -158,36 +190,48 @@ class Room(ft.Observable):
                 page = await self._before(self._low)
                 self.has_older = len(page) >= PAGE
                 self._messages = [*page, *self._messages]
-                if len(self._messages) > MOST and not self.at_end:
-                    self._messages = self._messages[:MOST]
-                    self._follows = False
             await self._show()
         finally:
             self.loading_older = False
 
     async def newer(self) -> None:
         """Add a page at the bottom."""
-        if not self.has_newer or not self._messages:
+        if not self.has_newer or self.loading_newer or not self._messages:
             return
-        async with self._lock:
-            page = await self._after(self._high)
-            self._messages = [*self._messages, *page][-MOST:]
-            if len(self._messages) == MOST:
-                self.has_older = True
-            self._follows = len(page) < PAGE
-        await self._show()
+        self.loading_newer = True
+        try:
+            async with self._lock:
+                page, self._follows = await self._after(self._high)
+                self._messages = [*self._messages, *page]
+            await self._show()
+        finally:
+            self.loading_newer = False
+
+    def reframe(self, plan: Plan, *, forward: bool) -> None:
+        """Keep these messages alone, and let the list begin at this end."""
+        kept = [message for message in self._messages if plan.first <= message.seq <= plan.last]
+        self.has_older = self.has_older or kept[:1] != self._messages[:1]
+        self._follows = self._follows and kept[-1:] == self._messages[-1:]
+        self._messages = kept
+        self.forward, self.offset = forward, plan.offset
+        self._count()
+        self._draw()
+        self.moves += 1
+
+    @property
+    def follows(self) -> bool:
+        """The window ends with the chat's newest message, but for those that came since it was left."""
+        return self._follows
 
     async def jump_to_end(self) -> None:
         async with self._lock:
-            self._messages = await self.app.hs.sync.history(self.chat_id, limit=PAGE)
-            self.has_older = len(self._messages) >= PAGE
-            self._follows = self.at_end = True
+            await self._put(None)
         await self._show()
         self.place += 1
         await self.seen()
 
     async def jump_to(self, message_id: str) -> None:
-        """Show a message, with a few after it below, and mark it for a moment."""
+        """Show a message near the top and mark it for a moment."""
         hs = self.app.hs
         known = {message.id: message for message in self._messages}
         target = known.get(message_id) or self._quoted.get(message_id) or await hs.store.message(message_id)
@@ -196,9 +240,7 @@ class Room(ft.Observable):
 
     async def jump_to_seq(self, seq: int, message_id: str = "") -> None:
         async with self._lock:
-            self._messages = await self._before(seq + AROUND)
-            self.has_older = len(self._messages) >= PAGE
-            self._follows = self.at_end = self.chat is not None and self._high >= self.chat.seq
+            await self._put(seq)
         await self._show()
         self.place += 1
         self.highlight = message_id or next((m.id for m in self._messages if m.seq == seq), "")
@@ -212,19 +254,28 @@ class Room(ft.Observable):
         """The list was scrolled. from_end, from_start: pixels to its bottom and to its top."""
         is_near = from_end <= threshold
         self.at_end = is_near and self._follows
-        if from_start <= threshold * 4:
+        if not self.forward and from_start <= threshold * 4:
             self.app.spawn(self.older())
-        if is_near and not self._follows:
+        if self.forward and from_end <= threshold * 4:
             self.app.spawn(self.newer())
-        elif is_near and self.below:
+        elif is_near and self._follows and self.has_newer:
             self.app.spawn(self._refresh())
+
+    @property
+    def seen_to(self) -> int:
+        return self._saw
+
+    async def saw(self, seq: int) -> None:
+        """All up to this has been in sight."""
+        if self.chat is not None and seq > self.chat.read_seq and seq > self._saw:
+            self._saw = seq
+            await self.app.hs.sync.mark_read(self.chat_id, seq)
 
     # Drawing
 
     async def _show(self) -> None:
         hs = self.app.hs
         self.chat = await hs.store.chat(self.chat_id) or self.chat
-        newest = self.chat.seq if self.chat is not None else self._high
         wanted = model.missing_quotes(
             self._messages, {m.id for m in self._messages} | self._quoted.keys() | self._sought
         )
@@ -234,10 +285,14 @@ class Room(ft.Observable):
             if message is not None:
                 self._quoted[message_id] = message
         await self._meet()
+        self._count()
+        self._draw()
+
+    def _count(self) -> None:
+        newest = self.chat.seq if self.chat is not None else self._high
         held = bool(self._messages) and not (self._follows and self.at_end)
         self.has_newer = held and self._high < newest
-        self.below = newest - self._high if self.has_newer else 0
-        self._draw()
+        self.below = self.chat.unread if held and self.chat is not None else 0
 
     async def _meet(self) -> None:
         """Names of those who wrote."""
@@ -262,6 +317,7 @@ class Room(ft.Observable):
             name_of=self.app.people.name,
             zone=self._zone,
         )
+        self.blocks = blocks(self.lines, self.blocks)
 
     # What the SDK tells
 
@@ -285,8 +341,6 @@ class Room(ft.Observable):
             bottom = self._low if self._messages else 1
             found = await hs.store.messages(self.chat_id, before_seq=top + 1, limit=max(1, top - bottom + 1))
             self._messages = [m for m in self._messages if m.seq < low] + [m for m in found if m.seq >= bottom]
-            if follows:
-                self._messages = self._messages[-MOST:]
             self._entries = await hs.outbox.entries(self.chat_id)
             self._members = await hs.store.members(self.chat_id)
         await self._show()
@@ -356,6 +410,28 @@ class Room(ft.Observable):
             await self.jump_to_end()
         return True
 
+    def edit_last(self) -> bool:
+        """Change one's newest message; False where none can be."""
+        for message in reversed(self._messages):
+            if message.sender_id == self.app.me_id and may_edit(message):
+                self.edit(message)
+                return True
+        return False
+
+    async def set_blocked(self, blocked: bool) -> None:
+        """The other person of a direct chat. Raises: what Me.block raises."""
+        assert self.chat is not None
+        assert self.chat.peer is not None
+        me = self.app.hs.me
+        await (me.block if blocked else me.unblock)(self.chat.peer.id)
+        self.blocked = blocked
+
+    async def _learn_block(self, user_id: str) -> None:
+        try:
+            self.blocked = any(user.id == user_id for user in await self.app.hs.me.blocks())
+        except HyperSendError:
+            self.blocked = None  # without a network: then the server says so when something is sent
+
     async def react(self, message: Message, emoji: str) -> None:
         """Set a reaction, or take one's own away."""
         mine = any(r.emoji == emoji and self.app.me_id in r.user_ids for r in message.reactions)
@@ -371,6 +447,16 @@ class Room(ft.Observable):
 
     async def discard(self, entry: Entry) -> None:
         await self.app.attempt(self.app.hs.outbox.discard(entry.client_id))
+
+
+def may_edit(message: Message) -> bool:
+    """One's own, as far as its text goes."""
+    return (
+        bool(message.text)
+        and message.kind in ("text", "file")
+        and message.forwarded_from is None
+        and message.deleted_at is None
+    )
 
 
 def split_text(text: str, most: int = MAX_TEXT) -> list[str]:

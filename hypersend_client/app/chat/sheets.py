@@ -5,6 +5,7 @@ forward. All are for `ft.use_dialog`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import flet as ft
 
@@ -18,6 +19,7 @@ from hypersend_client.app.i18n import Translator
 from hypersend_client.app.router import use_app, use_t, watch
 from hypersend_client.app.tokens import DIALOG_WIDTH, ChatSize, Colour, Corner, Size, Space, Type
 
+Attachment = Literal["media", "file", "device"]
 QUICK = ("👍", "❤️", "😂", "😮", "😢", "🙏")
 
 
@@ -83,6 +85,48 @@ def message_menu(
             padding=ft.Padding.only(bottom=Space.L),
             content=ft.Column(parts, tight=True, spacing=0),
         ),
+    )
+
+
+def attach_sheet(
+    t: Translator, *, device: bool, web: bool, close: Callable[[], None], choose: Callable[[Attachment], None]
+) -> ft.BottomSheet:
+    """What can be sent besides words. device: the server passes files from device to device."""
+
+    def then(what: Attachment) -> Callable[[], None]:
+        def run() -> None:
+            close()
+            choose(what)
+
+        return run
+
+    tiles = [
+        forms.tile(
+            t("chat.attach_media"), icon=ft.Icons.PHOTO_OUTLINED, on_click=then("media"), identifier="attach-media"
+        ),
+        forms.tile(
+            t("chat.attach_file"),
+            subtitle=t("chat.attach_file_hint"),
+            icon=ft.Icons.INSERT_DRIVE_FILE_OUTLINED,
+            on_click=then("file"),
+            identifier="attach-file",
+        ),
+    ]
+    if device:
+        tiles.append(
+            forms.tile(
+                t("chat.attach_device"),
+                subtitle=t("chat.attach_device_web" if web else "chat.attach_device_hint"),
+                icon=ft.Icons.DEVICES,
+                on_click=then("device"),
+                identifier="attach-device",
+            )
+        )
+    return ft.BottomSheet(
+        show_drag_handle=True,
+        scrollable=True,
+        on_dismiss=lambda e: close(),
+        content=ft.Container(padding=ft.Padding.only(bottom=Space.L), content=ft.Column(tiles, tight=True, spacing=0)),
     )
 
 

@@ -27,12 +27,37 @@ def field(
     on_submit: Callable[..., Any] | None = None,
     **more: Any,
 ) -> ft.Control:
-    """A line of text; its problem stands under it."""
-    control = ft.TextField(
+    """A line of text, its problem under it. Drawn anew while one types, it keeps the letters on their way here."""
+    control = Field(label, value, on_change, error, on_submit, more)
+    return ft.Semantics(content=control, identifier=identifier) if identifier else control
+
+
+@ft.component
+def Field(
+    label: str,
+    value: str,
+    on_change: Callable[[str], Any],
+    error: str,
+    on_submit: Callable[..., Any] | None,
+    more: dict[str, Any],
+) -> ft.Control:
+    heard: Any = ft.use_ref(cast("Any", lambda: None))
+    drawn: Any = ft.use_ref(cast("Any", lambda: None))
+    if drawn.current is not None and value == heard.current:
+        # The field may hold more than was heard of it so far: an older text over it would lose letters.
+        value = drawn.current.value or ""
+    else:
+        heard.current = value
+
+    def changed(event: Any) -> None:
+        heard.current = event.control.value or ""
+        on_change(heard.current)
+
+    drawn.current = ft.TextField(
         label=label,
         value=value,
         error=text(error, Type.SECONDARY, color=Colour.LOSS) if error else None,
-        on_change=lambda e: on_change(e.control.value or ""),
+        on_change=changed,
         on_submit=on_submit,
         filled=True,
         fill_color=Colour.FIELD,
@@ -44,7 +69,7 @@ def field(
         label_style=style(Type.BODY, label),
         **more,
     )
-    return ft.Semantics(content=control, identifier=identifier) if identifier else control
+    return cast("ft.Control", drawn.current)
 
 
 def tile(

@@ -11,6 +11,7 @@ Every `en.json` or `<area>.en.json` in this folder has its counterpart in Hindi;
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def sentences(language: str) -> dict[str, str]:
                 if key in found:
                     raise ValueError(f"{key} stands twice in the words of {language}")
                 found[key] = text
+    # A build with a name of its own has it before any server was asked.
+    found["app.name"] = os.environ.get("HYPERSEND_APP_NAME") or found["app.name"]
     return found
 
 

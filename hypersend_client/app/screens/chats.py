@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import flet as ft
 
+from hypersend_client.app.chat.bubble import swiped
 from hypersend_client.app.chat_list import ChatRow
 from hypersend_client.app.components import forms, states
 from hypersend_client.app.components.avatar import avatar
-from hypersend_client.app.components.text import style, text
+from hypersend_client.app.components.text import text
+from hypersend_client.app.finder import search_field
 from hypersend_client.app.frame import Screen
 from hypersend_client.app.i18n import Translator
 from hypersend_client.app.router import go, match, use_app, use_t, watch
@@ -20,6 +23,8 @@ from hypersend_client.app.words import moment, system_line
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 MANY_UNREAD = 999
+TOUCH = (ft.PagePlatform.ANDROID, ft.PagePlatform.IOS)
+memo: Any = ft.memo
 
 
 @ft.component
@@ -53,8 +58,11 @@ def ChatsBody(archived: bool) -> ft.Control:
     watch(app.clock)
     wanted, set_wanted = ft.use_state("")
     menu, set_menu = ft.use_state("")
-    open_menu = ft.use_ref(lambda: set_menu).current  # the same at every drawing, so that rows can be skipped
+    same: Any = ft.use_ref(cast("Any", lambda: set_menu))
+    open_menu: Callable[[str], None] = same.current  # the same at every drawing, so that rows can be skipped
     doomed, set_doomed = ft.use_state("")
+    marked, show_marked = ft.use_state("")
+    mark: Any = ft.use_ref("")  # ahead of what is drawn, for keys that follow each other fast
     chosen = chats.row(menu) if menu else None
     lost = chats.row(doomed) if doomed else None
 
@@ -86,9 +94,33 @@ def ChatsBody(archived: bool) -> ft.Control:
     found = [row for row in rows if needle in _title(row, t).casefold()] if needle else rows
     place, params = match(ft.context.page.route or "/")
     open_id = params.get("id", "") if panes > 1 and place is not None else ""
+    touch = ft.context.page.platform in TOUCH
     items: list[ft.Control] = [
-        ft.memo(ChatTile)(row, t.language, row.id == open_id, open_menu, key=row.id) for row in found
+        memo(ChatTile)(row, t.language, row.id == open_id, row.id == marked, open_menu, touch, key=row.id)
+        for row in found
     ]
+
+    def set_marked(chat_id: str) -> None:
+        mark.current = chat_id
+        show_marked(chat_id)
+
+    def filtered(text: str) -> None:
+        set_wanted(text)
+        set_marked("")
+
+    def pressed(key: str) -> None:
+        """The arrow keys walk through the list, Enter opens what they have come to."""
+        steps = {"Arrow Down": 1, "Arrow Up": -1}
+        if key in steps and found:
+            ids = [row.id for row in found]
+            place = ids.index(mark.current) + steps[key] if mark.current in ids else 0
+            set_marked(ids[min(len(ids) - 1, max(0, place))])
+
+    def open_marked() -> None:
+        chosen_id = mark.current or (found[0].id if needle and found else "")
+        if chosen_id:
+            go(f"/chat/{chosen_id}")
+
     if not archived and stored and not needle:
         items.insert(
             0,
@@ -105,33 +137,23 @@ def ChatsBody(archived: bool) -> ft.Control:
         body = states.empty(ft.Icons.SEARCH_OFF, t("chats.no_match", text=wanted.strip()))
     elif not stored and all(row.kind == "saved" for row in rows):
         body = ft.Column([*items, nobody], spacing=0, expand=True, horizontal_alignment=ft.CrossAxisAlignment.STRETCH)
-    field = ft.Semantics(
-        identifier="chat-filter",
-        content=ft.TextField(
-            value=wanted,
-            hint_text=t("chats.search"),
-            prefix_icon=ft.Icons.SEARCH,
-            on_change=lambda e: set_wanted(e.control.value or ""),
-            dense=True,
-            filled=True,
-            fill_color=Colour.FIELD,
-            border=ft.OutlineInputBorder(
-                border_radius=ft.BorderRadius.all(Corner.ROUND), side=ft.BorderSide(0, Colour.NONE)
-            ),
-            text_style=style(Type.BODY, wanted, color=Colour.TEXT),
-        ),
+    field = search_field(
+        t("chats.search"), filtered, identifier="chat-filter", autofocus=False, on_submit=lambda: open_marked()
     )
-    return ft.Column(
+    parts = ft.Column(
         [ft.Container(content=field, padding=ft.Padding.only(left=Space.M, right=Space.M, bottom=Space.S)), body],
         spacing=0,
         expand=True,
         horizontal_alignment=ft.CrossAxisAlignment.STRETCH,
     )
+    return ft.Container(content=ft.KeyboardListener(content=parts, on_key_down=lambda e: pressed(e.key)), expand=True)
 
 
 @ft.component
-def ChatTile(row: ChatRow, language: str, selected: bool, on_menu: Callable[[str], None]) -> ft.Control:
-    """One row; drawn again only when what it shows has changed."""
+def ChatTile(
+    row: ChatRow, language: str, selected: bool, marked: bool, on_menu: Callable[[str], None], touch: bool
+) -> ft.Control:
+    """One row; drawn again only when what it shows has changed. marked: the arrow keys stand on it."""
     app = use_app()
     t = Translator(language)
     title = _title(row, t)
@@ -194,13 +216,13 @@ def ChatTile(row: ChatRow, language: str, selected: bool, on_menu: Callable[[str
             vertical_alignment=ft.CrossAxisAlignment.CENTER,
         ),
         padding=ft.Padding.symmetric(horizontal=Space.M, vertical=Space.M),
-        bgcolor=Colour.SELECTED if selected else None,
+        bgcolor=Colour.SELECTED if selected else Colour.FIELD if marked else None,
         ink=True,
         on_click=lambda e: go(f"/chat/{row.id}"),
         on_long_press=lambda e: on_menu(row.id),
     )
     unread = t("chats.unread", n=row.unread) if row.unread else ""
-    return ft.Semantics(
+    line = ft.Semantics(
         label=", ".join(part for part in (title, draft + preview, when, unread) if part),
         identifier=f"chat-row-{row.id}",
         button=True,
@@ -210,6 +232,14 @@ def ChatTile(row: ChatRow, language: str, selected: bool, on_menu: Callable[[str
         on_long_press=lambda e: on_menu(row.id),
         content=ft.GestureDetector(content=content, on_secondary_tap=lambda e: on_menu(row.id)),
     )
+    if not touch:
+        return line
+
+    def archive() -> None:
+        app.spawn(app.hs.chats.update_mine(row.id, archived=not row.archived))
+
+    icon = ft.Icons.UNARCHIVE_OUTLINED if row.archived else ft.Icons.ARCHIVE_OUTLINED
+    return swiped(line, ft.DismissDirection.END_TO_START, icon, archive, identifier="swipe-archive")
 
 
 def _badge(row: ChatRow, t: Translator) -> ft.Control:

@@ -20,13 +20,30 @@ def Devices() -> ft.Control:
     app, t = use_app(), use_t()
     loaded = use_loaded(lambda: app.hs.me.devices())
     doomed, set_doomed = ft.use_state(None)
+    all_doomed, set_all_doomed = ft.use_state(False)
 
     async def end(device: Device) -> None:
         set_doomed(None)
         await app.hs.me.end_device(device.id)
         await loaded.reload()
 
+    async def end_others() -> None:
+        set_all_doomed(False)
+        for device in loaded.value or []:
+            if not device.current:
+                await app.hs.me.end_device(device.id)
+        await loaded.reload()
+
     dialog = None
+    if all_doomed:
+        dialog = states.confirm(
+            t("devices.end_all_ask"),
+            t("devices.end_all_loss"),
+            yes=t("devices.end"),
+            no=t("cancel"),
+            on_yes=lambda: app.spawn(end_others()),
+            on_no=lambda: set_all_doomed(False),
+        )
     if doomed is not None:
         name = doomed.device or t("devices.unknown")
         dialog = states.confirm(
@@ -43,6 +60,16 @@ def Devices() -> ft.Control:
         here = [line(device) for device in devices if device.current]
         others = [line(device) for device in devices if not device.current]
         none = ft.Container(content=text(t("devices.none"), color=Colour.SECONDARY), padding=Space.L)
+        if len(others) > 1:
+            others.append(
+                forms.tile(
+                    t("devices.end_all"),
+                    icon=ft.Icons.LOGOUT,
+                    danger=True,
+                    on_click=lambda: set_all_doomed(True),
+                    identifier="end-others",
+                )
+            )
         return forms.page_of(
             [forms.section(t("devices.this"), here), forms.section(t("devices.others"), others or [none])]
         )

@@ -123,4 +123,5 @@ def _bar(storage: StorageUse, t: Translator) -> ft.Control:
         parts.append(
             text(t("storage.full") if full else free, Type.SECONDARY, color=Colour.LOSS if full else Colour.SECONDARY)
         )
-    return ft.Container(content=ft.Column(parts, spacing=Space.S, tight=True), padding=Space.L)
+    bar = ft.Container(content=ft.Column(parts, spacing=Space.S, tight=True), padding=Space.L)
+    return ft.Semantics(content=bar, identifier="storage-use", container=True)

@@ -10,6 +10,7 @@ from hypersend_client.app.components import forms, states
 from hypersend_client.app.components.text import text
 from hypersend_client.app.frame import Screen
 from hypersend_client.app.i18n import Translator
+from hypersend_client.app.open_file import hand_over, share
 from hypersend_client.app.router import use_app, use_t, watch
 from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import Colour, Corner, Size, Space, Type
@@ -102,6 +103,26 @@ def _total(rows: tuple[TransferRow, ...], t: Translator) -> ft.Control:
     )
 
 
+def _opening(row: TransferRow, app: AppState, t: Translator) -> list[ft.Control]:
+    """Of a file that lies on this device; on a phone its own sheet opens files, a browser has them in its own list."""
+    page = ft.context.page
+    if row.state != "done" or row.up or not row.path or page.web:
+        return []
+    if page.platform in (ft.PagePlatform.ANDROID, ft.PagePlatform.IOS):
+        label = t("transfers.share", name=row.name)
+        return [forms.icon_button(ft.Icons.SHARE_OUTLINED, label, lambda e: app.spawn(share(app, row.path)))]
+    return [
+        forms.icon_button(
+            ft.Icons.OPEN_IN_NEW, t("file.open", name=row.name), lambda e: app.spawn(hand_over(app, row.path)),
+            identifier=f"open-{row.id}",
+        ),
+        forms.icon_button(
+            ft.Icons.FOLDER_OPEN, t("file.show", name=row.name),
+            lambda e: app.spawn(hand_over(app, row.path, show=True)), identifier=f"show-{row.id}",
+        ),
+    ]  # fmt: skip
+
+
 def _row(row: TransferRow, app: AppState, t: Translator, ask: object) -> ft.Control:
     colour = Colour.LOSS if row.state == "failed" else Colour.GOOD if row.state == "done" else Colour.SECONDARY
     icon = ft.Icons.ARROW_UPWARD if row.up else ft.Icons.ARROW_DOWNWARD
@@ -119,7 +140,7 @@ def _row(row: TransferRow, app: AppState, t: Translator, ask: object) -> ft.Cont
     lines.append(text(progress_words(row, t, address=app.session.address), Type.SECONDARY, color=colour))
     if row.in_page and row.group == "running":
         lines.append(text(t("transfers.in_page"), Type.SMALL, color=Colour.SECONDARY))
-    buttons = transfer_buttons(row, t, app)
+    buttons = [*transfer_buttons(row, t, app), *_opening(row, app, t)]
     if row.group != "done" and callable(ask):
         buttons.append(forms.icon_button(ft.Icons.CLOSE, t("file.cancel", name=row.name), lambda e: ask(row.id)))
     return ft.Semantics(

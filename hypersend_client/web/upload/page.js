@@ -9,6 +9,7 @@ const words = WORDS[lang];
 const ticket = options.get("ticket");
 const $ = (id) => document.getElementById(id);
 const size = (bytes) => sizeWords(bytes, lang);
+if (options.get("accept") === "media") $("files").accept = "image/*,video/*";
 const rows = new Map();
 const worker = new Worker("/upload/worker.js", { type: "module" });
 const ICONS = {

@@ -1,7 +1,12 @@
 // Requests to the API, their failures as one kind of error, and where a chunk's bytes go.
 
+import { hex } from "./digest.js";
+
 const API = "/api/v1/files";
 const STALLED_MS = 60000;
+const DIRECT_TRIES = 2;
+const DIRECT_FAILURES = 3;
+const MAX_PARTS = 200;
 
 /** code: of the API's problem document, or `network`. `retryable`: the same request may succeed later. */
 export class Problem extends Error {
@@ -41,33 +46,102 @@ export class Api {
 }
 
 /**
- * Chunks to the server itself. Parts that go straight to an object store would be a second class with this `put`.
+ * One body on its way; answers the text that comes back. progress(bytes) is called with what has gone.
  * XMLHttpRequest, since fetch says nothing about how much of a body has gone: a chunk may take minutes.
  */
+function send(url, headers, body, { signal, progress }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    let timer;
+    const alive = () => { clearTimeout(timer); timer = setTimeout(() => request.abort(), STALLED_MS); };
+    const stop = () => request.abort();
+    const ended = (outcome, value) => { clearTimeout(timer); signal.removeEventListener("abort", stop); outcome(value); };
+    request.open("PUT", url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => { alive(); progress(event.loaded); };
+    request.onload = () => (request.status >= 200 && request.status < 300
+      ? ended(resolve, request.responseText)
+      : ended(reject, problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After"))));
+    request.onerror = () => ended(reject, new Problem("network", { retryable: true }));
+    request.onabort = () => ended(reject, signal.aborted ? signal.reason : new Problem("network", { retryable: true }));
+    signal.addEventListener("abort", stop);
+    alive();
+    request.send(body);
+  });
+}
+
+/** Chunks to the server itself. */
 export class ServerChunks {
   constructor(api, id) { Object.assign(this, { api, id }); }
 
-  /** Answers the receipt. progress(bytes) is called with what has gone of this body. */
-  put(index, offset, body, digest, { signal, progress }) {
+  /** Answers the receipt. */
+  async put(index, offset, body, digest, options) {
+    const headers = {
+      Authorization: `Bearer ${this.api.ticket}`, "Content-Type": "application/octet-stream",
+      "Repr-Digest": `sha-256=:${btoa(String.fromCharCode(...digest))}:`,
+    };
+    return JSON.parse(await send(`${API}/${this.id}/chunk?index=${index}${offset ? `&offset=${offset}` : ""}`, headers, body, options));
+  }
+}
+
+/**
+ * Chunks straight to the object store, by URLs that the server signs. What it does not take (its CORS rules do not know
+ * this page, a network lets nobody through to it) goes through the server, and after a few such chunks all the rest.
+ */
+export class DirectChunks {
+  constructor(api, id, server) {
+    Object.assign(this, { api, id, server, wanted: [], signing: null, failures: 0, cuts: new Map() });
+  }
+
+  async put(index, offset, body, digest, options) {
+    if (offset || this.failures >= DIRECT_FAILURES || this.cuts.get(index) >= DIRECT_TRIES) {
+      return this.server.put(index, offset, body, digest, options);
+    }
+    let part;
+    try {
+      part = await this.sign(index, hex(digest), options.signal);
+    } catch (error) {
+      if (error.code !== "direct_unavailable") throw error;
+      this.failures = DIRECT_FAILURES;
+      return this.server.put(index, 0, body, digest, options);
+    }
+    let gone = 0;
+    try {
+      await send(part.url, part.headers, body, { ...options, progress: (bytes) => options.progress(gone = bytes) });
+      this.failures = 0;
+      return { sha256: hex(digest) };
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      const cuts = (this.cuts.get(index) ?? 0) + 1;
+      this.cuts.set(index, cuts);
+      // Some bytes have gone: the line broke. None, or an answer: the store does not want them.
+      if (gone && !error.status && cuts < DIRECT_TRIES) throw error;
+      options.progress(0);
+      const receipt = await this.server.put(index, 0, body, digest, options);
+      this.failures += 1;  // the network is there, so it is the store
+      return receipt;
+    }
+  }
+
+  /** Asked for while an answer is awaited, URLs come together with the next one. */
+  sign(index, sha256, signal) {
     return new Promise((resolve, reject) => {
-      const request = new XMLHttpRequest();
-      let timer;
-      const alive = () => { clearTimeout(timer); timer = setTimeout(() => request.abort(), STALLED_MS); };
-      const stop = () => request.abort();
-      const ended = (outcome, value) => { clearTimeout(timer); signal.removeEventListener("abort", stop); outcome(value); };
-      request.open("PUT", `${API}/${this.id}/chunk?index=${index}${offset ? `&offset=${offset}` : ""}`);
-      request.setRequestHeader("Authorization", `Bearer ${this.api.ticket}`);
-      request.setRequestHeader("Content-Type", "application/octet-stream");
-      request.setRequestHeader("Repr-Digest", `sha-256=:${btoa(String.fromCharCode(...digest))}:`);
-      request.upload.onprogress = (event) => { alive(); progress(event.loaded); };
-      request.onload = () => (request.status >= 200 && request.status < 300
-        ? ended(resolve, JSON.parse(request.responseText))
-        : ended(reject, problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After"))));
-      request.onerror = () => ended(reject, new Problem("network", { retryable: true }));
-      request.onabort = () => ended(reject, signal.aborted ? signal.reason : new Problem("network", { retryable: true }));
-      signal.addEventListener("abort", stop);
-      alive();
-      request.send(body);
+      this.wanted.push({ index, sha256, resolve, reject });
+      this.signing ??= this.signAll(signal).finally(() => { this.signing = null; });
     });
+  }
+
+  async signAll(signal) {
+    while (this.wanted.length) {
+      const batch = this.wanted.splice(0, MAX_PARTS);
+      try {
+        const { parts } = await this.api.call(
+          "POST", `/${this.id}/parts`, { json: { parts: batch.map(({ index, sha256 }) => ({ index, sha256 })) }, signal });
+        const urls = new Map(parts.map((part) => [part.index, part]));
+        for (const { index, resolve } of batch) resolve(urls.get(index));
+      } catch (error) {
+        for (const { reject } of batch) reject(error);
+      }
+    }
   }
 }

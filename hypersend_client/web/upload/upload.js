@@ -3,13 +3,14 @@
 // States: waiting, checking, uploading, offline (trying again), paused, finishing, done, failed, cancelled.
 
 import { hex, sha256 } from "./digest.js";
-import { Api, Problem, ServerChunks } from "./transport.js";
+import { Api, DirectChunks, Problem, ServerChunks } from "./transport.js";
 
 const LANES = 4;
 const IN_FLIGHT_BYTES = 64 * 1024 * 1024;
 const MAX_WAIT_MS = 30000;
 const SPEED_OVER_MS = 8000;
 const SAME_CHUNK_TRIES = 4;
+const MAX_LOSSES = 3;
 const STEADY_BYTES = 256 * 1024;  // a request that moved this much before it broke is no sign of lasting trouble
 
 const stopped = (error) => error?.name === "AbortError";
@@ -46,18 +47,17 @@ export class Upload {
 
   /** Until it is done, paused, cancelled or failed. Called again, it goes on. */
   async run() {
-    this.stop = new AbortController();
     this.problem = null;
     this.samples = [];
     try {
-      this.set("checking");
-      await this.begin();
-      for (;;) {
-        if (this.isStored) break;
-        this.set("uploading");
-        await this.sendMissing();
-        this.set("finishing");
-        if (await this.complete()) break;
+      for (let losses = 0; ; losses += 1) {
+        try {
+          await this.runOnce();
+          break;
+        } catch (error) {
+          if (error.code !== "upload_lost" || losses >= MAX_LOSSES) throw error;
+          await this.dropLost();
+        }
       }
       this.remember(null);
       this.done = this.file.size;
@@ -69,6 +69,29 @@ export class Upload {
       if (["not_found", "upload_expired", "upload_lost", "chunk_conflict"].includes(this.problem.code)) this.remember(this.entry = null);
       this.set("failed");
     }
+  }
+
+  async runOnce() {
+    this.stop = new AbortController();
+    this.set("checking");
+    await this.begin();
+    while (!this.isStored) {
+      this.set("uploading");
+      await this.sendMissing();
+      this.set("finishing");
+      if (await this.complete()) break;
+    }
+  }
+
+  /** The object store lost what had been sent: the same file begins again, and what the first try reserved is given back. */
+  async dropLost() {
+    this.flying.clear();
+    this.done = 0;
+    const id = this.id ?? this.entry?.id;
+    if (id) {
+      try { await this.api.call("DELETE", `/${id}`); } catch (error) { if (!(error instanceof Problem)) throw error; }
+    }
+    this.remember(this.entry = null);
   }
 
   pause() { this.halt("paused"); }
@@ -132,7 +155,8 @@ export class Upload {
       this.adopt(file);
     }
     this.remember(this.entry = { ...entry, id: this.id, ticket: this.api.ticket });
-    this.chunks = new ServerChunks(this.api, this.id);
+    const server = new ServerChunks(this.api, this.id);
+    this.chunks = this.isDirect ? new DirectChunks(this.api, this.id, server) : server;
   }
 
   async find(id, tickets) {
@@ -159,6 +183,7 @@ export class Upload {
     const upload = file.upload;
     if (!upload) return;
     this.chunkSize = upload.chunk_size;
+    this.isDirect = Boolean(upload.direct);
     this.done = upload.received_bytes;
     this.partial = new Map(upload.partial);
     this.verifying = upload.verifying.length > 0;
@@ -247,8 +272,11 @@ export class Upload {
 
   async complete() {
     try {
-      await this.patiently(() => this.api.call("POST", `/${this.id}/complete`, { signal: this.stop.signal }));
-      return true;
+      for (let tries = 0; ; tries += 1) {
+        const file = await this.patiently(() => this.api.call("POST", `/${this.id}/complete`, { signal: this.stop.signal }));
+        if (file.state === "complete") return true;
+        await this.rest(tries, { retryAfterS: 0 });  // an object store puts it together
+      }
     } catch (error) {
       if (error.code !== "chunks_missing") throw error;
       this.adopt(await this.ask());

@@ -17,6 +17,7 @@ from hypersend_server.metadata.files import (
     Deletion,
     FileRecord,
     Preview,
+    Stored,
     Volatile,
 )
 
@@ -82,6 +83,8 @@ class FilesConformance:
         assert (await metadata.files.set_location("f", "one")).location == "one"  # type: ignore[union-attr]
         assert (await metadata.files.set_location("f", "two")).location == "one"  # type: ignore[union-attr]
         assert await metadata.files.set_location("other", "x") is None
+        assert (await metadata.files.set_location("f", "three", "two")).location == "one"  # type: ignore[union-attr]
+        assert (await metadata.files.set_location("f", "two", "one")).location == "two"  # type: ignore[union-attr]
 
     async def test_uploads_begun_together_never_pass_the_quota(self, metadata: Metadata) -> None:
         answers = await asyncio.gather(
@@ -151,6 +154,33 @@ class FilesConformance:
         await metadata.files.set_partial("f", 3, 0, BOOT, LATER)
         assert (await metadata.files.progress("f", BOOT)).partial == []
 
+    async def test_receipts_become_what_the_store_lists(self, metadata: Metadata) -> None:
+        await uploading(metadata, "f", size=450)
+        for index in (0, 1, 2):
+            await metadata.files.add_receipt("f", chunk(index, boot_id=None), LATER)
+        await metadata.files.set_partial("f", 4, 20, BOOT, LATER)
+        other = ChunkRecord(1, CHUNK, b"e" * 32, "tag", None)
+        last = ChunkRecord(4, 50, b"f" * 32, "last", None)
+        await metadata.files.reconcile("f", [other, last], [2, 3])
+        assert await metadata.files.chunks("f") == [chunk(0, boot_id=None), other, last]
+        assert await metadata.files.progress("f", None) == ([(0, 1), (4, 4)], 250, [], [])
+        assert (await metadata.files.get("f")).received_bytes == 250  # type: ignore[union-attr]
+        await complete(metadata, "done", size=100)
+        await metadata.files.reconcile("done", [other], [0])
+        assert await metadata.files.chunks("done") == [chunk(0, boot_id=None)]
+        await metadata.files.reconcile("other", [other], [])
+        assert await metadata.files.chunks("other") == []
+
+    async def test_only_an_open_upload_is_given_more_time(self, metadata: Metadata) -> None:
+        await uploading(metadata, "f")
+        await metadata.files.extend_upload("f", LATER + 50)
+        assert (await metadata.files.get("f")).expires_at == LATER + 50  # type: ignore[union-attr]
+        await metadata.files.expire(LATER + 50, 10)
+        await refused("upload_expired", metadata.files.extend_upload("f", LATER + 90))
+        await complete(metadata, "done", size=100)
+        await refused("upload_closed", metadata.files.extend_upload("done", LATER))
+        await refused("not_found", metadata.files.extend_upload("other", LATER))
+
     async def test_a_prefix_never_stands_beside_a_receipt(self, metadata: Metadata) -> None:
         await uploading(metadata, "f")
         await metadata.files.add_receipt("f", chunk(0), LATER)
@@ -201,11 +231,26 @@ class FilesConformance:
         assert [c.index for c in await metadata.files.chunks("f")] == [0, 1, 2, 3, 4]
         await refused("not_found", metadata.files.begin_completing("other"))
 
+    async def test_an_upload_whose_chunks_the_store_lacks_is_open_again(self, metadata: Metadata) -> None:
+        await uploading(metadata, "f", size=300)
+        for index in range(3):
+            await metadata.files.add_receipt("f", chunk(index, boot_id=None), LATER)
+        await metadata.files.reopen("f", [0], LATER)
+        assert await metadata.files.progress("f", None) == ([(0, 2)], 300, [], [])
+        await metadata.files.begin_completing("f")
+        await metadata.files.reopen("f", [0, 2], LATER + 7)
+        file = await metadata.files.get("f")
+        assert file is not None
+        assert (file.state, file.received_bytes, file.expires_at) == ("uploading", 100, LATER + 7)
+        assert await metadata.files.progress("f", None) == ([(1, 1)], 100, [], [])
+
     async def test_uploads_expire_and_leave_word_of_it(self, metadata: Metadata) -> None:
         await uploading(metadata, "f")
         await uploading(metadata, "g", expires_at=LATER + 1)
         await metadata.files.add_receipt("f", chunk(0), LATER)
         assert await metadata.files.expire(LATER - 1, 10) == []
+        assert await metadata.files.abandoned(10) == []
+        assert [file.id for file in await metadata.files.abandoned(10, LATER)] == ["f"]
         assert [file.id for file in await metadata.files.expire(LATER, 10)] == ["f"]
         assert await metadata.files.expire(LATER, 10) == []
         assert [file.id for file in await metadata.files.abandoned(10)] == ["f"]
@@ -274,6 +319,44 @@ class FilesConformance:
         await metadata.files.add_deletions([Deletion("local", "files/f"), Deletion("other", "files/f")], 0)
         assert await metadata.files.due_deletions(NOW, 10) == [Deletion("other", "files/f")]
 
+    async def test_a_copy_takes_over_in_one_step(self, metadata: Metadata) -> None:
+        before = await complete(metadata, "f", size=100)
+        source, target = Deletion("local", "files/f"), Deletion("s3", "key")
+        await metadata.files.add_deletions([Deletion("s3", "key"), Deletion("s3", "key?upload")], NOW)
+        moved = await metadata.files.move("f", source, target, "key?upload", NOW)
+        assert moved == msgspec.structs.replace(before, backend="s3", location="key")
+        assert await metadata.files.get("f") == moved
+        assert await metadata.files.chunks("f") == [chunk(0, boot_id=None)]
+        assert await metadata.files.due_deletions(NOW + DELETION_DELAY_MS - 1, 10) == []
+        assert await metadata.files.due_deletions(NOW + DELETION_DELAY_MS, 10) == [source]
+        assert await metadata.files.backends() == {"local", "s3"}
+
+    async def test_of_two_copies_one_takes_over(self, metadata: Metadata) -> None:
+        await complete(metadata, "f", size=100)
+        answers = await asyncio.gather(*(
+            metadata.files.move("f", Deletion("local", "files/f"), Deletion("s3", f"key{n}"), "", NOW)
+            for n in range(5)))
+        (moved,) = [answer for answer in answers if answer is not None]
+        assert await metadata.files.get("f") == moved
+
+    async def test_nothing_takes_over_from_a_file_that_was_removed_or_is_elsewhere(self, metadata: Metadata) -> None:
+        await complete(metadata, "gone", size=100)
+        await metadata.files.remove("gone", NOW)
+        await uploading(metadata, "up")
+        target = Deletion("s3", "key")
+        await metadata.files.add_deletions([target], NOW)
+        for file_id, location in (("gone", "files/gone"), ("up", "uploads/up"), ("other", "files/other")):
+            assert await metadata.files.move(file_id, Deletion("local", location), target, "", NOW) is None
+        assert target in await metadata.files.due_deletions(NOW * 2, 10)
+
+    async def test_what_each_store_holds_is_counted(self, metadata: Metadata) -> None:
+        await complete(metadata, "f", size=100)
+        await complete(metadata, "g", size=150)
+        await uploading(metadata, "up")
+        assert await metadata.files.stored("local", NOW + 1) == Stored(2, 250, 1)
+        assert await metadata.files.stored("local", NOW) == Stored(0, 0, 1)
+        assert await metadata.files.stored("s3", NOW + 1) == Stored(0, 0, 0)
+
     async def test_a_preview_goes_with_its_file(self, metadata: Metadata) -> None:
         await begin(metadata, record("f", preview_id="p"), preview=Preview("p", "image/jpeg", b"picture"))
         await metadata.files.remove("f", NOW)
@@ -316,6 +399,8 @@ class FilesConformance:
         first = await metadata.files.complete_after("", 3)
         assert [file.id for file in first] == ["f0", "f1", "f2"]
         assert [file.id for file in await metadata.files.complete_after("f2", 3)] == ["f3", "f4"]
+        assert [file.id for file in await metadata.files.complete_after("f2", 1, "local")] == ["f3"]
+        assert await metadata.files.complete_after("", 3, "s3") == []
         await metadata.files.set_sha256_state("f1", "failed")
         assert [file.id for file in await metadata.files.claimed(["local"], "f0", 9)] == ["f2", "f3", "f4"]
         assert await metadata.files.claimed(["other"], "", 9) == []
@@ -345,3 +430,13 @@ class FilesConformance:
         assert await metadata.files.get_readable("f", "bob") is None
         await refused("not_found", metadata.files.list_chat("tea", "alice", "", None, 10))
         assert msgspec.structs.asdict(file)["state"] == "complete"
+
+    async def test_marks_are_kept(self, metadata: Metadata) -> None:
+        assert await metadata.server.get_mark("verify") == ""
+        await metadata.server.set_mark("verify", "f1")
+        await metadata.server.set_mark("verify", "f2")
+        await metadata.server.set_mark("other", "x")
+        assert await metadata.server.get_mark("verify") == "f2"
+        await metadata.server.set_mark("verify", "")
+        assert await metadata.server.get_mark("verify") == ""
+        assert await metadata.server.get_mark("other") == "x"

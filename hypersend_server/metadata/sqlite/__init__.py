@@ -18,6 +18,7 @@ from hypersend_server.metadata.sqlite.files import SqliteFiles
 from hypersend_server.metadata.sqlite.reserve import DiskReserve
 from hypersend_server.metadata.sqlite.schema import migrate
 from hypersend_server.metadata.sqlite.server import SqliteServerRecords
+from hypersend_server.metadata.sqlite.transfers import SqliteTransfers
 
 FILE_NAME = "hypersend.sqlite3"
 WATCH_S = 5.0
@@ -36,6 +37,7 @@ class SqliteMetadata:
         self.accounts = SqliteAccounts(self.engine)
         self.chats = SqliteChats(self.engine)
         self.files = SqliteFiles(self.engine)
+        self.transfers = SqliteTransfers(self.engine)
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:

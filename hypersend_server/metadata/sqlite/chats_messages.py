@@ -24,8 +24,10 @@ from hypersend_server.metadata.chats import (
 from hypersend_server.metadata.files import FileRecord
 from hypersend_server.metadata.reactions import with_reaction, without_reaction
 from hypersend_server.metadata.sqlite.chats_rows import (
+    CHAT,
     MESSAGE,
     audience_of,
+    chat_of,
     encode_extra,
     membership,
     messages_of,
@@ -133,6 +135,23 @@ class SqliteMessages:
 
         return await self._engine.write(job)
 
+    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> Changed | None:
+        def job(tx: Tx) -> Changed | None:
+            row = tx.execute(
+                f"SELECT {MESSAGE}, x.number FROM messages x WHERE x.id = ? AND x.chat_id = ?",  # noqa: S608
+                (message_id, chat_id),
+            ).fetchone()
+            found = tx.execute(f"SELECT {CHAT} FROM chats c WHERE c.id = ?", (chat_id,)).fetchone()  # noqa: S608
+            if row is None or found is None:
+                return None
+            chat, message = chat_of(found), messages_of(tx.connection, [row])[0]
+            if message.deleted_at is not None or message.extra.transfer == transfer:
+                return Changed(message, False, audience_of(tx.connection, chat_id, chat.members_rev))
+            extra = msgspec.structs.replace(message.extra, transfer=transfer)
+            return _restamp(tx, chat, row[12], message, extra=extra)
+
+        return await self._engine.write(job)
+
     async def get_message(self, chat_id: str, message_id: str, user_id: str) -> MessageRecord | None:
         def job(connection: ReadTx) -> MessageRecord | None:
             _, me = membership(connection, chat_id, user_id)
@@ -203,7 +222,9 @@ def append(tx: Tx, draft: Draft, known_members_rev: int) -> Posted:
             if members_count < 2:
                 reopened = (peer_id,)
                 _require_account(tx, peer_id)
-        if draft.file_ids or draft.reply_to or draft.mentions or draft.forward:
+        if draft.transfer is not None:
+            extra = Extra(transfer=draft.transfer)
+        elif draft.file_ids or draft.reply_to or draft.mentions or draft.forward:
             text, extra, files = _compose(tx, draft, first_seq)
     except HyperSendError:
         # What was accepted once stays accepted, also where it would be refused today.
@@ -211,7 +232,7 @@ def append(tx: Tx, draft: Draft, known_members_rev: int) -> Posted:
         if first is None:
             raise
         return Posted(first, False, audience_of(tx.connection, chat_id, members_rev, known_members_rev))
-    message_kind: MessageKind = "file" if files else "text"
+    message_kind: MessageKind = "transfer" if draft.transfer is not None else "file" if files else "text"
     stamp = tx.stamp()
     done = execute(
         INSERT_MESSAGE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.files import ChunkRecord, ChunkState, Progress, Range, Volatile
+from hypersend_server.metadata.files import ChunkRecord, ChunkState, Progress, Volatile, runs
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 from hypersend_server.metadata.sqlite.files_rows import FILE, file_of, get_file
 
@@ -148,14 +148,3 @@ class SqliteReceipts:
     async def chunks(self, file_id: str) -> list[ChunkRecord]:
         return await self._engine.read(lambda connection: [ChunkRecord(*row) for row in connection.execute(
             f"SELECT {CHUNK} FROM chunks c WHERE c.file_id = ? ORDER BY c.idx", (file_id,))])  # noqa: S608
-
-
-def runs(indexes: Sequence[int]) -> list[Range]:
-    """Ascending indexes as runs."""
-    found: list[Range] = []
-    for index in indexes:
-        if found and found[-1][1] == index - 1:
-            found[-1] = (found[-1][0], index)
-        else:
-            found.append((index, index))
-    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from hypersend_server.errors import HyperSendError
@@ -41,10 +43,10 @@ class SqliteUploads:
 
         return await self._engine.write(job)
 
-    async def set_location(self, file_id: str, location: str) -> FileRecord | None:
+    async def set_location(self, file_id: str, location: str, instead_of: str = "") -> FileRecord | None:
         def job(tx: Tx) -> FileRecord | None:
-            tx.execute("UPDATE files SET location = ? WHERE id = ? AND location = '' AND state = 'uploading'",
-                       (location, file_id))
+            tx.execute("UPDATE files SET location = ? WHERE id = ? AND location = ? AND state = 'uploading'",
+                       (location, file_id, instead_of))
             return get_file(tx.connection, file_id)
 
         return await self._engine.write(job)
@@ -74,6 +76,17 @@ class SqliteUploads:
             return msgspec.structs.replace(file, state="completing")
 
         return await self._engine.write(job)
+
+    async def reopen(self, file_id: str, gone: Sequence[int], expires_at: int) -> None:
+        def job(tx: Tx) -> None:
+            changed = tx.execute("UPDATE files SET state = 'uploading', expires_at = ? WHERE id = ?"
+                                 " AND state = 'completing'", (expires_at, file_id)).rowcount
+            if changed:
+                tx.executemany("DELETE FROM chunks WHERE file_id = ? AND idx = ?", [(file_id, n) for n in gone])
+                tx.execute("UPDATE files SET received_bytes = (SELECT coalesce(sum(size), 0) FROM chunks"
+                           " WHERE file_id = ?1) WHERE id = ?1", (file_id,))
+
+        await self._engine.write(job)
 
     async def finish(
         self, file_id: str, location: str, checksum: bytes, sniffed_mime: str | None, now: int

@@ -64,7 +64,10 @@ class SqliteServerRecords:
 
     async def set_mark(self, name: str, value: str) -> None:
         def job(tx: Tx) -> None:
-            tx.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"mark:{name}", value))
+            if value:
+                tx.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"mark:{name}", value))
+            else:
+                tx.execute("DELETE FROM meta WHERE key = ?", (f"mark:{name}",))
 
         await self._engine.write(job)
 

@@ -1,0 +1,180 @@
+"""Transfers on SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
+from hypersend_server.metadata.transfers import Status, TransferRecord
+
+_FIELDS = TransferRecord.__struct_fields__
+TRANSFER = ", ".join(_FIELDS)
+OPEN = "status IN ('offered', 'accepted', 'active', 'paused')"
+
+
+class SqliteTransfers:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def offer(self, transfer: TransferRecord, most_open: int) -> tuple[TransferRecord, bool]:
+        def job(tx: Tx) -> tuple[TransferRecord, bool]:
+            first = tx.execute(
+                f"SELECT {TRANSFER} FROM transfers WHERE chat_id = ? AND sender_id = ? AND client_id = ?",  # noqa: S608
+                (transfer.chat_id, transfer.sender_id, transfer.client_id),
+            ).fetchone()
+            if first is not None:
+                return transfer_of(first), False
+            if tx.execute(
+                "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (transfer.receiver_id, transfer.sender_id)
+            ).fetchone():
+                raise HyperSendError("blocked")
+            count = tx.execute(
+                f"SELECT count(*) FROM (SELECT 1 FROM transfers WHERE sender_id = ? AND {OPEN} LIMIT ?)",  # noqa: S608
+                (transfer.sender_id, most_open),
+            ).fetchone()[0]
+            if count >= most_open:
+                raise HyperSendError("transfer_limit")
+            tx.execute(
+                f"INSERT INTO transfers ({TRANSFER}) VALUES ({', '.join('?' * len(_FIELDS))})",  # noqa: S608
+                [getattr(transfer, name) for name in _FIELDS],
+            )
+            return transfer, True
+
+        return await self._engine.write(job)
+
+    async def get(self, transfer_id: str) -> TransferRecord | None:
+        return await self._engine.read(lambda connection: _get(connection, transfer_id))
+
+    async def change(
+        self, transfer_id: str, expected: Collection[Status], now: int, **fields: Any
+    ) -> TransferRecord:
+        def job(tx: Tx) -> TransferRecord:
+            transfer = _require(tx.connection, transfer_id)
+            if transfer.status not in expected:
+                raise closed(transfer)
+            return _set(tx, transfer, updated_at=now, **fields)
+
+        return await self._engine.write(job)
+
+    async def accept(
+        self, transfer_id: str, user_id: str, session_id: str, key: str | None, now: int, expires_at: int
+    ) -> TransferRecord:
+        def job(tx: Tx) -> TransferRecord:
+            transfer = _require(tx.connection, transfer_id)
+            if transfer.receiver_session is not None:
+                if transfer.receiver_session != session_id:
+                    raise HyperSendError("transfer_taken")
+                return transfer
+            if transfer.status != "offered":
+                raise closed(transfer)
+            return _set(
+                tx, transfer, status="accepted", receiver_id=user_id, receiver_session=session_id, receiver_key=key,
+                updated_at=now, expires_at=expires_at)
+
+        return await self._engine.write(job)
+
+    async def progress(self, transfer_id: str, transferred_bytes: int, expires_at: int, now: int) -> None:
+        def job(tx: Tx) -> None:
+            tx.execute(
+                "UPDATE transfers SET transferred_bytes = max(transferred_bytes, ?),"  # noqa: S608
+                f" expires_at = max(expires_at, ?), updated_at = ? WHERE id = ? AND {OPEN}",
+                (transferred_bytes, expires_at, now, transfer_id),
+            )
+
+        await self._engine.write(job, durable=False)
+
+    async def mark_shown(self, transfer_id: str, status: Status) -> None:
+        def job(tx: Tx) -> None:
+            tx.execute("UPDATE transfers SET shown = 1 WHERE id = ? AND status = ?", (transfer_id, status))
+
+        await self._engine.write(job)
+
+    async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
+        return await self._list("WHERE shown = 0 AND updated_at < ? ORDER BY updated_at LIMIT ?", before, limit)
+
+    async def history(self, chat_id: str, before_id: str | None, limit: int) -> list[TransferRecord]:
+        return await self._list(
+            "WHERE chat_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3", chat_id, before_id, limit)
+
+    async def open_of(self, user_id: str, limit: int) -> list[TransferRecord]:
+        return await self._list(
+            f"WHERE id IN (SELECT id FROM transfers WHERE sender_id = ?1 AND {OPEN} UNION"  # noqa: S608
+            f" SELECT id FROM transfers WHERE receiver_id = ?1 AND {OPEN}) ORDER BY id LIMIT ?2", user_id, limit)
+
+    async def expire(self, now: int, limit: int) -> list[TransferRecord]:
+        def job(tx: Tx) -> list[TransferRecord]:
+            rows = tx.execute(
+                f"SELECT {TRANSFER} FROM transfers WHERE {OPEN} AND expires_at <= ? ORDER BY expires_at LIMIT ?",  # noqa: S608
+                (now, limit),
+            )
+            return [
+                _set(tx, transfer, status="expired", updated_at=now) for transfer in _records(rows.fetchall())]
+
+        return await self._engine.write(job)
+
+    async def claim(self, transfer_id: str, relay: str, now: int, until: int) -> str:
+        def job(tx: Tx) -> str:
+            transfer = _require(tx.connection, transfer_id)
+            if transfer.relay not in (None, relay) and transfer.relay_until > now:
+                return str(transfer.relay)
+            tx.execute(
+                "UPDATE transfers SET relay = ?, relay_until = ? WHERE id = ?", (relay, until, transfer_id))
+            return relay
+
+        return await self._engine.write(job, durable=False)
+
+    async def release(self, transfer_id: str, relay: str) -> None:
+        def job(tx: Tx) -> None:
+            tx.execute(
+                "UPDATE transfers SET relay = NULL, relay_until = 0 WHERE id = ? AND relay = ?", (transfer_id, relay))
+
+        await self._engine.write(job, durable=False)
+
+    async def abandoned(self, now: int, limit: int) -> list[TransferRecord]:
+        return await self._list("WHERE status = 'active' AND relay_until <= ? LIMIT ?", now, limit)
+
+    async def _list(self, where: str, *values: Any) -> list[TransferRecord]:
+        def job(connection: ReadTx) -> list[TransferRecord]:
+            return _records(connection.execute(f"SELECT {TRANSFER} FROM transfers {where}", values))  # noqa: S608
+
+        return await self._engine.read(job)
+
+
+def transfer_of(row: Sequence[Any]) -> TransferRecord:
+    fields = dict(zip(_FIELDS, row, strict=True))
+    return TransferRecord(**{**fields, "shown": bool(fields["shown"])})
+
+
+def closed(transfer: TransferRecord) -> HyperSendError:
+    return HyperSendError(
+        "transfer_closed", f"The transfer is {transfer.status}.", extra={"transfer_status": transfer.status})
+
+
+def _records(rows: Iterable[Sequence[Any]]) -> list[TransferRecord]:
+    return [transfer_of(row) for row in rows]
+
+
+def _get(connection: sqlite3.Connection, transfer_id: str) -> TransferRecord | None:
+    row = connection.execute(
+        f"SELECT {TRANSFER} FROM transfers WHERE id = ?", (transfer_id,)).fetchone()  # noqa: S608
+    return None if row is None else transfer_of(row)
+
+
+def _require(connection: sqlite3.Connection, transfer_id: str) -> TransferRecord:
+    transfer = _get(connection, transfer_id)
+    if transfer is None:
+        raise HyperSendError("not_found", "There is no such transfer, or you may not see it.")
+    return transfer
+
+
+def _set(tx: Tx, transfer: TransferRecord, **fields: Any) -> TransferRecord:
+    if fields.get("status", transfer.status) != transfer.status:
+        fields["shown"] = False
+    columns = ", ".join(f"{name} = ?" for name in fields)
+    tx.execute(f"UPDATE transfers SET {columns} WHERE id = ?", (*fields.values(), transfer.id))  # noqa: S608
+    changed = _get(tx.connection, transfer.id)
+    assert changed is not None
+    return changed

@@ -1,0 +1,346 @@
+"""Joins the two ends of a transfer: what one sends the other gets, frame by frame, and nothing is kept.
+
+Each frame is awaited before the next is read, so a slow receiver slows the sender, and what waits here is a few
+frames and the buffers of two sockets. An end that takes nothing for a minute, or says nothing when it should, is let
+go; the other one waits for it to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from hypersend_server.clock import Clock
+from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.transfers import Status, TransferRecord
+from hypersend_server.p2p import wire
+from hypersend_server.p2p.wire import Role
+
+SILENCE_S = 60.0
+PING_S = 20.0
+TELL_S = 0.5
+SAVE_S = 2.0
+CLAIM_MS = 30_000
+STOP_S = 2.0
+TURN_FRAMES = 16  # so many frames, about 1 MiB, and everything else in this process has its turn
+log = logging.getLogger(__name__)
+
+Socket = web.WebSocketResponse
+OTHER: dict[Role, Role] = {"sender": "receiver", "receiver": "sender"}
+
+
+class Book(Protocol):
+    """Where the relay writes down what happens."""
+
+    async def moved(self, transfer_id: str, status: Status) -> None: ...
+
+    async def progressed(self, transfer: TransferRecord, transferred_bytes: int) -> None: ...
+
+    def tell_progress(self, transfer: TransferRecord, transferred_bytes: int) -> None: ...
+
+    async def finished(self, transfer_id: str, status: Status) -> None: ...
+
+
+class End:
+    """One device's socket."""
+
+    def __init__(self, ws: Socket, session_id: str) -> None:
+        self.ws = ws
+        self.session_id = session_id
+        self.gone = asyncio.Event()
+        self._reader = asyncio.current_task()
+        self._closing: tuple[int, str] | None = None
+
+    async def send(self, data: bytes | str) -> bool:
+        """False where it has gone, or takes nothing and is let go."""
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                if isinstance(data, str):
+                    await self.ws.send_str(data)
+                else:
+                    await self.ws.send_bytes(data)
+        except TimeoutError:
+            self.close(wire.TOO_SLOW, "nothing was taken for a minute")
+        except (ConnectionError, RuntimeError):
+            pass  # its own reader notices
+        else:
+            return True
+        return False
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Its reader stops at its next step, and closes the socket: a socket that is being read cannot be closed
+        properly from elsewhere."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            if self._reader is not None and self._reader is not asyncio.current_task():
+                self._reader.cancel()
+
+    def was_cancelled(self) -> bool:
+        """Whether it was `close` that cancelled the reader; then that is over."""
+        if self._closing is None or self._reader is None:
+            return False
+        self._reader.uncancel()
+        return True
+
+    async def finish(self) -> None:
+        """By the reader, after its last step."""
+        if self._closing is not None:
+            code, reason = self._closing
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self.ws.close(code=code, message=reason.encode()[:120])
+
+
+class Meeting:
+    """The ends of one transfer that are here. round: grows each time that both have come together."""
+
+    def __init__(self, transfer: TransferRecord) -> None:
+        self.transfer = transfer
+        self.ends: dict[Role, End] = {}
+        self.round = 0
+        self.is_active = transfer.status == "active"
+        self.verified = transfer.transferred_bytes
+        self.saved = self.verified
+        self.save_at = 0.0
+        self.tell_at = 0.0
+        self.telling: asyncio.TimerHandle | None = None
+
+    async def greet(self) -> None:
+        """Tell whoever is here whether the other end is, too."""
+        if len(self.ends) == 2:
+            self.round += 1
+        frame = wire.peer(self.round if len(self.ends) == 2 else None)
+        for end in list(self.ends.values()):
+            await end.send(frame)
+
+
+class Relay:
+    """claim: (transfer id, now, until) → the process that joins it; this one is `name`. release: gives it back."""
+
+    def __init__(
+        self, book: Book, *, name: str, claim: Callable[[str, str, int, int], Awaitable[str]],
+        release: Callable[[str, str], Awaitable[None]], clock: Clock,
+    ) -> None:
+        self._book = book
+        self.name = name
+        self._claim = claim
+        self._release = release
+        self._clock = clock
+        self._meetings: dict[str, Meeting] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self.relayed_bytes = 0
+
+    @property
+    def sockets(self) -> int:
+        return sum(len(meeting.ends) for meeting in self._meetings.values())
+
+    @property
+    def meetings(self) -> int:
+        return len(self._meetings)
+
+    async def place(self, transfer_id: str) -> str:
+        """The name of the process that joins this transfer from now on. Raises: `not_found`."""
+        now = self._clock()
+        return await self._claim(transfer_id, self.name, now, now + CLAIM_MS)
+
+    async def join(self, transfer: TransferRecord, role: Role, ws: Socket, session_id: str, joined: str) -> None:
+        """Serve this end until its socket closes. joined: the first frame that it gets."""
+        meeting = self._meetings.setdefault(transfer.id, Meeting(transfer))
+        end = End(ws, session_id)
+        older = meeting.ends.get(role)
+        meeting.ends[role] = end
+        if older is not None:
+            older.close(wire.REPLACED, "a newer socket is here")
+        pinging = asyncio.create_task(self._ping(end))
+        try:
+            await end.send(joined)
+            await meeting.greet()
+            if len(meeting.ends) == 1 and meeting.is_active:  # what the last process left behind
+                await self._pause(meeting)
+            await self._pump(meeting, role, end)
+        except asyncio.CancelledError:
+            if not end.was_cancelled():
+                raise
+        finally:
+            pinging.cancel()
+            await asyncio.shield(self._leave(meeting, role, end))
+        await end.finish()
+
+    async def _leave(self, meeting: Meeting, role: Role, end: End) -> None:
+        end.gone.set()
+        if meeting.ends.get(role) is not end:
+            return
+        del meeting.ends[role]
+        await self._save(meeting)
+        await self._pause(meeting)
+        if meeting.ends:
+            await meeting.greet()
+        elif self._meetings.get(meeting.transfer.id) is meeting:
+            del self._meetings[meeting.transfer.id]
+            if meeting.telling is not None:
+                meeting.telling.cancel()
+            with contextlib.suppress(HyperSendError):
+                await self._release(meeting.transfer.id, self.name)
+
+    async def _pump(self, meeting: Meeting, role: Role, end: End) -> None:
+        """Pass this end's frames on."""
+        turn = 0
+        other = OTHER[role]
+        while True:
+            try:
+                message = await end.ws.receive(timeout=SILENCE_S)
+            except TimeoutError:
+                end.close(wire.TOO_SLOW, "nothing was heard for a minute")
+                return
+            if message.type is WSMsgType.BINARY:
+                data: bytes = message.data
+                if not 1 <= len(data) <= wire.MAX_BINARY_BYTES:
+                    end.close(wire.BAD_FRAME, "a binary frame of this size is none of ours")
+                    return
+                if (there := meeting.ends.get(other)) is not None:
+                    await there.send(data)
+                    self.relayed_bytes += len(data)
+                turn += 1
+                if turn % TURN_FRAMES == 0:
+                    await asyncio.sleep(0)
+            elif message.type is WSMsgType.TEXT:
+                try:
+                    frame = wire.parse(message.data, role)
+                    goes_on = await self._control(meeting, frame, message.data, meeting.ends.get(other))
+                except wire.BadFrame as error:
+                    end.close(wire.BAD_FRAME, str(error))
+                    return
+                if not goes_on:
+                    return
+            else:
+                return
+
+    async def _control(self, meeting: Meeting, frame: wire.AnyFrame, raw: str, there: End | None) -> bool:
+        """Note what concerns us and pass it on; False where it was the last. Raises: wire.BadFrame."""
+        transfer = meeting.transfer
+        match frame:
+            case wire.Auth():
+                raise wire.BadFrame("this socket is signed in already")
+            case wire.Hello(round=number) | wire.Ready(round=number):
+                if number != meeting.round or there is None:
+                    return True  # of a meeting that is over
+                if isinstance(frame, wire.Ready):
+                    self._verified(meeting, frame.offset)
+                    if not meeting.is_active:
+                        meeting.is_active = True
+                        await self._book.moved(transfer.id, "active")
+            case wire.Ack(offset=offset):
+                self._verified(meeting, offset)
+                await self._save_if_due(meeting)
+            case wire.Done():
+                self._verified(meeting, transfer.size)
+                await self._save(meeting)
+                await self._finish(meeting, raw, there, "done")
+                return False
+            case wire.Fail():
+                await self._finish(meeting, raw, there, "failed")
+                return False
+            case wire.Cancel():
+                await self._finish(meeting, raw, there, "cancelled")
+                return False
+        if there is not None:
+            await there.send(raw)
+        return True
+
+    def _verified(self, meeting: Meeting, offset: int) -> None:
+        if offset > meeting.transfer.size:
+            raise wire.BadFrame("the offset is behind the end of the file")
+        if offset <= meeting.verified:
+            return
+        meeting.verified = offset
+        if meeting.telling is None:
+            loop = asyncio.get_running_loop()
+            meeting.telling = loop.call_at(max(loop.time(), meeting.tell_at), self._tell, meeting)
+
+    def _tell(self, meeting: Meeting) -> None:
+        meeting.telling = None
+        meeting.tell_at = asyncio.get_running_loop().time() + TELL_S
+        if meeting.is_active:
+            self._book.tell_progress(meeting.transfer, meeting.verified)
+
+    async def _save_if_due(self, meeting: Meeting) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= meeting.save_at:
+            meeting.save_at = now + SAVE_S
+            await self._save(meeting)
+
+    async def _save(self, meeting: Meeting) -> None:
+        if meeting.verified > meeting.saved:
+            saved, meeting.saved = meeting.saved, meeting.verified
+            try:
+                await self._book.progressed(meeting.transfer, meeting.verified)
+            except HyperSendError as error:  # a hint for people; the receiver knows what it has
+                meeting.saved = saved
+                log.warning("noting how far transfer %s came: %s", meeting.transfer.id, error)
+
+    async def _pause(self, meeting: Meeting) -> None:
+        if meeting.is_active:
+            meeting.is_active = False
+            try:
+                await self._book.moved(meeting.transfer.id, "paused")
+            except HyperSendError as error:
+                log.warning("noting that transfer %s waits: %s", meeting.transfer.id, error)
+
+    async def _finish(self, meeting: Meeting, raw: str, there: End | None, status: Status) -> None:
+        if there is not None:
+            await there.send(raw)
+        meeting.is_active = False
+        await self._book.finished(meeting.transfer.id, status)
+        self.end(meeting.transfer.id, status)  # also where it was over already
+
+    def end(self, transfer_id: str, status: str) -> None:
+        """It is over: both sockets close."""
+        meeting = self._meetings.get(transfer_id)
+        if meeting is None:
+            return
+        meeting.is_active = False
+        for end in meeting.ends.values():
+            end.close(1000 if status == "done" else wire.OVER, status)
+
+    def end_sessions(self, session_ids: list[str]) -> None:
+        for meeting in self._meetings.values():
+            for end in meeting.ends.values():
+                if end.session_id in session_ids:
+                    end.close(wire.SESSION_ENDED, "the session has ended")
+
+    async def _ping(self, end: End) -> None:
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            while True:
+                await asyncio.sleep(PING_S)
+                await end.ws.ping()
+
+    # With the application
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep_claims())
+
+    async def _keep_claims(self) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_MS / 3000)
+            for transfer_id in list(self._meetings):
+                try:
+                    if await self.place(transfer_id) != self.name and transfer_id in self._meetings:
+                        # The claim lapsed while the database was away: both ends meet where it is now.
+                        for end in self._meetings[transfer_id].ends.values():
+                            end.close(wire.STOPPING, "another process joins this transfer")
+                except HyperSendError as error:
+                    log.warning("keeping transfer %s: %s", transfer_id, error)
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+        ends = [end for meeting in self._meetings.values() for end in meeting.ends.values()]
+        for end in ends:
+            end.close(wire.STOPPING, "the server stops")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await asyncio.gather(*(end.gone.wait() for end in ends))

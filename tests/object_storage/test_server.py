@@ -1,0 +1,444 @@
+"""The server over real MinIO: proxied and direct uploads, redirected and proxied downloads, housekeeping."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypersend_server.app import HOUSEKEEPING, STORES
+from hypersend_server.errors import HyperSendError
+from hypersend_server.files import handlers
+from hypersend_server.metadata.sqlite.files_uploads import SqliteUploads
+from tests.harness import Person, Server, SettableClock, running
+from tests.s3_servers import S3Server
+
+MIB = 1024 * 1024
+CHUNK = 8 * MIB
+WAIT_S = 60
+Settings = Callable[..., dict[str, str]]
+CONTENT = os.urandom(2 * CHUNK + 12345)
+
+
+def chunks_of(content: bytes) -> list[bytes]:
+    return [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)]
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def begin(person: Person, content: bytes, **fields: Any) -> dict[str, Any]:
+    answer = await person.post("/files/init", {"name": "film – 1.bin", "size": len(content), **fields})
+    assert answer.status == 201, answer
+    return dict(answer.json)
+
+
+async def signed(person: Person, file_id: str, parts: dict[int, str]) -> dict[int, dict[str, Any]]:
+    answer = await person.post(
+        f"/files/{file_id}/parts", {"parts": [{"index": index, "sha256": digest} for index, digest in parts.items()]})
+    assert answer.status == 200, answer
+    assert answer.json["method"] == "PUT"
+    return {part["index"]: part for part in answer.json["parts"]}
+
+
+async def send_direct(person: Person, file_id: str, content: bytes, only: set[int] | None = None) -> None:
+    chunks = {n: chunk for n, chunk in enumerate(chunks_of(content)) if only is None or n in only}
+    urls = await signed(person, file_id, {n: sha(chunk) for n, chunk in chunks.items()})
+    for index, chunk in chunks.items():
+        put = await Server(person.http, person.url).request(
+            "PUT", urls[index]["url"], data=chunk, headers=urls[index]["headers"])
+        assert put.status == 200, put
+
+
+async def send(person: Person, file_id: str, content: bytes, only: set[int] | None = None) -> None:
+    for index, chunk in enumerate(chunks_of(content)):
+        if only is None or index in only:
+            put = await person.put(f"/files/{file_id}/chunk?index={index}", data=chunk)
+            assert put.status == 200, put
+
+
+async def stored(person: Person, content: bytes, *, direct: bool = True, **fields: Any) -> dict[str, Any]:
+    file = await begin(person, content, **fields)
+    if content:
+        await (send_direct if direct else send)(person, file["id"], content)
+    answer = await person.post(f"/files/{file['id']}/complete")
+    assert answer.status == 201, answer
+    return dict(answer.json)
+
+
+async def download(person: Person, file_id: str, **headers: str) -> bytes:
+    """The bytes, followed to wherever they are."""
+    answer = await person.get(f"/files/{file_id}/download", headers=headers)
+    if answer.status == 307:
+        answer = await Server(person.http, person.url).get(answer.headers["Location"], headers=headers)
+    assert answer.status in (200, 206), answer
+    return answer.body
+
+
+def objects(minio: S3Server, settings: dict[str, str]) -> list[str]:
+    found = minio.client().list_objects(settings["S3_BUCKET"], recursive=True)
+    return [str(item.object_name) for item in found]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_file_comes_back_as_it_was_sent(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, direct: bool
+) -> None:
+    settings = s3_settings(minio)
+    async with running(tmp_path, **settings) as server:
+        assert ("direct_transfer" in (await server.get("/server")).json["features"]) is True
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        assert (file["upload"]["direct"]["parts"], file["upload"]["direct"]["method"]) == ([], "PUT")
+        assert file["backend"] == "s3"
+        await (send_direct if direct else send)(alice, file["id"], CONTENT)
+        there = (await alice.get(f"/files/{file['id']}")).json["upload"]
+        assert (there["received"], there["received_bytes"]) == ([[0, 2]], len(CONTENT))
+        done = await alice.post(f"/files/{file['id']}/complete")
+        assert (done.status, done.json["state"]) == (201, "complete")
+        digests = [hashlib.sha256(chunk).digest() for chunk in chunks_of(CONTENT)]
+        checksum = hashlib.sha256(b"".join(digests))
+        assert done.json["checksum"] == checksum.hexdigest()
+        again = await alice.post(f"/files/{file['id']}/complete")
+        assert (again.status, again.json) == (200, done.json)
+        told = (await alice.get(f"/files/{file['id']}?digests=true")).json
+        assert told["chunk_sha256"] == [digest.hex() for digest in digests]
+        assert await download(alice, file["id"]) == CONTENT
+        (name,) = objects(minio, settings)
+        head = minio.client()._execute(
+            "HEAD", bucket_name=settings["S3_BUCKET"], object_name=name, headers={"x-amz-checksum-mode": "ENABLED"})
+        assert head.headers["x-amz-checksum-sha256"] == base64.b64encode(checksum.digest()).decode() + "-3"
+        assert not any(path.is_file() for folder in ("uploads", "files") for path in (tmp_path / folder).rglob("*"))
+
+
+async def test_direct_and_proxied_chunks_make_one_file(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        await send(alice, file["id"], CONTENT, {1})
+        await send_direct(alice, file["id"], CONTENT, {2})
+        missing = await alice.post(f"/files/{file['id']}/complete")
+        assert (missing.status, missing.code, missing.json["missing"]) == (409, "chunks_missing", [[0, 0]])
+        assert (await alice.get(f"/files/{file['id']}")).json["upload"]["received"] == [[1, 2]]
+        await send_direct(alice, file["id"], CONTENT, {0, 1})  # a part may be sent both ways
+        assert (await alice.post(f"/files/{file['id']}/complete")).status == 201
+        assert await download(alice, file["id"]) == CONTENT
+
+
+async def test_a_url_takes_nothing_but_the_chunk_that_was_named(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        chunk = chunks_of(CONTENT)[0]
+        part = (await signed(alice, file["id"], {0: sha(chunk)}))[0]
+        assert "content-length" not in {name.lower() for name in part["headers"]}
+        stranger = Server(alice.http, alice.url)
+        tampered = part["url"].replace("partNumber=1", "partNumber=2")
+        for url, data, headers in (
+            (part["url"], os.urandom(CHUNK), part["headers"]), (part["url"], chunk + b"x", part["headers"]),
+            (part["url"], chunk[:-1], part["headers"]), (part["url"], chunk, {}),
+            (part["url"], os.urandom(CHUNK), {"x-amz-checksum-sha256": base64.b64encode(bytes(32)).decode()}),
+            (tampered, chunk, part["headers"]),
+        ):
+            answer = await stranger.request("PUT", url, data=data, headers=headers)
+            assert answer.status in (400, 403, 411), answer
+        assert (await alice.get(f"/files/{file['id']}")).json["upload"]["received"] == []
+        bob = await server.person("bob")
+        theirs = await bob.post(f"/files/{file['id']}/parts", {"parts": [{"index": 0, "sha256": sha(chunk)}]})
+        assert (theirs.status, theirs.code) == (404, "not_found")
+        for body, status, code in (
+            ({"parts": []}, 422, "validation_failed"), ({"parts": [{"index": 3, "sha256": sha(chunk)}]}, 400,
+                                                        "chunk_index_invalid"),
+            ({"parts": [{"index": 0, "sha256": "x"}]}, 422, "validation_failed"),
+            ({"parts": [{"index": 0, "sha256": sha(chunk)}] * 201}, 422, "validation_failed"),
+        ):
+            refused = await alice.post(f"/files/{file['id']}/parts", body)
+            assert (refused.status, refused.code) == (status, code)
+
+
+async def test_asking_for_urls_gives_an_upload_more_time_and_a_lost_one_is_told(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    settings, clock = s3_settings(minio, UPLOAD_TTL="2h", BACKGROUND_JOBS="off"), SettableClock()
+    async with running(tmp_path, clock=clock, **settings) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        clock.advance(600)
+        await signed(alice, file["id"], {0: sha(chunks_of(CONTENT)[0])})
+        later = (await alice.get(f"/files/{file['id']}")).json["upload"]["expires_at"]
+        assert later > file["upload"]["expires_at"]
+        bucket = settings["S3_BUCKET"]
+        name = location_of(server, file["id"])
+        (upload_id,) = [item.upload_id for item in minio.client()._list_multipart_uploads(bucket, prefix=name).uploads]
+        minio.client()._abort_multipart_upload(bucket, name, upload_id)
+        for answer in (
+            await alice.get(f"/files/{file['id']}"), await alice.post(f"/files/{file['id']}/complete"),
+            await alice.put(f"/files/{file['id']}/chunk?index=0", data=chunks_of(CONTENT)[0]),
+        ):
+            assert (answer.status, answer.code) == (410, "upload_lost"), answer
+        assert (await alice.delete(f"/files/{file['id']}")).status == 204
+        assert (await alice.get("/users/me/storage")).json["reserved_bytes"] == 0
+
+
+def location_of(server: Server, file_id: str) -> str:
+    """The key of a file's object, as the database has it."""
+    assert server.settings is not None
+    with closing(sqlite3.connect(next(server.settings.data_root.glob("*.sqlite3")))) as database:
+        (location,) = database.execute("SELECT location FROM files WHERE id = ?", (file_id,)).fetchone()
+    return str(location).partition("?")[0]
+
+
+async def test_downloads_are_sent_to_the_store_under_their_own_name(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        stranger = Server(alice.http, alice.url)
+        png = b"\x89PNG\r\n\x1a\n" + os.urandom(5000)
+        file = await stored(alice, png, name="Übung – 1.png", mime="image/x-own")
+        path = f"/files/{file['id']}/download"
+        found = await alice.get(path)
+        assert (found.status, found.body, found.headers["ETag"]) == (307, b"", file["etag"])
+        answer = await stranger.get(found.headers["Location"])
+        assert (answer.status, answer.body) == (200, png)
+        assert answer.headers["Content-Type"] == "image/x-own"
+        assert answer.headers["Content-Disposition"] == (
+            "attachment; filename=\"Ubung _ 1.png\"; filename*=UTF-8''%C3%9Cbung%20%E2%80%93%201.png")
+        assert server.headers == {}  # nothing but the URL opened it
+        shown = await stranger.get((await alice.get(path + "?inline=true")).headers["Location"])
+        assert shown.headers["Content-Type"] == "image/png"
+        assert shown.headers["Content-Disposition"].startswith("inline;")
+        part = await alice.get(path, headers={"Range": "bytes=10-19", "If-Range": file["etag"]})
+        assert part.status == 307
+        answer = await stranger.get(part.headers["Location"], headers={"Range": "bytes=10-19"})
+        assert (answer.status, answer.body) == (206, png[10:20])
+        for tampered in (found.headers["Location"].replace("Expires=900", "Expires=90000"),
+                         found.headers["Location"].replace("attachment", "inline"),
+                         found.headers["Location"].partition("?")[0]):
+            assert (await stranger.get(tampered)).status == 403
+        ticket = (await alice.post(f"/files/{file['id']}/ticket")).json["url"]
+        assert (await stranger.get(ticket)).status == 307
+
+
+async def test_what_the_store_would_answer_otherwise_is_answered_here(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        file = await stored(alice, CONTENT)
+        path = f"/files/{file['id']}/download"
+        head = await alice.head(path)
+        assert (head.status, head.headers["Content-Length"], head.headers["ETag"]) == (
+            200, str(len(CONTENT)), file["etag"])
+        assert (await alice.get(path, headers={"If-None-Match": file["etag"]})).status == 304
+        out = await alice.get(path, headers={"Range": f"bytes={len(CONTENT)}-"})
+        assert (out.status, out.headers["Content-Range"]) == (416, f"bytes */{len(CONTENT)}")
+        for headers in ({"Range": "bytes=5-9", "If-Range": '"other"'}, {"Range": "bytes=1-2,5-9"}):
+            whole = await alice.get(path, headers=headers)
+            assert (whole.status, whole.body) == (200, CONTENT)
+        # A page that asked for isolation may load nothing from another origin.
+        page = await alice.get(path, headers={"Sec-Fetch-Mode": "no-cors", "Range": "bytes=0-9"})
+        assert (page.status, page.body) == (206, CONTENT[:10])
+        kept = await alice.get(path + "?direct=false")
+        assert (kept.status, kept.body) == (200, CONTENT)
+        empty = await stored(alice, b"")
+        answer = await alice.get(f"/files/{empty['id']}/download")
+        assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_without_direct_transfer_everything_goes_through_the_server(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    async with running(tmp_path, **s3_settings(minio, S3_DIRECT="off")) as server:
+        assert "direct_transfer" not in (await server.get("/server")).json["features"]
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        assert file["upload"]["direct"] is None
+        refused = await alice.post(f"/files/{file['id']}/parts", {"parts": [{"index": 0, "sha256": sha(b"")}]})
+        assert (refused.status, refused.code) == (409, "direct_unavailable")
+        await send(alice, file["id"], CONTENT)
+        done = (await alice.post(f"/files/{file['id']}/complete")).json
+        path = f"/files/{file['id']}/download"
+        for headers, status, body in (
+            ({}, 200, CONTENT), ({"Range": "bytes=8388600-8388620"}, 206, CONTENT[8388600:8388621]),
+            ({"Range": "bytes=-7"}, 206, CONTENT[-7:]),
+            ({"Range": "bytes=3-", "If-Range": done["etag"]}, 206, CONTENT[3:]),
+        ):
+            answer = await alice.get(path, headers=headers)
+            assert (answer.status, answer.body, answer.headers["ETag"]) == (status, body, done["etag"])
+
+
+async def test_a_client_that_leaves_stops_the_reading(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, **s3_settings(minio, S3_DIRECT="off")) as server:
+        alice = await server.person("alice")
+        content = os.urandom(12 * CHUNK)
+        file = await stored(alice, content, direct=False)
+        store = server.app[STORES].open["s3"]
+        plain, ended, read = store.read, asyncio.Event(), 0
+
+        async def counted(location: str, start: int, length: int) -> AsyncIterator[bytes]:
+            nonlocal read
+            try:
+                async for part in plain(location, start, length):
+                    read += len(part)
+                    yield part
+            finally:
+                ended.set()
+
+        monkeypatch.setattr(store, "read", counted)
+        async with alice.http.get(
+            f"{server.url}/api/v1/files/{file['id']}/download", headers=alice.headers) as response:
+            await response.content.readexactly(1024)
+        async with asyncio.timeout(WAIT_S):
+            await ended.wait()
+        assert 0 < read < len(content)
+
+
+async def test_two_completings_at_once_make_one_file(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    settings = s3_settings(minio)
+    async with running(tmp_path, **settings) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        await send_direct(alice, file["id"], CONTENT)
+        answers = await asyncio.gather(*(alice.post(f"/files/{file['id']}/complete") for _ in range(5)))
+        assert sorted(answer.status for answer in answers) == [200, 200, 200, 200, 201]
+        assert len({answer.json["checksum"] for answer in answers}) == 1
+        assert len(objects(minio, settings)) == 1
+
+
+async def test_completing_that_ended_between_the_store_and_us_is_taken_up(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = s3_settings(minio, BACKGROUND_JOBS="off")
+    async with running(tmp_path, **settings) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        await send_direct(alice, file["id"], CONTENT)
+
+        async def crash(*arguments: object) -> None:
+            raise HyperSendError("metadata_unavailable")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteUploads, "finish", crash)
+            assert (await alice.post(f"/files/{file['id']}/complete")).status == 503
+        assert (await alice.get(f"/files/{file['id']}")).json["state"] == "completing"
+        assert len(objects(minio, settings)) == 1
+        session = alice.session
+    async with running(tmp_path, **settings) as server:
+        alice = server.signed_in(session)
+        answer = await alice.post(f"/files/{file['id']}/complete")
+        assert (answer.status in (200, 201), answer.json["state"]) == (True, "complete")
+        assert await download(alice, file["id"]) == CONTENT
+        assert len(objects(minio, settings)) == 1
+
+
+async def test_completing_that_takes_long_is_answered_and_goes_on(
+    tmp_path: Path, own_minio: S3Server, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers.routes, "__kwdefaults__", {"complete_within_s": 0.5})
+    async with running(tmp_path / "data", **s3_settings(own_minio)) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        await send(alice, file["id"], CONTENT)
+        held = asyncio.Event()
+        store = server.app[STORES].open["s3"]
+        whole = store.complete
+
+        async def slow(*arguments: Any) -> str:
+            await held.wait()
+            return await whole(*arguments)
+
+        monkeypatch.setattr(store, "complete", slow)
+        answer = await alice.post(f"/files/{file['id']}/complete")
+        assert (answer.status, answer.json["state"]) == (202, "completing")
+        held.set()
+        async with asyncio.timeout(WAIT_S):
+            while (answer := await alice.post(f"/files/{file['id']}/complete")).status == 202:
+                pass
+        assert answer.status in (200, 201)
+        assert await download(alice, file["id"]) == CONTENT
+
+
+async def test_space_is_given_back_when_an_upload_is_aborted_expires_or_is_removed(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    clock = SettableClock()
+    settings = s3_settings(minio, USER_QUOTA=str(len(CONTENT)), UPLOAD_TTL="1h", BACKGROUND_JOBS="off")
+    async with running(tmp_path, clock=clock, **settings) as server:
+        alice = await server.person("alice")
+        housekeeping = server.app[HOUSEKEEPING]
+        aborted = await begin(alice, CONTENT)
+        await send_direct(alice, aborted["id"], CONTENT, {0})
+        full = await alice.post("/files/init", {"name": "x", "size": 1})
+        assert (full.status, full.code) == (403, "quota_exceeded")
+        assert (await alice.delete(f"/files/{aborted['id']}")).status == 204
+        late = await begin(alice, CONTENT)
+        await send_direct(alice, late["id"], CONTENT, {1})
+        clock.advance(3601)
+        alice = await server.login(alice.email)
+        assert (await housekeeping.gc(delete=False)).abandoned == [late["id"]]
+        await housekeeping.each_minute()
+        assert (await alice.get(f"/files/{late['id']}")).json["state"] == "expired"
+        assert (await housekeeping.gc(delete=False)).abandoned == []
+        client, bucket = minio.client(), settings["S3_BUCKET"]
+        for file_id in (aborted["id"], late["id"]):
+            assert not client._list_multipart_uploads(bucket, prefix=f"files/{file_id}/").uploads
+        removed = await stored(alice, CONTENT)
+        assert (await alice.delete(f"/files/{removed['id']}")).status == 204
+        assert (await alice.get("/users/me/storage")).json["used_bytes"] == 0
+        assert len(objects(minio, settings)) == 1
+        clock.advance(3601)
+        await housekeeping.each_minute()
+        assert objects(minio, settings) == []
+
+
+async def test_objects_without_a_record_and_records_without_bytes_are_found(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    clock = SettableClock()
+    settings = s3_settings(minio, BACKGROUND_JOBS="off")
+    async with running(tmp_path, clock=clock, **settings) as server:
+        alice = await server.person("alice")
+        housekeeping = server.app[HOUSEKEEPING]
+        kept, lost = await stored(alice, CONTENT), await stored(alice, b"lost")
+        bucket, client = settings["S3_BUCKET"], minio.client()
+        (name,) = [name for name in objects(minio, settings) if lost["id"] in name]
+        client.remove_object(bucket, name)
+        stray = f"files/{'s' * 20}/{'f' * 32}"
+        client.put_object(bucket, stray, io.BytesIO(b"stray"), 5)
+        client.put_object(bucket, "not/ours", io.BytesIO(b"x"), 1)
+        young = await housekeeping.gc(delete=True)
+        assert (young.stray, young.lost) == ([], [])
+        clock.advance(86400 + 60)
+        listed = await housekeeping.gc(delete=False)
+        assert ([item.location for item in listed.stray], listed.lost) == ([stray], [lost["id"]])
+        assert len(objects(minio, settings)) == 3
+        await housekeeping.gc(delete=True)
+        assert sorted(objects(minio, settings))[-1] == "not/ours"
+        assert len(objects(minio, settings)) == 2
+        alice = await server.login(alice.email)
+        assert (await alice.get(f"/files/{lost['id']}")).status == 404
+        report = await housekeeping.verify()
+        assert (report.files, report.bytes, report.damaged) == (1, len(CONTENT), [])
+        (name,) = [name for name in objects(minio, settings) if kept["id"] in name]
+        client.put_object(bucket, name, io.BytesIO(CONTENT[:CHUNK] + bytes(CHUNK) + CONTENT[2 * CHUNK:]), len(CONTENT))
+        report = await housekeeping.verify()
+        assert [(damage.id, damage.chunks) for damage in report.damaged] == [(kept["id"], [1])]

@@ -1,0 +1,109 @@
+"""Two people, a chat, an offer, and the two ends of a transfer as raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from tests.harness import Answer, Person, Server
+
+KEY = base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
+
+
+@dataclass
+class Pair:
+    asha: Person
+    ben: Person
+    chat_id: str
+
+    async def offer(self, size: int = 1000, client_id: str = "k1", **fields: Any) -> dict[str, Any]:
+        answer = await self.try_offer(size, client_id, **fields)
+        assert answer.status == 201, answer.body
+        return dict(answer.json)
+
+    async def try_offer(self, size: int = 1000, client_id: str = "k1", **fields: Any) -> Answer:
+        return await self.asha.post(
+            "/p2p/send", {"chat_id": self.chat_id, "name": "film.mkv", "size": size, "client_id": client_id, **fields})
+
+    async def accepted(self, size: int = 1000, **fields: Any) -> dict[str, Any]:
+        offer = await self.offer(size, **fields)
+        answer = await self.ben.post(f"/p2p/{offer['id']}/accept")
+        assert answer.status == 200, answer.body
+        return dict(answer.json)
+
+    async def status(self, transfer_id: str) -> dict[str, Any]:
+        return dict((await self.asha.get(f"/p2p/status/{transfer_id}")).json)
+
+    async def until(self, transfer_id: str, status: str) -> dict[str, Any]:
+        async with asyncio.timeout(30):
+            while (found := await self.status(transfer_id))["status"] != status:
+                await asyncio.sleep(0.02)
+        return found
+
+
+async def pair(server: Server) -> Pair:
+    asha, ben = await server.person("asha"), await server.person("ben")
+    chat = (await asha.post("/chats", {"kind": "direct", "user_id": ben.id})).json
+    return Pair(asha, ben, chat["id"])
+
+
+class End:
+    """A raw socket of one end."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse[Any]) -> None:
+        self.ws = ws
+
+    async def text(self) -> dict[str, Any]:
+        """The next frame, which has to be text. Raises: ConnectionError with the close code."""
+        found = await self.next()
+        assert isinstance(found, dict), found
+        return found
+
+    async def next(self) -> dict[str, Any] | bytes:
+        message = await self.ws.receive(30)
+        if message.type is aiohttp.WSMsgType.BINARY:
+            return bytes(message.data)
+        if message.type is aiohttp.WSMsgType.TEXT:
+            return dict(message.json())
+        # A server that is gone by the time of our answer makes `close_code` 1006.
+        raise ConnectionError(message.data if message.type is aiohttp.WSMsgType.CLOSE else self.ws.close_code)
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        while True:
+            found = await self.next()
+            if isinstance(found, dict) and found["type"] == kind:
+                return found
+
+    async def closed(self) -> int:
+        """The code that it is closed with, after whatever comes before."""
+        try:
+            while True:
+                await self.next()
+        except ConnectionError as error:
+            return int(error.args[0])
+
+    async def send(self, **frame: Any) -> None:
+        await self.ws.send_json(frame)
+
+
+async def end(person: Person, role: str, transfer_id: str, **options: Any) -> End:
+    """Raises: aiohttp.WSServerHandshakeError."""
+    url = f"{person.url.replace('http', 'ws', 1)}/api/v1/p2p/{role}/{transfer_id}"
+    options.setdefault("headers", person.headers)
+    return End(await person.http.ws_connect(url, compress=0, max_msg_size=0, **options))
+
+
+async def meet(both: Pair, transfer_id: str) -> tuple[End, End, int]:
+    """(sender, receiver, round), both of which know that the other is there."""
+    sender = await end(both.asha, "sender", transfer_id)
+    receiver = await end(both.ben, "receiver", transfer_id)
+    found = [await each.until("peer") for each in (sender, receiver)]
+    while not found[0]["present"]:
+        found[0] = await sender.until("peer")
+    assert found[0] == found[1]
+    return sender, receiver, int(found[0]["round"])
