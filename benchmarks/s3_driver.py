@@ -87,6 +87,7 @@ async def measure(folder: Path, mib: int, repeats: int) -> None:
     count = mib * MIB // CHUNK
     size = count * CHUNK
     rates: dict[str, list[float]] = {"SDK up": [], "driver up": [], "SDK down": [], "driver down": []}
+    cpu: dict[str, list[float]] = {name: [] for name in rates}
     server = S3Server("minio", folder).start()
     try:
         bucket = server.new_bucket()
@@ -96,9 +97,10 @@ async def measure(folder: Path, mib: int, repeats: int) -> None:
         await store.open()
 
         async def timed(name: str, work: asyncio.Future[object]) -> object:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             result = await work
             rates[name].append(size / MIB / (time.perf_counter() - began))
+            cpu[name].append((time.process_time() - used) / (size / MIB / 1024))
             return result
 
         for _ in range(repeats):
@@ -113,6 +115,8 @@ async def measure(folder: Path, mib: int, repeats: int) -> None:
     for way in ("up", "down"):
         alone, driver = (statistics.median(rates[f"{who} {way}"]) for who in ("SDK", "driver"))
         print(f"{way:>5}: SDK alone {alone:.0f} MiB/s, driver {driver:.0f} MiB/s, ratio {driver / alone:.2f}")
+        alone, driver = (statistics.median(cpu[f"{who} {way}"]) for who in ("SDK", "driver"))
+        print(f"       CPU of this process a GiB: SDK alone {alone:.2f} s, driver {driver:.2f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"peak memory of this process, SDK included: {peak} MiB")
 

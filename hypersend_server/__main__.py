@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from hypersend_server import __version__
 from hypersend_server.backup import BackupError
-from hypersend_server.commands import backups, people, serve, settings_in_force, storage
+from hypersend_server.commands import backups, metadata, people, releases, serve, settings_in_force, storage
 from hypersend_server.commands.console import Console
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.errors import MetadataError
+from hypersend_server.realtime.events import BusRefused
 from hypersend_server.settings import Settings, SettingsError
 from hypersend_server.web_client import WebClientMissing
 from hypersend_storage.errors import StorageError
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         "the environment: see config/example.env, or `hypersend-server config`.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, people, storage, backups, settings_in_force):
+    for module in (serve, people, releases, storage, metadata, backups, settings_in_force):
         module.add_to(commands)
     return parser
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.problem(problem)
     except HyperSendError as error:
         console.problem(error.detail)
-    except (MetadataError, StorageError, BackupError, WebClientMissing, sqlite3.Error, OSError) as error:
+    except (MetadataError, BusRefused, StorageError, BackupError, WebClientMissing, sqlite3.Error, OSError) as error:
         console.problem(str(error))
     except KeyboardInterrupt:
         console.problem("stopped")

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 
 from hypersend_server.auth import handlers as auth_handlers
@@ -26,6 +30,7 @@ from hypersend_server.chats import handlers as chat_handlers
 from hypersend_server.chats.commands import commands
 from hypersend_server.chats.present import ChatPresenter
 from hypersend_server.chats.service import ChatService
+from hypersend_server.client_address import client_address
 from hypersend_server.clock import Clock, Ids, system_clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files import handlers as file_handlers
@@ -45,9 +50,8 @@ from hypersend_server.files.uploads import Uploads
 from hypersend_server.http import Route, register
 from hypersend_server.keys import load_secret_key
 from hypersend_server.limits import Buckets, NoLimits
+from hypersend_server.metadata.backend import make_metadata
 from hypersend_server.metadata.base import Metadata
-from hypersend_server.metadata.errors import MetadataError
-from hypersend_server.metadata.sqlite import FILE_NAME, SqliteMetadata
 from hypersend_server.metrics import Metrics
 from hypersend_server.middleware import build_middleware, install_headers
 from hypersend_server.p2p import handlers as transfer_handlers
@@ -56,6 +60,7 @@ from hypersend_server.p2p.edge import RelayEdge
 from hypersend_server.p2p.relay import Relay
 from hypersend_server.p2p.service import Device, TransferService
 from hypersend_server.p2p.wire import ROLES
+from hypersend_server.peers import Peers
 from hypersend_server.pictures import Pictures
 from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.realtime.describe import websocket_document
@@ -63,10 +68,12 @@ from hypersend_server.realtime.events import AnyEvent, Bus, SessionsEnded, Trans
 from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import FRAMES_BURST, FRAMES_PER_S, PATH, SocketEdge
-from hypersend_server.settings import Settings
+from hypersend_server.settings import Network, Settings
 from hypersend_server.signer import Signer
 from hypersend_server.stores import Stores
 from hypersend_server.system import System
+from hypersend_server.updates import handlers as update_handlers
+from hypersend_server.updates.service import Build, FindBuild, UpdateService
 from hypersend_server.users import admin_handlers
 from hypersend_server.users import handlers as user_handlers
 from hypersend_server.users.admin import AdminService
@@ -79,8 +86,10 @@ from hypersend_storage import Store
 MESSAGES_PER_S, MESSAGES_BURST = 50, 1000
 UPLOADS_PER_S, UPLOADS_BURST = 2, 500
 OFFERS_PER_S, OFFERS_BURST = 2, 200
+FEATURES = ("p2p", "updates")
 LOCAL_INSTANCE = "here"  # the name of a process that no other one can reach
 READ_CHUNK_BYTES = 256 * 1024  # what aiohttp gathers of a body before it asks the client to wait
+log = logging.getLogger(__name__)
 
 
 
@@ -89,6 +98,7 @@ class Parts:
     """Everything that works without HTTP."""
 
     settings: Settings
+    process: str
     secret_key: str
     clock: Clock
     new_id: Callable[[], str]
@@ -106,7 +116,9 @@ class Parts:
     uploads: Uploads
     deletions: Deletions
     files: FileService
+    downloads: Downloads
     transfers: TransferService
+    updates: UpdateService
     housekeeping: Housekeeping
     account_deletion: AccountDeletion
     accounts: AccountOperator
@@ -132,13 +144,11 @@ async def open_parts(
     that have to be there; another one than the local one may else join later.
     Raises: MetadataError, StorageError, OSError with sentences for the operator.
     """
-    if must_exist and not (settings.data_root / FILE_NAME).exists():
-        raise MetadataError(f"there is no HyperSend server in {settings.data_root} (DATA_ROOT)")
     async with AsyncExitStack() as stack:
         new_id = Ids(clock)
         metrics = Metrics()
+        metadata = make_metadata(settings.mongodb_uri, settings.data_root, new_id=new_id, must_exist=must_exist)
         secret_key = load_secret_key(settings.secret_key, settings.data_root)
-        metadata = SqliteMetadata(settings.data_root / FILE_NAME, new_id=new_id)
         await metadata.open()
         stack.push_async_callback(metadata.close)
         opened = Stores(settings, metadata.files.backends)
@@ -151,7 +161,8 @@ async def open_parts(
                 deletions.hasten()
                 raise HyperSendError("storage_full", "The server's disk is full.")
 
-        bus = LocalBus()
+        process = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        bus = await _make_bus(settings, process, metadata)
         stack.push_async_callback(bus.close)
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
@@ -164,7 +175,7 @@ async def open_parts(
         async def record_seen(user_ids: Collection[str], at: int) -> None:
             await metadata.accounts.set_last_seen(dict.fromkeys(user_ids, at))
 
-        presence = PresenceTracker(bus, visible, record_seen, clock)
+        presence = PresenceTracker(bus, visible, record_seen, clock, process=process)
         stack.push_async_callback(presence.close)
         people = UserPresenter(metadata.accounts, pictures.url, presence.online)
         present_file = FilePresenter(pictures.url)
@@ -190,15 +201,18 @@ async def open_parts(
             metadata.transfers, bus, chats, device_of=_devices(metadata), begin_upload=files.begin_for,
             clean_name=clean_name, media_type=media_type,
             limit=_limit(settings, OFFERS_PER_S, OFFERS_BURST, clock), clock=clock, new_id=new_id)
+        downloads = Downloads(metadata.files, stores, x_accel_prefix=settings.x_accel_prefix)
+        updates = UpdateService(
+            metadata.releases, bus, find_build=_builds(files, downloads), clock=clock, new_id=new_id)
         account_deletion = AccountDeletion(
             metadata.accounts, bus, clock, transfers.forget_user, chats.forget_in_chats, files.forget_files)
         stack.push_async_callback(account_deletion.close)
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
-            settings=settings, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, opened=opened,
+            settings=settings, process=process, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, opened=opened,
             stores=stores, metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people,
             passwords=passwords, sessions=sessions, chats=chats, uploads=uploads, deletions=deletions, files=files,
-            transfers=transfers, housekeeping=Housekeeping(
+            transfers=transfers, updates=updates, downloads=downloads, housekeeping=Housekeeping(
                 metadata.files, metadata.server, stores, uploads, deletions, files.discard, clock),
             account_deletion=account_deletion,
             accounts=AccountOperator(
@@ -206,6 +220,17 @@ async def open_parts(
             admin=AdminService(
                 metadata.accounts, metadata.server, bus, presenter=people, deletion=account_deletion,
                 users_changed=sessions.forget, clock=clock, new_id=new_id, entropy=os.urandom))
+
+
+async def _make_bus(settings: Settings, process: str, metadata: Metadata) -> Bus:
+    if not settings.redis_url:
+        return LocalBus()
+    try:
+        from hypersend_server.realtime.bus_redis import RedisBus
+    except ImportError as error:
+        raise OSError(f"REDIS_URL needs the extra `redis`: pip install 'hypersend[redis]' ({error})") from None
+    # The channel is the deployment's own: several may share a Redis.
+    return RedisBus(settings.redis_url, f"hypersend:{(await metadata.server.identity()).server_id}", process)
 
 
 def _devices(metadata: Metadata) -> Callable[[str], Awaitable[Device]]:
@@ -216,6 +241,43 @@ def _devices(metadata: Metadata) -> Callable[[str], Awaitable[Device]]:
         return Device(session.device_key, is_web=getattr(session, "kind", "") == "web")
 
     return device_of
+
+
+def _builds(files: FileService, downloads: Downloads) -> FindBuild:
+    async def find(user_id: str, file_id: str) -> Build:
+        file = await files.require_readable(user_id, file_id)
+        if file.owner_id != user_id or file.chat_id is not None:
+            raise HyperSendError("not_allowed", "A release is a file of one's own that was uploaded without a chat.")
+        downloads.source(file)
+        digest = hashlib.sha256()
+        async for part in downloads.read(file, 0, file.size):
+            digest.update(part)
+        return Build(file.id, file.size, digest.digest())
+
+    return find
+
+
+def _release_sender(parts: Parts) -> update_handlers.SendFile:
+    send = handlers_download.sender(parts.downloads)
+
+    async def send_build(request: web.Request, file_id: str, name: str) -> web.StreamResponse:
+        file = await parts.metadata.files.get(file_id)
+        if file is None or file.state != "complete":
+            raise HyperSendError("not_found", "The build was removed.")
+        return await send(request, msgspec.structs.replace(file, name=name))
+
+    return send_build
+
+
+def _identities(
+    authenticator: TokenAuthenticator, trusted: Sequence[Network]
+) -> Callable[[web.Request], Awaitable[str]]:
+    async def identity(request: web.Request) -> str:
+        if "Authorization" in request.headers:
+            return (await authenticator.authenticate(request, accept_upload_ticket=False)).user_id
+        return client_address(request, trusted)
+
+    return identity
 
 
 def _limit(settings: Settings, per_s: float, burst: float, clock: Clock) -> Buckets | NoLimits:
@@ -260,15 +322,15 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     edge = SocketEdge(
         hub, parts.presence, authenticator, commands(parts.chats), epoch=identity.epoch, origins=origins,
         limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock)
-    downloads = Downloads(metadata.files, parts.stores, x_accel_prefix=settings.x_accel_prefix)
+    downloads = parts.downloads
 
     async def is_active(user_id: str) -> bool:
         user = await metadata.accounts.get_user(user_id)
         return user is not None and not user.disabled and user.deleted_at is None
 
-    system = System(settings, identity.server_id, parts.files.features, _probes(parts), metrics)
+    system = System(settings, identity.server_id, lambda: [*parts.files.features(), *FEATURES], _probes(parts), metrics)
     relay = Relay(
-        parts.transfers, name=getattr(settings, 'instance_url', '') or LOCAL_INSTANCE, claim=metadata.transfers.claim,
+        parts.transfers, name=settings.instance_url or LOCAL_INSTANCE, claim=metadata.transfers.claim,
         release=metadata.transfers.release, clock=clock)
     relay_edge = RelayEdge(
         parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock)
@@ -284,6 +346,9 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         *handlers_download.routes(
             parts.files, downloads, tickets, authenticator, is_active, settings.public_url),
         *transfer_handlers.routes(parts.transfers),
+        *update_handlers.routes(
+            parts.updates, _release_sender(parts), _identities(authenticator, settings.trusted_proxies),
+            settings.app_name),
     ]
     relay_paths = [RELAY_PATH.format(role=role, id="{transfer_id}") for role in ROLES]
     system.describe(routes, {
@@ -310,23 +375,33 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     app[RELAY] = relay
     app[START_INVITE] = await parts.accounts.ensure_first_invite() or ""
 
+    await parts.bus.start()
+    peers = _make_peers(parts, hub)
+    when_chosen = peers.when_chosen if settings.mongodb_uri else _always
+
     async def life(app: web.Application) -> AsyncIterator[None]:
         background = Background()
         parts.opened.keep_trying()
-        await parts.bus.start()
         await parts.sessions.start()
         await parts.chats.start()
         await parts.uploads.start()
         await hub.start()
         relay.start()
+        if settings.mongodb_uri:
+            await peers.start()
+            if peers.others and not settings.redis_url:
+                log.warning("REDIS_URL is not set, and other server processes use this database: people who are"
+                            " connected to them hear of new messages late")
+        await parts.updates.poll()
+        background.every(5, parts.updates.poll)
         if settings.background_jobs:
-            background.every(60, parts.housekeeping.each_minute, first_after_s=5)
-            background.every(3600, parts.housekeeping.each_hour, first_after_s=600)
-            background.every(30, parts.housekeeping.check_claims, first_after_s=15)
-            background.every(3600, parts.housekeeping.verify_some, first_after_s=1200)
-            background.every(3600, parts.accounts.tidy, first_after_s=300)
-            background.every(600, parts.account_deletion.resume, first_after_s=1)
-            background.every(30, parts.transfers.tidy, first_after_s=3)
+            background.every(60, when_chosen(parts.housekeeping.each_minute), first_after_s=5)
+            background.every(3600, when_chosen(parts.housekeeping.each_hour), first_after_s=600)
+            background.every(30, when_chosen(parts.housekeeping.check_claims), first_after_s=15)
+            background.every(3600, when_chosen(parts.housekeeping.verify_some), first_after_s=1200)
+            background.every(3600, when_chosen(parts.accounts.tidy), first_after_s=300)
+            background.every(600, when_chosen(parts.account_deletion.resume), first_after_s=1)
+            background.every(30, when_chosen(parts.transfers.tidy), first_after_s=3)
         system.ready = True
         yield
         system.ready = False
@@ -336,6 +411,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         await relay_edge.close()
         await hub.close()
         await parts.sessions.close()
+        await peers.close()
         await stack.aclose()
 
     async def say_goodbye(app: web.Application) -> None:
@@ -345,6 +421,19 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     app.cleanup_ctx.append(life)
     app.on_shutdown.append(say_goodbye)
     return app
+
+
+def _make_peers(parts: Parts, hub: Hub) -> Peers:
+    def ended(process: str, died: bool) -> None:
+        parts.presence.process_ended(process, parts.clock() if died else None)
+        if died:
+            hub.resync()
+
+    return Peers(parts.metadata.server, parts.process, ended, parts.clock, takes_jobs=parts.settings.background_jobs)
+
+
+def _always(job: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+    return job
 
 
 def _chat_renderer(chats: ChatService) -> Callable[[str, str], Awaitable[object]]:
@@ -372,7 +461,7 @@ def _probes(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
             raise HyperSendError("storage_full")
         await parts.metadata.server.ping()
 
-    return {"metadata": metadata, "storage": parts.opened.check}
+    return {"metadata": metadata, "storage": parts.opened.check, "bus": parts.bus.check}
 
 
 def _measure(metrics: Metrics, parts: Parts, hub: Hub) -> None:

@@ -87,6 +87,8 @@ ERRORS: dict[str, ErrorKind] = {
     "transfer_taken": ErrorKind(409, "Another device has accepted this transfer"),
     "transfer_limit": ErrorKind(429, "Too many transfers are open", True),
     "device_needed": ErrorKind(403, "The web app sends and receives nothing device to device; use the app"),
+    # updates
+    "release_exists": ErrorKind(409, "This version is published already"),
     # WebSocket
     "frame_invalid": ErrorKind(400, "The frame cannot be understood"),
 }

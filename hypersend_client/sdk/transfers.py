@@ -30,9 +30,10 @@ from hypersend_client.sdk.journal import DownloadRow, Identity, Journal, UploadR
 from hypersend_client.sdk.models import File
 from hypersend_client.sdk.places import downloads_folder, safe_name
 from hypersend_client.sdk.retry import Backoff
+from hypersend_client.sdk.source import Source, Window
 from hypersend_client.sdk.transfer import RateLimit
 from hypersend_client.sdk.transfer_errors import RemoteFileGone, UploadRemoved
-from hypersend_client.sdk.uploads import CLAIM_BYTES, Source, Upload, Window, init_body
+from hypersend_client.sdk.uploads import CLAIM_BYTES, Upload, init_body
 
 OUTBOX, SEND = "outbox:", "send:"
 """Jobs of uploads that a message waits for."""

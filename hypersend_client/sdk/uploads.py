@@ -16,17 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import io
 import mimetypes
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hypersend_client.sdk.bulk import BulkConnection, ElsewhereFailed, Wire
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
@@ -34,19 +30,15 @@ from hypersend_client.sdk.files import Files, file_path
 from hypersend_client.sdk.journal import Identity, Journal, UploadRow
 from hypersend_client.sdk.models import File, Range
 from hypersend_client.sdk.models import Upload as UploadState
-from hypersend_client.sdk.transfer import Transfer, all_of, in_thread
+from hypersend_client.sdk.source import WINDOW_BYTES, Source, Window
+from hypersend_client.sdk.transfer import Transfer, all_of
 from hypersend_client.sdk.transfer_errors import (
     CorruptTransfer,
-    FileUnreadable,
     SourceChanged,
     UploadRemoved,
 )
 from hypersend_client.sdk.transport import Transport
 
-T = TypeVar("T")
-
-WINDOW_BYTES = 8 * 1024 * 1024
-HASH_BYTES = 256 * 1024
 CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
 WRONG_DIGESTS = 3
 BEGIN_TRIES = 5
@@ -67,109 +59,6 @@ class SignedChunk:
 
 class _Outdated(Exception):
     """What we thought of the upload is no longer so: ask the server and plan anew."""
-
-
-class Window:
-    """A stretch of the file in memory, so that a chunk is read once for its digest and for the network."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._start = self._length = 0
-
-    def find(self, start: int, length: int) -> memoryview | None:
-        if self._start <= start and start + length <= self._start + self._length:
-            return memoryview(self._buffer)[start - self._start : start - self._start + length]
-        return None
-
-    def room(self, start: int, length: int) -> memoryview:
-        if len(self._buffer) < length:
-            self._buffer = bytearray(length)
-        self._start, self._length = start, length
-        return memoryview(self._buffer)[:length]
-
-
-class Source:
-    """The local file, read in threads. Raises: FileUnreadable, SourceChanged."""
-
-    def __init__(self, path: str, pool: ThreadPoolExecutor) -> None:
-        self.path = path
-        self._pool = pool
-        self._file: io.FileIO | None = None
-        self._reading = threading.Lock()
-        self._identity = Identity(0, 0, 0)
-
-    async def open(self) -> Identity:
-        def work() -> Identity:
-            if not os.path.isfile(self.path):
-                os.stat(self.path)
-                raise FileUnreadable(self.path, "it is no file")
-            # Closed in `close`, as it is read from many calls.
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115
-            return Identity.of(os.fstat(self._file.fileno()))
-
-        self._identity = await self._do(work)
-        return self._identity
-
-    async def close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            await self._do(file.close)
-
-    async def sha256(self, start: int, length: int, window: Window) -> bytes:
-        """window: keeps what was read last."""
-
-        def work() -> bytes:
-            digest, end = hashlib.sha256(), start + length
-            for position in range(start, end, WINDOW_BYTES):
-                view = self._load(window, position, min(WINDOW_BYTES, end - position))
-                for begin in range(0, len(view), HASH_BYTES):
-                    digest.update(view[begin : begin + HASH_BYTES])
-            return digest.digest()
-
-        return await self._do(work)
-
-    def read(self, start: int, length: int, window: Window) -> memoryview:
-        """At most WINDOW_BYTES; good until the window is used again. Blocking."""
-        found = window.find(start, length)
-        if found is not None:
-            return found
-        with self._disk():
-            return self._load(window, start, length)
-
-    def check_now(self) -> None:
-        """Whether the path still names the very file that was opened. Blocking."""
-        with self._disk():
-            if Identity.of(os.stat(self.path)) != self._identity:
-                raise SourceChanged(self.path)
-
-    async def check(self) -> None:
-        await self._do(self.check_now)
-
-    def _load(self, window: Window, start: int, length: int) -> memoryview:
-        file = self._file
-        if file is None:
-            raise ValueError("it is not open")
-        view = window.room(start, length)
-        with self._reading:
-            file.seek(start)
-            done = 0
-            while done < length:
-                count = file.readinto(view[done:])
-                if not count:
-                    raise SourceChanged(self.path)  # it became shorter
-                done += count
-        return view
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        with self._disk():
-            return await in_thread(self._pool, work)
-
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise FileUnreadable(self.path, error.strerror or str(error)) from error
 
 
 class Upload(Transfer[File]):

@@ -28,7 +28,16 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run_restore)
 
 
+def _takes_sqlite(settings: Settings, console: Console, instead: str) -> bool:
+    if settings.mongodb_uri:
+        console.problem(f"MONGODB_URI is set, and this takes SQLite alone: {instead} (docs/mongodb.md)")
+    return not settings.mongodb_uri
+
+
 def run_backup(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
+    if not _takes_sqlite(settings, console, "copy the database with `mongodump --oplog`, and DATA_ROOT/files"):
+        return 1
+
     async def work() -> BackupReport:
         async with open_parts(settings, must_exist=True) as parts:
             store = LocalStore(settings.data_root)
@@ -47,6 +56,8 @@ def run_backup(settings: Settings, arguments: argparse.Namespace, console: Conso
 
 
 def run_restore(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
+    if not _takes_sqlite(settings, console, "use `mongorestore --oplogReplay`, then `migrate-metadata --new-epoch`"):
+        return 1
     report = restore(
         arguments.folder, data_root=settings.data_root, path_of=LocalStore(settings.data_root).path,
         new_epoch=Ids()(), now_ms=system_clock())

@@ -34,6 +34,8 @@ def add_to(commands: Any) -> None:
 
 def run(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     set_up_logging(settings.log_format)
+    if settings.mongodb_uri:  # then any number of processes may serve, also over one DATA_ROOT
+        return asyncio.run(_serve(settings, console))
     try:
         lock = lock_data_root(settings.data_root)
     except AlreadyServing as error:

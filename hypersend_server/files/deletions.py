@@ -10,7 +10,7 @@ from contextlib import suppress
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files.storing import translated
-from hypersend_server.metadata.files import Files
+from hypersend_server.metadata.files import Deletion, Files
 from hypersend_storage.base import Store
 
 BATCH = 100
@@ -27,23 +27,31 @@ class Deletions:
     async def run(self) -> int:
         """Remove what is due; how many. Nothing while a backup runs."""
         done = 0
+        kept: set[Deletion] = set()
         while True:
-            removed = 0
-            for deletion in await self._files.due_deletions(self._clock(), BATCH):
-                store = self._stores.get(deletion.backend)
-                if store is None:
-                    continue
-                try:
-                    with translated():
-                        await store.delete(deletion.location)
-                except HyperSendError as error:
-                    log.warning("deleting %s on %s: %s", deletion.location, deletion.backend, error)
-                    continue
-                await self._files.deletion_done(deletion)
-                removed += 1
-            done += removed
-            if removed == 0:
+            # What a store that is away keeps must not stand in the way of what is due on the others.
+            due = await self._files.due_deletions(self._clock(), BATCH + len(kept))
+            todo = [deletion for deletion in due if deletion not in kept]
+            if not todo:
                 return done
+            for deletion in todo:
+                if await self._remove(deletion):
+                    done += 1
+                else:
+                    kept.add(deletion)
+
+    async def _remove(self, deletion: Deletion) -> bool:
+        store = self._stores.get(deletion.backend)
+        if store is None:
+            return False
+        try:
+            with translated():
+                await store.delete(deletion.location)
+        except HyperSendError as error:
+            log.warning("deleting %s on %s: %s", deletion.location, deletion.backend, error)
+            return False
+        await self._files.deletion_done(deletion)
+        return True
 
     def hasten(self) -> None:
         """The disk is full: bring all deletions forward, in the background."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
 from hypersend_server.errors import HyperSendError, validation_failed
@@ -21,6 +22,17 @@ from hypersend_server.metadata.files import FileRecord
 from hypersend_storage.errors import ObjectMissing
 
 IsActive = Callable[[str], Awaitable[bool]]
+
+
+class Send(Protocol):
+    """Answers with a file's bytes or a range of them, from wherever they are; direct: by redirect where it may."""
+
+    async def __call__(
+        self, request: web.Request, file: FileRecord, *, inline: bool = False, direct: bool = True
+    ) -> web.StreamResponse:
+        """Raises: `upload_incomplete`, `upload_expired`, `range_not_satisfiable`, `storage_unavailable`."""
+
+
 _KNOWN = frozenset(DownloadQuery.__struct_fields__)
 _HEADERS = {
     "Range": "bytes=FIRST-LAST; several ranges are answered whole.",
@@ -34,6 +46,7 @@ def routes(
     public_url: str,
 ) -> list[Route]:
     """is_active: whether a person's account may still be used; who made a ticket must be."""
+    send = sender(downloads)
 
     async def reader_of(call: Call, file_id: str) -> str:
         ticket: str | None = call.query.ticket
@@ -49,13 +62,33 @@ def routes(
     async def download(call: Call) -> web.StreamResponse:
         file_id = call.path("file_id")
         file = await service.require_readable(await reader_of(call, file_id), file_id)
-        while True:
-            try:
-                return await send(call.request, file, inline=call.query.inline, direct=call.query.direct)
-            except (FileNotFoundError, ObjectMissing):
-                file = await downloads.again(file)
+        return await send(call.request, file, inline=call.query.inline, direct=call.query.direct)
 
-    async def send(request: web.Request, file: FileRecord, *, inline: bool, direct: bool) -> web.StreamResponse:
+    async def ticket(call: Call) -> web.Response:
+        file_id, caller = call.path("file_id"), call.caller
+        downloads.source(await service.require_readable(caller.user_id, file_id))
+        return json_reply(tickets.download(
+            base_url(call.request, public_url), file_id, caller.user_id, call.body.expires_in))
+
+    errors = ("not_found", "ticket_invalid", "upload_incomplete", "upload_expired", "range_not_satisfiable",
+              "storage_unavailable")
+    common: dict[str, Any] = {"tag": "files"}
+    return [
+        Route(method="GET", path="/api/v1/files/{file_id}/download", handler=download, auth="ticket",
+              query=DownloadQuery, open_query=True, summary="The bytes, whole or a range; also HEAD.",
+              replies={200: "application/octet-stream", 206: "application/octet-stream", 304: None,
+                       307: None},
+              headers=_HEADERS, errors=errors, **common),
+        Route(method="POST", path="/api/v1/files/{file_id}/ticket", handler=ticket, body=TicketBody,
+              body_optional=True, summary="A link that downloads without signing in, for a while.",
+              replies={200: Ticket}, errors=("upload_incomplete", "upload_expired"), **common),
+    ]
+
+
+def sender(downloads: Downloads) -> Send:
+    async def send_from(
+        request: web.Request, file: FileRecord, *, inline: bool, direct: bool
+    ) -> web.StreamResponse:
         """Raises: FileNotFoundError or ObjectMissing, before anything is sent, where the location has vanished."""
         source = downloads.source(file)
         etag = etag_of(file)
@@ -80,7 +113,7 @@ def routes(
             await response.prepare(request)
             await response.write_eof()
             return response
-        if direct and may_redirect(request, selection) and (
+        if direct and _may_redirect(request, selection) and (
             url := downloads.direct_url(file, inline=inline)
         ) is not None:
             return web.Response(status=307, headers={
@@ -92,28 +125,20 @@ def routes(
         parts = downloads.read(file, selection.start, selection.length)
         return await send_parts(request, response, await anext(parts), parts, selection.length)
 
-    async def ticket(call: Call) -> web.Response:
-        file_id, caller = call.path("file_id"), call.caller
-        downloads.source(await service.require_readable(caller.user_id, file_id))
-        return json_reply(tickets.download(
-            base_url(call.request, public_url), file_id, caller.user_id, call.body.expires_in))
+    async def send(
+        request: web.Request, file: FileRecord, *, inline: bool = False, direct: bool = True
+    ) -> web.StreamResponse:
+        while True:
+            try:
+                return await send_from(request, file, inline=inline, direct=direct)
+            except (FileNotFoundError, ObjectMissing):  # it is being moved to another store
+                file = msgspec.structs.replace(await downloads.again(file), name=file.name, mime=file.mime)
 
-    def may_redirect(request: web.Request, selection: Selection) -> bool:
-        """A range that is answered whole (a stale If-Range, several ranges) would be read otherwise by the store.
-        A page's own requests stay here: pages that ask for isolation load nothing from another origin."""
-        is_whole_for_range = "Range" in request.headers and selection.status == 200
-        return not is_whole_for_range and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    return send
 
-    errors = ("not_found", "ticket_invalid", "upload_incomplete", "upload_expired", "range_not_satisfiable",
-              "storage_unavailable")
-    common: dict[str, Any] = {"tag": "files"}
-    return [
-        Route(method="GET", path="/api/v1/files/{file_id}/download", handler=download, auth="ticket",
-              query=DownloadQuery, open_query=True, summary="The bytes, whole or a range; also HEAD.",
-              replies={200: "application/octet-stream", 206: "application/octet-stream", 304: None,
-                       307: None},
-              headers=_HEADERS, errors=errors, **common),
-        Route(method="POST", path="/api/v1/files/{file_id}/ticket", handler=ticket, body=TicketBody,
-              body_optional=True, summary="A link that downloads without signing in, for a while.",
-              replies={200: Ticket}, errors=("upload_incomplete", "upload_expired"), **common),
-    ]
+
+def _may_redirect(request: web.Request, selection: Selection) -> bool:
+    """A range that is answered whole (a stale If-Range, several ranges) would be read otherwise by the store.
+    A page's own requests stay here: pages that ask for isolation load nothing from another origin."""
+    is_whole_for_range = "Range" in request.headers and selection.status == 200
+    return not is_whole_for_range and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"

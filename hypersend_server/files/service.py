@@ -29,6 +29,7 @@ from hypersend_server.signer import b64, unb64
 from hypersend_storage.base import LocalPath, Presigned, Store, chunk_size_for
 
 MAX_PREVIEW_SIDE = 320
+OPERATOR = "operator"  # owns what the operator's commands store, without a quota
 HEADROOM_BYTES = 8 * 1024 * 1024  # stays free on the disk that the database is on
 LISTED: tuple[FileState, ...] = ("uploading", "completing", "complete")
 
@@ -103,7 +104,7 @@ class FileService:
             begun = await self._files.begin(
                 record, idempotency_key=idempotency_key,
                 request_hash=hashlib.sha256(msgspec.json.encode(body)).digest(), preview=preview,
-                default_quota_bytes=self._default_quota_bytes,
+                default_quota_bytes=None if record.owner_id == OPERATOR else self._default_quota_bytes,
                 free_bytes=None if free_bytes is None else free_bytes - HEADROOM_BYTES)
         except HyperSendError as error:
             if error.code == "storage_full":
@@ -122,7 +123,7 @@ class FileService:
                 raise
         return Begun(await self._shown(file, ask_store=not begun.is_new), begun.is_new)
 
-    async def begin_for(self, user_id: str, chat_id: str, name: str, size: int, mime: str, key: str) -> str:
+    async def begin_for(self, user_id: str, chat_id: str | None, name: str, size: int, mime: str, key: str) -> str:
         """Begin an upload on the server's own account; the same one again for the same key. Returns: its id.
 
         Raises: as `init`.

@@ -12,6 +12,7 @@ from typing import Protocol
 from hypersend_server.metadata.accounts import Accounts
 from hypersend_server.metadata.chats import Chats
 from hypersend_server.metadata.files import Files
+from hypersend_server.metadata.releases import Releases
 from hypersend_server.metadata.server import ServerRecords
 from hypersend_server.metadata.transfers import Transfers
 
@@ -28,6 +29,9 @@ class Metadata(Protocol):
 
     @property
     def transfers(self) -> Transfers: ...
+
+    @property
+    def releases(self) -> Releases: ...
 
     @property
     def server(self) -> ServerRecords: ...

@@ -40,6 +40,13 @@ class ServerRecords(Protocol):
     async def lease_expiry(self, name: str, now_ms: int) -> int | None:
         """When the lease ends (Unix ms), or None where nobody holds it."""
 
+    async def leases(self, prefix: str) -> list[tuple[str, int]]:
+        """(name, when it ends in Unix ms) of all leases whose name begins so; those that ended, too, unless
+        their holder released them."""
+
+    async def forget_lease(self, name: str, ended_before_ms: int) -> None:
+        """Remove what is left of a lease that ended before this moment."""
+
     async def get_mark(self, name: str) -> str:
         """How far a walk through everything has come, as it noted it; '' where there is none."""
 

@@ -23,5 +23,8 @@ class LocalBus:
     async def start(self) -> None:
         return
 
+    async def check(self) -> None:
+        return
+
     async def close(self) -> None:
         self._listeners.clear()

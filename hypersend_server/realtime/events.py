@@ -50,11 +50,25 @@ class SessionsEnded(Event, frozen=True, tag="e"):
 
 
 class Presence(Event, frozen=True, tag="p"):
-    """Someone came online or went. last_seen_at: Unix milliseconds."""
+    """Someone's first socket at this server process opened, or the last one closed. last_seen_at: Unix ms."""
 
     user_id: str
     online: bool
     last_seen_at: int
+    process: str = ""
+
+
+class Joined(Event, frozen=True, tag="j"):
+    """This process hears events from now on: each process answers with `PeopleHere`."""
+
+    process: str
+
+
+class PeopleHere(Event, frozen=True, tag="h"):
+    """All who have a socket at this process."""
+
+    process: str
+    user_ids: list[str]
 
 
 class TransferEnded(Event, frozen=True, tag="x"):
@@ -64,11 +78,24 @@ class TransferEnded(Event, frozen=True, tag="x"):
     status: str
 
 
+class Announcement(Event, frozen=True, tag="a"):
+    """One frame for everybody who is connected."""
+
+    frame: bytes
+
+
+class BusRefused(Exception):
+    """The bus cannot be used as it is set. The text names the setting and what was tried, without a password."""
+
+
 class Resync(Event, frozen=True, tag="r"):
     """Something may have been missed: every client syncs."""
 
 
-AnyEvent = Frame | ChatChanged | ChatGone | SessionsEnded | Presence | TransferEnded | Resync
+AnyEvent = (
+    Frame | ChatChanged | ChatGone | SessionsEnded | Presence | Joined | PeopleHere | TransferEnded | Announcement
+    | Resync
+)
 
 
 class Bus(Protocol):
@@ -81,5 +108,8 @@ class Bus(Protocol):
         """`listener` is called in the event loop for every event, in the order of each publisher."""
 
     async def start(self) -> None: ...
+
+    async def check(self) -> None:
+        """Raises: `not_ready` while other processes hear nothing of this one, or it of them."""
 
     async def close(self) -> None: ...

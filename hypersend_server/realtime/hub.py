@@ -14,6 +14,7 @@ from typing import Any
 from hypersend_server.realtime import wire
 from hypersend_server.realtime.connection import Connection, text_frame
 from hypersend_server.realtime.events import (
+    Announcement,
     AnyEvent,
     Bus,
     ChatChanged,
@@ -106,6 +107,10 @@ class Hub:
 
     # Events
 
+    def resync(self) -> None:
+        """Something may have been missed: every client of this process syncs."""
+        self.deliver(self._by_user, wire.RESYNC)
+
     def deliver(self, user_ids: Iterable[str], payload: bytes, except_session: str | None = None) -> None:
         """Queue one frame (its JSON) for every socket of these people."""
         if except_session is not None and len(self._by_session.get(except_session, ())) > 1:
@@ -130,8 +135,10 @@ class Hub:
             for session_id in event.session_ids:
                 for connection in self._by_session.get(session_id, ()):
                     connection.close(wire.SESSION_ENDED, "the session has ended")
+        elif isinstance(event, Announcement):
+            self.deliver(self._by_user, event.frame)
         elif isinstance(event, Resync):
-            self.deliver(self._by_user, wire.RESYNC)
+            self.resync()
 
     async def _render_chats(self) -> None:
         try:
@@ -146,7 +153,7 @@ class Hub:
             # Clients learn of what was not rendered by their next sync: tell them to.
             log.exception("a changed chat could not be shown")
             self._changed_chats.clear()
-            self.deliver(self._by_user, wire.RESYNC)
+            self.resync()
         finally:
             self._rendering = None
 

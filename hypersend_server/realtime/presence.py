@@ -1,7 +1,8 @@
 """Who is online: from a person's first socket until some seconds after the last one closed.
 
 Only sockets that watch a person hear of them, and only where their owner may see it at that moment. State
-comes from `Presence` events of the bus, this process's own included, so further processes need nothing else.
+comes from `Presence` events of the bus, this process's own included. A process that begins to hear events asks
+with `Joined` who is at the others; people of a process that has gone are forgotten.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Protocol
 from hypersend_server.clock import Clock
 from hypersend_server.realtime import wire
 from hypersend_server.realtime.connection import Connection
-from hypersend_server.realtime.events import AnyEvent, Bus, Presence
+from hypersend_server.realtime.events import AnyEvent, Bus, Joined, PeopleHere, Presence
 
 GRACE_S = 5.0  # a phone that changes its network is not seen to leave
+ANSWER_S = 0.5  # several processes that join together, as when Redis comes back, get one answer
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +53,17 @@ class PresenceTracker:
 
     def __init__(
         self, bus: Bus, visible: Visible, record_seen: RecordSeen, clock: Clock, grace_s: float = GRACE_S,
+        process: str = "",
     ) -> None:
         self._bus = bus
         self._visible = visible
         self._record_seen = record_seen
         self._clock = clock
         self._grace_s = grace_s
+        self._process = process
         self._here: set[str] = set()
-        self._online: set[str] = set()
+        self._online: dict[str, tuple[str, ...]] = {}  # person → processes where they have a socket
+        self._answering: asyncio.TimerHandle | None = None
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._watched: dict[Connection, frozenset[str]] = {}
         self._watchers: dict[str, set[Connection]] = {}
@@ -78,7 +83,7 @@ class PresenceTracker:
         if leaving is not None:
             leaving.cancel()
         else:
-            self._bus.publish(Presence(user_id, True, self._clock()))
+            self._bus.publish(Presence(user_id, True, self._clock(), self._process))
 
     def closed(self, user_id: str) -> None:
         loop = asyncio.get_running_loop()
@@ -87,7 +92,7 @@ class PresenceTracker:
     def _left(self, user_id: str, at: int) -> None:
         self._leaving.pop(user_id, None)
         self._here.discard(user_id)
-        self._bus.publish(Presence(user_id, False, at))
+        self._bus.publish(Presence(user_id, False, at, self._process))
         self._start(self._record([user_id], at))
 
     async def _record(self, user_ids: Collection[str], at: int) -> None:
@@ -118,18 +123,54 @@ class PresenceTracker:
                 del self._watchers[user_id]
 
     def _on_event(self, event: AnyEvent) -> None:
-        if not isinstance(event, Presence):
+        if isinstance(event, Presence):
+            if event.online:
+                self._came(event.user_id, event.process, event.last_seen_at)
+            else:
+                self._went(event.user_id, event.process, event.last_seen_at)
+        elif isinstance(event, PeopleHere):
+            now, here = self._clock(), set(event.user_ids)
+            for user_id in self._people_of(event.process):
+                if user_id not in here:
+                    self._went(user_id, event.process, now)
+            for user_id in here:
+                if event.process not in self._online.get(user_id, ()):
+                    self._came(user_id, event.process, now)
+        elif isinstance(event, Joined) and self._answering is None:
+            self._answering = asyncio.get_running_loop().call_later(ANSWER_S, self._answer)
+
+    def _answer(self) -> None:
+        self._answering = None
+        self._bus.publish(PeopleHere(self._process, sorted(self._here)))
+
+    def _people_of(self, process: str) -> list[str]:
+        return [user_id for user_id, processes in self._online.items() if process in processes]
+
+    def _came(self, user_id: str, process: str, at: int) -> None:
+        processes = self._online.get(user_id, ())
+        if process not in processes:
+            self._online[user_id] = (*processes, process)
+        if user_id in self._watchers:
+            self._start(self._tell(user_id, at))
+
+    def _went(self, user_id: str, process: str, at: int) -> None:
+        rest = tuple(other for other in self._online.get(user_id, ()) if other != process)
+        if rest:
+            self._online[user_id] = rest  # they have a socket elsewhere
             return
-        if event.online:
-            self._online.add(event.user_id)
-        elif event.user_id in self._here:
-            # Another process lost its last socket of this person, but one is open here.
-            self._bus.publish(Presence(event.user_id, True, self._clock()))
-            return
-        else:
-            self._online.discard(event.user_id)
-        if event.user_id in self._watchers:
-            self._start(self._tell(event.user_id, event.last_seen_at))
+        self._online.pop(user_id, None)
+        if user_id in self._watchers:
+            self._start(self._tell(user_id, at))
+
+    def process_ended(self, process: str, seen_at: int | None) -> None:
+        """Another server process has gone. seen_at: when, in Unix ms, where it could not write it itself."""
+        people = self._people_of(process)
+        at = self._clock() if seen_at is None else seen_at
+        for user_id in people:
+            self._went(user_id, process, at)
+        lost = [user_id for user_id in people if user_id not in self._online]
+        if lost and seen_at is not None:
+            self._start(self._record(lost, seen_at))
 
     async def _tell(self, user_id: str, seen_at: int) -> None:
         viewers: dict[str, list[Connection]] = {}
@@ -155,6 +196,8 @@ class PresenceTracker:
 
     async def close(self) -> None:
         """Write when those who are still here were seen last: now."""
+        if self._answering is not None:
+            self._answering.cancel()
         for leaving in self._leaving.values():
             leaving.cancel()
         self._leaving.clear()

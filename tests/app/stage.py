@@ -87,6 +87,10 @@ class Stage:
                 return control
         return None
 
+    def within(self, part: BaseControl) -> Iterator[BaseControl]:
+        """It, and all that is drawn in it."""
+        yield from _walk(part)
+
     async def sees(self, identifier: str) -> ft.Semantics:
         return await self.until(lambda: self.find(identifier), identifier)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import flet as ft
 import pytest
 
-from hypersend_client.sdk import ApiError, Chat, ConnectionFailed, User
+from hypersend_client.app.transfer_list import TransferRow
+from hypersend_client.sdk import ApiError, Chat, ConnectionFailed, User, transfer_errors
 from hypersend_client.sdk.events import StateChanged
 from hypersend_client.sdk.models import Device, StorageUse
 from tests.app.fakes import ACCOUNT, ANN, World, message
@@ -311,3 +313,48 @@ async def test_only_rows_that_changed_are_drawn_again(monkeypatch: pytest.Monkey
 async def test_an_unknown_address_leads_back_to_the_chats() -> None:
     async with shown(route="/nowhere/at/all") as (_, stage):
         await stage.reads("There is nothing at this address")
+
+
+def device(number: int, *, current: bool = False) -> Device:
+    return Device(id=f"s-{number}", device=f"Device {number}", current=current)
+
+
+async def test_all_other_devices_are_signed_out_at_once_after_asking() -> None:
+    there = [device(1, current=True), device(2), device(3)]
+    async with shown(route="/settings/devices", me__devices=there) as (world, stage):
+        await stage.click("end-others")
+        await stage.reads("Sign out all other devices?")
+        assert "me.end_device" not in [name for name, _, _ in world.client.calls]
+        await stage.click("confirm-yes")
+        await stage.until(lambda: ("me.end_device", ("s-3",), {}) in world.client.calls)
+        assert ("me.end_device", ("s-2",), {}) in world.client.calls
+        assert ("me.end_device", ("s-1",), {}) not in world.client.calls
+
+
+async def test_the_number_of_running_transfers_stands_on_the_navigation_entry() -> None:
+    async with shown(chats=(direct(),)) as (world, stage):
+        await stage.sees("tab-transfers")
+        moving = TransferRow("t-1", True, "film.mkv", 100, 10, "running")
+        queued, done = replace(moving, id="t-2", state="queued"), replace(moving, id="t-3", state="done")
+        world.app.transfers.rows = (moving, queued, done)
+        await stage.until(lambda: "2" in texts_in(stage, "tab-transfers"))
+        world.app.transfers.rows = (replace(moving, state="done"),)
+        await stage.until(lambda: texts_in(stage, "tab-transfers") == ["Transfers"])
+
+
+def texts_in(stage: Stage, identifier: str) -> list[str]:
+    part = stage.find(identifier)
+    return [control.value for control in stage.within(part) if isinstance(control, ft.Text)] if part is not None else []
+
+
+async def test_a_finished_download_can_be_opened_and_shown_and_a_failed_one_says_why() -> None:
+    done = TransferRow("t-1", False, "film.mkv", 100, 100, "done", file_id="f-1", path="/nowhere/film.mkv")
+    failed = TransferRow("t-2", False, "song.mp3", 100, 10, "failed", error=transfer_errors.DiskFull("/x"))
+    async with shown(route="/transfers", chats=(direct(),)) as (world, stage):
+        await stage.reads("Nothing is being sent or fetched")
+        world.app.transfers.rows = (done, failed)
+        await stage.reads(world.app.t("error.disk_full"))
+        await stage.reads("Try song.mp3 again")
+        await stage.sees("show-t-1")
+        await stage.click("open-t-1")
+        await stage.reads("The file is no longer where it was saved. Download it again.")

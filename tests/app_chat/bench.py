@@ -69,6 +69,7 @@ async def main(messages: int, chats: int) -> None:
             for n in range(chats)
         ]  # fmt: skip
         await house.put(*many)
+        await stage.sees(f"chat-row-{many[0].id}")
         await meter.tell(f"the list of {chats} chats")
         await house.furnish(count=messages)
         await stage.sees("chat-row-c-1")

@@ -9,6 +9,7 @@ import pytest
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files.housekeeping import Pace
+from hypersend_server.metadata.files import Deletion
 from tests.files.room import ALICE, MIB, Room, opened, sha
 
 CHUNK = 8 * MIB
@@ -53,6 +54,17 @@ async def test_nothing_is_deleted_while_a_backup_runs(tmp_path: Path) -> None:
         assert await room.files.hasten_deletions(room.clock()) == 0
         room.clock.advance(3600)
         assert await room.deletions.run() == 1
+
+
+async def test_a_store_that_is_away_keeps_nothing_on_the_others(tmp_path: Path) -> None:
+    async with opened(tmp_path) as room:
+        await room.files.add_deletions([Deletion("s3", f"key{n}") for n in range(300)], 0)
+        file = await room.stored(b"abc")
+        await room.service.remove(ALICE, file.id)
+        room.clock.advance(3601)
+        assert await room.deletions.run() == 1
+        assert files_in(tmp_path / "files") == []
+        assert await room.run("SELECT count(*) FROM deletions") == [(300,)]
 
 
 async def test_a_full_disk_brings_deletions_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -442,3 +442,128 @@ async def test_objects_without_a_record_and_records_without_bytes_are_found(
         client.put_object(bucket, name, io.BytesIO(CONTENT[:CHUNK] + bytes(CHUNK) + CONTENT[2 * CHUNK:]), len(CONTENT))
         report = await housekeeping.verify()
         assert [(damage.id, damage.chunks) for damage in report.damaged] == [(kept["id"], [1])]
+
+
+async def test_what_the_store_has_in_the_end_is_what_counts(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    """A part may be replaced by its sender; the file is then of the later bytes, in every digest that is told."""
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        await send(alice, file["id"], CONTENT)
+        other = os.urandom(CHUNK) + CONTENT[CHUNK:]
+        await send_direct(alice, file["id"], other, {0})
+        done = await alice.post(f"/files/{file['id']}/complete")
+        assert done.status == 201
+        told = (await alice.get(f"/files/{file['id']}?digests=true")).json["chunk_sha256"]
+        assert told == [sha(chunk) for chunk in chunks_of(other)]
+        assert await download(alice, file["id"]) == other
+
+
+async def test_a_part_that_is_replaced_while_it_is_completed_is_asked_for_again(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        file = await begin(alice, CONTENT)
+        await send_direct(alice, file["id"], CONTENT)
+        other = os.urandom(CHUNK) + CONTENT[CHUNK:]
+        store = server.app[STORES].open["s3"]
+        plain = store.complete
+
+        urls = await signed(alice, file["id"], {0: sha(other[:CHUNK])})
+
+        async def after_all_were_counted(*arguments: Any) -> str:
+            monkeypatch.setattr(store, "complete", plain)
+            put = await Server(alice.http, alice.url).request(
+                "PUT", urls[0]["url"], data=other[:CHUNK], headers=urls[0]["headers"])
+            assert put.status == 200
+            return await plain(*arguments)
+
+        monkeypatch.setattr(store, "complete", after_all_were_counted)
+        answer = await alice.post(f"/files/{file['id']}/complete")
+        assert (answer.status, answer.code, answer.json["missing"]) == (409, "chunks_missing", [[0, 0]])
+        assert (await alice.get(f"/files/{file['id']}")).json["state"] == "uploading"
+        await send_direct(alice, file["id"], CONTENT, {0})
+        assert (await alice.post(f"/files/{file['id']}/complete")).status == 201
+        assert await download(alice, file["id"]) == CONTENT
+
+
+async def test_files_on_a_store_that_is_not_configured_are_unavailable_and_nothing_else_is(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, **s3_settings(minio)) as server:
+        alice = await server.person("alice")
+        file = await stored(alice, b"elsewhere")
+        session = alice.session
+    async with running(tmp_path) as server:
+        assert "'s3', which cannot be opened: S3_ENDPOINT, S3_BUCKET" in caplog.text
+        alice = server.signed_in(session)
+        answer = await alice.get(f"/files/{file['id']}/download")
+        assert (answer.status, answer.code) == (503, "storage_unavailable")
+        assert (await alice.get(f"/files/{file['id']}")).json["state"] == "complete"
+        here = await begin(alice, b"here")
+        await send(alice, here["id"], b"here")
+        assert (await alice.post(f"/files/{here['id']}/complete")).status == 201
+        assert await download(alice, here["id"]) == b"here"
+        assert (await server.get("/readyz")).json["degraded"] == ["storage"]
+        assert (await alice.delete(f"/files/{file['id']}")).status == 204
+
+
+async def test_a_missing_bucket_and_a_wrong_key_are_named_and_the_server_starts_all_the_same(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    for wrong, name in (({"S3_BUCKET": "no-such-bucket"}, "S3_BUCKET"), ({"S3_SECRET_KEY": "wrong"}, "S3_SECRET_KEY"),
+                        ({"S3_REGION": "mars-1"}, "S3_REGION")):
+        caplog.clear()
+        async with running(tmp_path / name, **{**s3_settings(minio), **wrong}) as server:
+            assert (await server.get("/readyz")).json["degraded"] == ["storage"]
+            assert name in caplog.text
+            assert minio.secret_key not in caplog.text
+
+
+async def test_a_forward_a_delete_and_a_ticket_are_the_same_on_both_stores(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    settings = s3_settings(minio, BACKGROUND_JOBS="off")
+    async with running(tmp_path, **{**settings, "STORAGE_BACKEND": "local"}) as server:
+        alice, bob = await server.person("alice"), await server.person("bob")
+        on_disk = await begin(alice, b"on the disk")
+        await send(alice, on_disk["id"], b"on the disk")
+        await alice.post(f"/files/{on_disk['id']}/complete")
+        sessions = alice.session, bob.session
+    async with running(tmp_path, **settings) as server:
+        alice, bob = (server.signed_in(session) for session in sessions)
+        stranger = Server(alice.http, alice.url)
+        in_bucket = await stored(alice, b"in the bucket")
+        chat = (await alice.post("/chats", {"kind": "direct", "user_id": bob.id})).json["id"]
+        for file, content, client_id in ((on_disk, b"on the disk", "1"), (in_bucket, b"in the bucket", "2")):
+            assert (await bob.get(f"/files/{file['id']}/download")).status == 404
+            sent = await alice.post(f"/chats/{chat}/messages", {"client_id": client_id, "file_ids": [file["id"]]})
+            assert sent.status == 201, sent
+            assert await download(bob, file["id"]) == content
+            url = (await bob.post(f"/files/{file['id']}/ticket")).json["url"]
+            answer = await stranger.get(url)
+            if answer.status == 307:
+                answer = await stranger.get(answer.headers["Location"])
+            assert answer.body == content
+            assert (await alice.delete(f"/files/{file['id']}")).status == 204
+            assert (await bob.get(f"/files/{file['id']}/download")).status == 404
+            assert (await stranger.get(url)).status == 404
+
+
+async def test_a_verification_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    async with running(tmp_path, **s3_settings(minio, BACKGROUND_JOBS="off")) as server:
+        alice = await server.person("alice")
+        for n in range(4):
+            await stored(alice, b"%d" % n)
+        housekeeping = server.app[HOUSEKEEPING]
+        first = await housekeeping.verify(after=None, mark="verify", max_bytes=2)
+        assert (first.files, first.bytes) == (2, 2)
+        second = await housekeeping.verify(after=None, mark="verify")
+        assert (second.files, second.bytes, second.damaged) == (2, 2, [])
+        again = await housekeeping.verify(after=None, mark="verify")
+        assert again.files == 4  # the end was reached, so the next one begins anew

@@ -108,18 +108,18 @@ async def test_only_two_hundred_can_be_watched() -> None:
         assert refused["code"] == "validation_failed"
 
 
-async def test_another_process_that_loses_somebody_who_is_here_is_corrected() -> None:
+async def test_somebody_whom_another_process_loses_is_online_while_they_are_here() -> None:
     async with serving() as server:
         await server.sign_in("bob")
-        server.bus.publish(Presence("bob", False, 1))
+        server.bus.publish(Presence("bob", False, 1, "elsewhere"))
         assert server.presence.online("bob")
 
 
 async def test_a_person_on_another_process_is_online_here() -> None:
     async with serving() as server:
-        server.bus.publish(Presence("elsewhere", True, 1))
+        server.bus.publish(Presence("elsewhere", True, 1, "another"))
         assert server.presence.online("elsewhere")
-        server.bus.publish(Presence("elsewhere", False, 2))
+        server.bus.publish(Presence("elsewhere", False, 2, "another"))
         assert not server.presence.online("elsewhere")
 
 

@@ -253,12 +253,9 @@ def _files(about: About, app: AppState, t: Translator, show: Callable[[File], An
     others = [file for file in about.files if not is_shown(file)]
     parts: list[ft.Control] = []
     if pictures:
-        grid = ft.Row(
-            [Picture(file, ChatSize.TILE, show, (ChatSize.TILE, ChatSize.TILE)) for file in pictures],
-            wrap=True,
-            spacing=Space.XS,
-            run_spacing=Space.XS,
-        )
+        side = ChatSize.TILE
+        tiles: list[ft.Control] = [Picture(file, side, show, (side, side)) for file in pictures]
+        grid = ft.Row(tiles, wrap=True, spacing=Space.XS, run_spacing=Space.XS)
         parts.append(_titled(t("details.media"), grid))
     if others:
         parts.append(forms.section(t("details.files"), [_file(file, app, t) for file in others]))

@@ -172,7 +172,10 @@ def picture_wall(files: list[File], most: int, show: Callable[[File], Any]) -> t
 
 @ft.component
 def Picture(file: File, most: int, show: Callable[[File], Any], fixed: tuple[float, float] | None = None) -> ft.Control:
-    """An image, its place kept before it has loaded. show: it was touched. fixed: width and height, where they are not its own."""
+    """An image, its place kept before it has loaded.
+
+    show: it was touched. fixed: width and height, where they are not its own.
+    """
     app, t = use_app(), use_t()
     source, set_source = ft.use_state(app.media_url(file.preview_url) or "")
     failed, set_failed = ft.use_state(False)

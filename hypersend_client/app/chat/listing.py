@@ -26,6 +26,7 @@ AHEAD = 1000  # is laid out before it comes into sight
 MARGIN = 3000  # of what was scrolled past is kept when the list is turned or cut
 MOST_BLOCKS = 60
 DAY_S = 1.2
+SETTLE_S = (0.1, 0.2, 0.4)
 
 Face = tuple[str, str, str | None]  # a sender's id, name, picture
 memo: Any = ft.memo
@@ -59,8 +60,13 @@ class Sight:
     def __init__(self) -> None:
         self.heights: dict[int, float] = {}
         self.viewport = 0.0
+        self.pixels: float | None = None
         self.day = FloatingTime()
         self.on_sized: Callable[[], None] = lambda: None
+
+    def is_near(self, offset: float) -> bool:
+        """Whether the list has told, since it was last moved, that it is scrolled to about there."""
+        return self.pixels is not None and abs(self.pixels - offset) < self.viewport
 
     def sized(self, number: int, height: float) -> None:
         self.heights[number] = height
@@ -77,7 +83,14 @@ def Messages(room: Room, group: bool, most: int, actions: Actions, sight: Sight)
 
     async def move() -> None:
         if room.moves and listing.current is not None:
+            number = room.moves
             await listing.current.scroll_to(offset=room.offset)
+            # A list that is turned at that moment may take it for its other direction, so what it tells is awaited.
+            for pause in SETTLE_S:
+                await asyncio.sleep(pause)
+                if number != room.moves or not room.is_open or sight.is_near(room.offset):
+                    return
+                await listing.current.scroll_to(offset=room.offset)
 
     ft.use_effect(move, [room.moves])
     nudged: Any = ft.use_ref(-1)
@@ -113,7 +126,7 @@ def on_scroll(room: Room, sight: Sight, event: Any) -> None:
     """Page, turn the list where it has to go on at the end that it begins at, and float the day."""
     pixels = event.pixels - event.min_scroll_extent
     left = event.max_scroll_extent - event.pixels
-    sight.viewport = event.viewport_dimension
+    sight.viewport, sight.pixels = event.viewport_dimension, pixels
     shown = room.blocks[::-1] if room.forward else room.blocks
     top = pixels if room.forward else pixels + sight.viewport
     line = line_at(shown, sight.heights, max(0.0, top - PAD), forward=room.forward)
@@ -132,6 +145,7 @@ def on_scroll(room: Room, sight: Sight, event: Any) -> None:
             turn=forward is not room.forward,
         )  # fmt: skip
         if found is not None:
+            sight.pixels = None
             room.reframe(found, forward=forward)
         return found is not None
 

@@ -121,6 +121,10 @@ class Room(ft.Observable):
         self.app.people.add(*(member.user for member in members))
 
     @property
+    def is_open(self) -> bool:
+        return bool(self._undo)
+
+    @property
     def is_group(self) -> bool:
         return self.chat is not None and self.chat.kind == "group"
 

@@ -19,6 +19,7 @@ from hypersend_server.metadata.mongo.driver import Driver, close_client, databas
 from hypersend_server.metadata.mongo.engine import Engine
 from hypersend_server.metadata.mongo.files import MongoFiles
 from hypersend_server.metadata.mongo.indexes import SCHEMA_VERSION, ensure
+from hypersend_server.metadata.mongo.releases import MongoReleases
 from hypersend_server.metadata.mongo.server import MongoServerRecords
 from hypersend_server.metadata.mongo.transfers import MongoTransfers
 
@@ -35,10 +36,14 @@ class MongoMetadata:
 
     def __init__(
         self, uri: str, *, new_id: Callable[[], str] | None = None, driver: Driver = "motor",
-        wait_s: float = WAIT_FOR_S,
+        wait_s: float = WAIT_FOR_S, must_exist: bool = False,
     ) -> None:
-        """Raises: MetadataError where the URI cannot be understood. wait_s: for a MongoDB that does not answer."""
+        """wait_s: for a MongoDB that does not answer. must_exist: `open` refuses a database that is not a server's.
+
+        Raises: MetadataError where the URI cannot be understood.
+        """
         self._wait_s = wait_s
+        self._must_exist = must_exist
         try:
             parsed = pymongo.uri_parser.parse_uri(uri, validate=True, normalize=False)
             self.address = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
@@ -54,6 +59,7 @@ class MongoMetadata:
         self.accounts = MongoAccounts(self.engine)
         self.chats = MongoChats(self.engine, UNKNOWN_LIFETIME_S * 1000 + CLOCKS_MS)
         self.files = MongoFiles(self.engine)
+        self.releases = MongoReleases(self.engine)
         self.transfers = MongoTransfers(self.engine)
 
     async def open(self) -> None:
@@ -120,6 +126,8 @@ class MongoMetadata:
 
     async def _prepare(self) -> None:
         schema = await self.db["meta"].find_one({"_id": "schema"})
+        if schema is None and self._must_exist:
+            raise MetadataError(f"there is no HyperSend server in {self._where} (MONGODB_URI)")
         if schema is not None and schema["value"] > SCHEMA_VERSION:
             raise MetadataTooNew(schema["value"], SCHEMA_VERSION)
         await ensure(self.db)
@@ -128,6 +136,10 @@ class MongoMetadata:
                 await self.db["meta"].update_one({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True)
             except DuplicateKeyError:  # made by another process at the same moment
                 continue
+
+    async def is_served(self, now_ms: int) -> bool:
+        """Whether a server process holds a lease of any kind."""
+        return await self.db["leases"].find_one({"expires_at": {"$gt": now_ms}}) is not None
 
     async def close(self) -> None:
         await self.engine.close()

@@ -129,10 +129,10 @@ class MongoGroups:
                 doc["chat_id"]: member_of(doc)
                 for doc in await tx.many("members", {"user_id": user_id, "left_at": None, "archived": archived})}
             # A person is in some hundreds of chats: their times are read, and the page alone with all it shows.
-            order = sorted((
+            order = sorted([
                 (places[doc["_id"]].pinned, doc["updated_at"], doc["_id"])
                 for part in parts_of(places)
-                for doc in await tx.many("chats", {"_id": {"$in": list(part)}}, {"updated_at": 1})), reverse=True)
+                for doc in await tx.many("chats", {"_id": {"$in": list(part)}}, {"updated_at": 1})], reverse=True)
             page = [place for place in order if place < (at.pinned, at.updated_at, at.chat_id)][:limit]
             return await views_of(tx, await _pairs(tx, [chat_id for _, _, chat_id in page], places))
 
@@ -185,7 +185,7 @@ class MongoGroups:
         return await self._engine.write(f"chat:{chat_id}", job)
 
     async def set_own(self, chat_id: str, user_id: str, fields: dict[str, Any]) -> None:
-        new = {name: fields[name] for name in ("pinned", "archived", "muted_until") if name in fields}
+        new: dict[str, Any] = {name: fields[name] for name in ("pinned", "archived", "muted_until") if name in fields}
 
         async def job(tx: Tx) -> None:
             if not new:

@@ -203,7 +203,7 @@ async def _view(tx: Tx, chat: ChatRecord, me: MemberRecord) -> ChatView:
 
 async def _unread(tx: Tx, chat: ChatRecord, me: MemberRecord) -> int:
     above = max(me.read_seq, me.first_seq - 1)
-    where = {
+    where: Doc = {
         "chat_id": chat.id, "seq": {"$gt": above}, "sender_id": {"$ne": me.user_id}, "kind": {"$ne": "system"},
         "deleted_at": None,
     }

@@ -76,6 +76,7 @@ INDEXES: tuple[Index, ...] = (
     Index("chunks", ("boot_id",), "receipts that are not durable yet", only_where={"boot_id": {"$gt": ""}}),
     Index("partials", ("file_id", "idx"), "chunks that were cut off"),
     Index("deletions", ("not_before", "_id"), "bytes to remove"),
+    Index("releases", ("slot",), "published releases; one of a version", unique=True, sparse=True),
     Index("transfers", ("chat_id", "sender_id", "client_id"), "an offer that comes again", unique=True),
     Index("transfers", ("chat_id", "_id"), "a chat's transfers"),
     Index("transfers", ("sender_id", "status"), "open transfers of a sender"),

@@ -61,6 +61,20 @@ class MongoServerRecords:
 
         return await self._engine.read(job)
 
+    async def leases(self, prefix: str) -> list[tuple[str, int]]:
+        async def job(tx: Tx) -> list[tuple[str, int]]:
+            # As a range, so that a prefix is text and no pattern.
+            docs = await tx.many("leases", {"_id": {"$gte": prefix, "$lt": prefix + "\U0010ffff"}}, sort=[("_id", 1)])
+            return [(str(doc["_id"]), int(doc["expires_at"])) for doc in docs]
+
+        return await self._engine.read(job)
+
+    async def forget_lease(self, name: str, ended_before_ms: int) -> None:
+        async def job(tx: Tx) -> int:
+            return await tx.delete("leases", {"_id": name, "expires_at": {"$lt": ended_before_ms}})
+
+        await self._engine.single(job)
+
     async def get_mark(self, name: str) -> str:
         async def job(tx: Tx) -> str:
             doc = await tx.one("meta", {"_id": f"mark:{name}"})

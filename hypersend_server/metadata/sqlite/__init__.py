@@ -15,6 +15,7 @@ from hypersend_server.metadata.sqlite.accounts import SqliteAccounts
 from hypersend_server.metadata.sqlite.chats import SqliteChats
 from hypersend_server.metadata.sqlite.engine import Engine, connect
 from hypersend_server.metadata.sqlite.files import SqliteFiles
+from hypersend_server.metadata.sqlite.releases import SqliteReleases
 from hypersend_server.metadata.sqlite.reserve import DiskReserve
 from hypersend_server.metadata.sqlite.schema import migrate
 from hypersend_server.metadata.sqlite.server import SqliteServerRecords
@@ -37,6 +38,7 @@ class SqliteMetadata:
         self.accounts = SqliteAccounts(self.engine)
         self.chats = SqliteChats(self.engine)
         self.files = SqliteFiles(self.engine)
+        self.releases = SqliteReleases(self.engine)
         self.transfers = SqliteTransfers(self.engine)
         self._watch: asyncio.Task[None] | None = None
 

@@ -55,6 +55,20 @@ class SqliteServerRecords:
 
         return await self._engine.read(job)
 
+    async def leases(self, prefix: str) -> list[tuple[str, int]]:
+        def job(tx: ReadTx) -> list[tuple[str, int]]:
+            rows = tx.execute("SELECT name, expires_at FROM leases WHERE substr(name, 1, ?) = ? ORDER BY name",
+                              (len(prefix), prefix))
+            return [(str(name), int(expires_at)) for name, expires_at in rows]
+
+        return await self._engine.read(job)
+
+    async def forget_lease(self, name: str, ended_before_ms: int) -> None:
+        def job(tx: Tx) -> None:
+            tx.execute("DELETE FROM leases WHERE name = ? AND expires_at < ?", (name, ended_before_ms))
+
+        await self._engine.write(job)
+
     async def get_mark(self, name: str) -> str:
         def job(tx: ReadTx) -> str:
             row = tx.execute("SELECT value FROM meta WHERE key = ?", (f"mark:{name}",)).fetchone()

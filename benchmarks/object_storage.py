@@ -1,0 +1,260 @@
+"""The server over object storage against the minio SDK alone: on the same MinIO, in the same run, taking turns.
+
+    python -m benchmarks.object_storage [--mib 1024] [--repeats 3]
+
+Prints: what a direct upload costs the server (CPU, bytes, memory); an upload and a download through the server against
+the SDK's own; `migrate-storage` against the SDK copying the same files, and its memory. MinIO comes from
+tests/install-parts.sh; everything is written to a temporary folder (TMPDIR).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+
+from hypersend_client.sdk import HyperSend, MemoryTokenStore
+from hypersend_client.sdk.transfers import Transfers
+from tests.harness import PASSWORD
+from tests.process import REPOSITORY, ServerProcess, environment
+from tests.s3_servers import S3Server
+from tests.sdk_transfers.line import line_to
+
+MIB = 1024 * 1024
+CHUNK = 8 * MIB
+FILES = 4
+PARALLEL = 3  # what the SDK does by itself
+SECRET = {"SECRET_KEY": "k" * 40, "RATE_LIMITS": "off", "BACKGROUND_JOBS": "off"}
+
+
+def settings(minio: S3Server, **others: str) -> dict[str, str]:
+    return {
+        **SECRET, "STORAGE_BACKEND": "s3", "S3_ENDPOINT": minio.url, "S3_BUCKET": minio.new_bucket(),
+        "S3_ACCESS_KEY": minio.access_key, "S3_SECRET_KEY": minio.secret_key, "S3_REGION": minio.region, **others}
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) // 1024
+
+
+def make_file(path: Path, size: int) -> Path:
+    with path.open("wb") as file:
+        for _ in range(size // CHUNK):
+            file.write(os.urandom(CHUNK))
+    return path
+
+
+class Rates:
+    """MiB a second by name, over several turns."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._all: dict[str, list[float]] = {}
+
+    async def timed(self, name: str, work: Awaitable[object]) -> None:
+        began = time.perf_counter()
+        await work
+        self.add(name, self._size / MIB / (time.perf_counter() - began))
+
+    def add(self, name: str, rate: float) -> None:
+        self._all.setdefault(name, []).append(rate)
+
+    def say(self, what: str, ours: str, theirs: str, wanted: float) -> None:
+        mine, other = (statistics.median(self._all[name]) for name in (ours, theirs))
+        print(f"{what}: {mine:.0f} MiB/s, the SDK alone {other:.0f} MiB/s, ratio {mine / other:.2f} "
+              f"(at least {wanted} is wanted)", flush=True)
+
+
+async def signed_in(url: str, home: Path) -> tuple[HyperSend, Transfers]:
+    hs = HyperSend(url, tokens=MemoryTokenStore())
+    await hs.register(f"{home.name}@example.org", home.name, PASSWORD)
+    return hs, Transfers(hs, home.with_suffix(".sqlite"), folder=home, parallel=PARALLEL)
+
+
+async def direct_upload(minio: S3Server, folder: Path, source: Path) -> None:
+    server = ServerProcess(folder / "direct", **settings(minio)).start()
+    try:
+        async with line_to(server.url) as line:
+            hs, transfers = await signed_in(line.url, folder / "asha")
+            before, passed = cpu_s(server.pid), line.up_bytes + line.down_bytes
+            began = time.perf_counter()
+            await (await transfers.upload(source)).wait()
+            took_s = time.perf_counter() - began
+            size = source.stat().st_size
+            print(f"direct upload of {size // MIB} MiB: {size / MIB / took_s:.0f} MiB/s; the server used "
+                  f"{cpu_s(server.pid) - before:.2f} s of CPU, {(line.up_bytes + line.down_bytes - passed) / 1024:.0f} "
+                  f"KiB passed it, its peak memory was {peak_mib(server.pid)} MiB", flush=True)
+            await transfers.close()
+            await hs.close()
+    finally:
+        server.kill()
+
+
+async def put_all(http: aiohttp.ClientSession, url: str, token: str, source: Path) -> str:
+    """An upload through the server, PARALLEL chunks at a time; the file's id."""
+    headers = {"Authorization": f"Bearer {token}"}
+    size = source.stat().st_size
+    async with http.post(f"{url}/api/v1/files/init", json={"name": "a", "size": size}, headers=headers) as answer:
+        file_id = str((await answer.json())["id"])
+    left = iter(range(size // CHUNK))
+
+    async def lane() -> None:
+        with source.open("rb") as file:
+            for index in left:
+                file.seek(index * CHUNK)
+                chunk = await asyncio.to_thread(file.read, CHUNK)
+                digest = await asyncio.to_thread(lambda chunk=chunk: hashlib.sha256(chunk).hexdigest())
+                async with http.put(
+                    f"{url}/api/v1/files/{file_id}/chunk?index={index}", data=_pieces(chunk), headers=headers,
+                ) as answer:
+                    if answer.status != 200 or (await answer.json())["sha256"] != digest:
+                        raise RuntimeError(await answer.text())
+
+    await asyncio.gather(*(lane() for _ in range(PARALLEL)))
+    async with http.post(f"{url}/api/v1/files/{file_id}/complete", headers=headers) as answer:
+        if answer.status != 201:
+            raise RuntimeError(await answer.text())
+    return file_id
+
+
+async def _pieces(chunk: bytes):  # type: ignore[no-untyped-def]
+    view = memoryview(chunk)
+    for start in range(0, len(chunk), 256 * 1024):
+        yield bytes(view[start : start + 256 * 1024])
+
+
+async def get_all(http: aiohttp.ClientSession, url: str, token: str, file_id: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with http.get(f"{url}/api/v1/files/{file_id}/download", headers=headers) as answer:
+        async for _ in answer.content.iter_chunked(MIB):
+            pass
+
+
+async def get_directly(http: aiohttp.ClientSession, url: str) -> None:
+    async with http.get(url) as answer:
+        async for _ in answer.content.iter_chunked(MIB):
+            pass
+
+
+async def through_the_server(minio: S3Server, folder: Path, source: Path, repeats: int) -> None:
+    chosen = settings(minio, S3_DIRECT="off")
+    server = ServerProcess(folder / "proxied", **chosen).start()
+    rates, client, bucket = Rates(source.stat().st_size), minio.client(), chosen["S3_BUCKET"]
+    try:
+        hs, transfers = await signed_in(server.url, folder / "bina")
+        account = hs.account
+        assert account is not None
+        token = account.access_token
+        async with aiohttp.ClientSession() as http:
+            for _ in range(repeats):
+                await rates.timed("SDK up", asyncio.to_thread(lambda: client.fput_object(
+                    bucket, "sdk", str(source), part_size=CHUNK, num_parallel_uploads=PARALLEL)))
+                found: list[str] = []
+
+                async def up(found: list[str] = found) -> None:
+                    found.append((await (await transfers.upload(source)).wait()).id)
+
+                await rates.timed("up", up())
+                url = client.presigned_get_object(bucket, "sdk")
+                await rates.timed("SDK down", get_directly(http, url))
+                await rates.timed("down", get_all(http, server.url, token, found[0]))
+            rates.say("upload through the server", "up", "SDK up", 0.8)
+            rates.say("download through the server", "down", "SDK down", 0.7)
+            print(f"the server's peak memory after {repeats} of each: {peak_mib(server.pid)} MiB", flush=True)
+        await transfers.close()
+        await hs.close()
+    finally:
+        server.kill()
+
+
+async def migration(minio: S3Server, folder: Path, size: int, repeats: int) -> None:
+    data = folder / "moved"
+    server = ServerProcess(data, **SECRET).start()
+    sources = [make_file(folder / f"part{n}", size // FILES) for n in range(FILES)]
+    try:
+        async with aiohttp.ClientSession() as http:
+            person = {"email": "m@example.org", "username": "moved", "password": PASSWORD}
+            async with http.post(f"{server.url}/api/v1/auth/register", json=person) as answer:
+                token = (await answer.json())["access_token"]
+            for source in sources:
+                await put_all(http, server.url, token, source)
+    finally:
+        server.stop()
+    chosen, rates, client = settings(minio), Rates(size), minio.client()
+    bucket, peaks = chosen["S3_BUCKET"], list[int]()
+
+    def copy() -> None:
+        for source in sources:
+            client.fput_object(bucket, source.name, str(source), part_size=CHUNK, num_parallel_uploads=PARALLEL)
+
+    def move(target: str, rate: Callable[[float], None] | None) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hypersend_server", "migrate-storage", "--to", target, "--json"], cwd=REPOSITORY,
+            env=environment(data, **chosen), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        peak = 0
+        while process.poll() is None:  # what wait4 tells has the peak of the process that forked in it
+            with suppress(OSError, AssertionError):
+                peak = max(peak, peak_mib(process.pid))
+            time.sleep(0.02)
+        said, _ = process.communicate()
+        report = json.loads(said)
+        if process.returncode or report["files"] != FILES:
+            raise RuntimeError(str(report))
+        peaks.append(peak)
+        if rate is not None:
+            rate(report["bytes"] / MIB / report["seconds"])
+
+    for _ in range(repeats):
+        await rates.timed("SDK", asyncio.to_thread(copy))
+        await asyncio.to_thread(move, "s3", lambda rate: rates.add("migrate", rate))
+        await asyncio.to_thread(move, "local", None)
+    rates.say(f"migrate-storage --to s3 of {FILES} files", "migrate", "SDK", 0.7)
+    print(f"peak memory of migrate-storage, both ways: {max(peaks)} MiB (under 150 is wanted)", flush=True)
+
+
+async def measure(folder: Path, mib: int, repeats: int) -> None:
+    size = max(FILES, mib * MIB // CHUNK // FILES * FILES) * CHUNK
+    (folder / "minio").mkdir()
+    minio = S3Server("minio", folder / "minio").start()
+    try:
+        source = make_file(folder / "source.bin", size)
+        await direct_upload(minio, folder, source)
+        await through_the_server(minio, folder, source, repeats)
+        source.unlink()
+        await migration(minio, folder, size, repeats)
+    finally:
+        minio.kill()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=int, default=1024, help="size of the file")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(measure(Path(folder), options.mib, options.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Updates of the app: the releases that an operator publishes, and who is offered which."""
