@@ -124,7 +124,7 @@ async def put_all(http: aiohttp.ClientSession, url: str, token: str, source: Pat
             for index in left:
                 file.seek(index * CHUNK)
                 chunk = await asyncio.to_thread(file.read, CHUNK)
-                digest = await asyncio.to_thread(lambda chunk=chunk: hashlib.sha256(chunk).hexdigest())
+                digest = (await asyncio.to_thread(hashlib.sha256, chunk)).hexdigest()
                 async with http.put(
                     f"{url}/api/v1/files/{file_id}/chunk?index={index}", data=_pieces(chunk), headers=headers,
                 ) as answer:

@@ -209,8 +209,8 @@ async def open_parts(
         stack.push_async_callback(account_deletion.close)
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
-            settings=settings, process=process, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata, opened=opened,
-            stores=stores, metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people,
+            settings=settings, process=process, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata,
+            opened=opened, stores=stores, metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people,
             passwords=passwords, sessions=sessions, chats=chats, uploads=uploads, deletions=deletions, files=files,
             transfers=transfers, updates=updates, downloads=downloads, housekeeping=Housekeeping(
                 metadata.files, metadata.server, stores, uploads, deletions, files.discard, clock),

@@ -52,6 +52,7 @@ from hypersend_client.sdk.store import Store
 from hypersend_client.sdk.sync import Sync
 from hypersend_client.sdk.tokens import Account, MemoryTokenStore, TokenStore
 from hypersend_client.sdk.transport import Transport
+from hypersend_client.sdk.updates import Updates
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class HyperSend:
         self.users = Users(self.transport)
         self.admin = Admin(self.transport)
         self.files = Files(self.transport)
+        self.updates = Updates(self.transport)
         self.chats = Chats(self.transport, self._seen)
         self.messages = Messages(self.transport, self.connection.request, self._seen)
         self.server: ServerInfo | None = None

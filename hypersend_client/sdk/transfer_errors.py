@@ -11,6 +11,7 @@ HyperSendError
 ├── CorruptTransfer        bytes kept arriving with a wrong digest
 ├── TransferBusy           another program is at the same transfer
 ├── TransferStalled        nothing moved for as long as the caller wanted to wait; it goes on later
+├── UpdateBroken           a newer build of the app is not what the server said of it
 └── TransferCancelled      it was called off
 """
 
@@ -66,6 +67,16 @@ class UploadRemoved(HyperSendError):
     def __init__(self, file_id: str) -> None:
         self.file_id = file_id
         super().__init__(f"upload {file_id} was removed on the server")
+
+
+class UpdateBroken(HyperSendError):
+    """version: of the build."""
+
+    code = "update_broken"
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        super().__init__(f"the build of version {version} is not what the server said of it")
 
 
 class CorruptTransfer(HyperSendError):

@@ -31,6 +31,7 @@ SILENT_S = 10.0
 RETRY_S = 0.5
 CONNECT_S = 3.0
 REPLY_S = SILENT_S
+CLOSE_S = 2.0
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 MAX_BATCH_BYTES = 512 * 1024
 
@@ -122,16 +123,15 @@ class RedisBus:
 
     async def close(self) -> None:
         """Send what waits, if Redis takes it, and end."""
-        if self._sends and self._waiting and self._subscribed.is_set():
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    while self._waiting:
-                        await self._send_batch()
-        self._sends = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._waiting or self._missed:
+                    await self._send_batch()
+        self._sends = False
         await self._redis.aclose()
         self._listeners.clear()
 
@@ -179,7 +179,8 @@ class RedisBus:
         self.sent += count
         if missed:
             self._missed = False
-            self.publish(Joined(self._process))  # who came and went meanwhile is told as a whole
+            if self._tasks:
+                self.publish(Joined(self._process))  # who came and went meanwhile is told as a whole
         if self._failing:
             self._failing = False
             log.info("events reach other processes again")

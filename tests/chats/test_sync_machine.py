@@ -411,6 +411,10 @@ class SyncMachine(RuleBasedStateMachine):
             assert held.view == (talk.seq, talk.rev, talk.unread(device.user), part.read, part.pinned, part.role, last)
             for user in talk.parts:
                 assert device.names[user] == self.names[user]
+        self.look_again(device, limit)
+
+    def look_again(self, device: Device, limit: int) -> None:
+        """Nothing is left to say."""
         assert not self.page(device, limit)
 
     def page(self, device: Device, limit: int) -> bool:

@@ -3,7 +3,10 @@
 Every change is a job, a function of a `Tx`, under a key that names what it changes (`chat:…`, `file:…`,
 `accounts`). Jobs of one key wait for each other inside this process, and those that wait together are committed
 together in one transaction; processes meet at the document that each of them writes first, where MongoDB lets one
-through and the others begin again. A job may run several times, so its ids are made before it is queued.
+through and the others begin again. It is the very first step of the transaction, since its snapshot begins there:
+whoever reads first has mostly lost by the time they write, and beside a busy process never gets a turn. For the same
+reason a process that collided pauses between its own transactions for a while. A job may run several times, so its
+ids are made before it is queued.
 
 A job that raises before it wrote anything fails alone. One that raises after that spoils its transaction, whose
 jobs are then run one by one.
@@ -32,7 +35,10 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 256  # jobs a transaction: bounds how long the first of them waits
 WAIT_S = 30.0  # the longest a caller waits for its write; afterwards nobody knows whether it came to be
 GIVE_UP_S = 20.0  # a transaction that collides for so long is given up
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.25  # between attempts, doubling, each a random part of it
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05  # between attempts, doubling, each a random part of it
+WARY_FOR = 20  # transactions after a collision between which others are let through
+TURNS = {"chat": "chats", "file": "files"}
+"""Where the turn of a key (`chat:ID`) is taken: the collection of the document that is written first."""
 NOW = {"$toLong": "$$NOW"}
 """In an update with a pipeline: the primary's own time, Unix milliseconds."""
 STAMP = {"$max": [{"$add": [{"$ifNull": ["$changed", 0]}, 1]}, NOW]}
@@ -152,6 +158,7 @@ class Engine:
         self._rand = rand
         self._queues: dict[str, deque[_Waiting]] = {}
         self._workers: set[asyncio.Task[None]] = set()
+        self.collisions = 0  # transactions that had to begin again
 
     @property
     def waiting(self) -> int:
@@ -217,33 +224,42 @@ class Engine:
         return future.result()
 
     async def _work(self, key: str, queue: deque[_Waiting]) -> None:
+        clock = asyncio.get_running_loop().time
+        wary = 0
         try:
             while queue:
                 batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
                 batch = [waiting for waiting in batch if not waiting.future.done()]
-                for waiting, answer in zip(batch, await self._commit(batch), strict=True):
+                began, collisions = clock(), self.collisions
+                answers = await self._commit(key, batch)
+                if self.collisions > collisions:
+                    wary = WARY_FOR
+                for waiting, answer in zip(batch, answers, strict=True):
                     if waiting.future.done():
                         continue
                     if isinstance(answer, Exception):
                         waiting.future.set_exception(answer)
                     else:
                         waiting.future.set_result(answer)
+                if wary:
+                    wary -= 1
+                    await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, clock() - began))
         finally:
             del self._queues[key]
 
-    async def _commit(self, batch: list[_Waiting]) -> list[Any]:
+    async def _commit(self, key: str, batch: list[_Waiting]) -> list[Any]:
         """A result or an exception for each."""
         if not batch:
             return []
         try:
-            return await self._transaction(lambda tx: _run(tx, batch))
+            return await self._transaction(lambda tx: _run(tx, key, batch))
         except _Spoilt as spoilt:
             if len(batch) == 1:
                 cause = spoilt.__cause__
                 return [unavailable(cause) if isinstance(cause, PyMongoError) else cause]
         except Exception as error:
             return [error] * len(batch)
-        return [answer for waiting in batch for answer in await self._commit([waiting])]
+        return [answer for waiting in batch for answer in await self._commit(key, [waiting])]
 
     async def _transaction(self, job: Job[T]) -> T:
         clock = asyncio.get_running_loop().time
@@ -253,6 +269,7 @@ class Engine:
         async def attempt(session: Any) -> T:
             nonlocal attempts
             if attempts:
+                self.collisions += 1
                 if clock() > give_up_at:
                     raise _GaveUp
                 await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts, 10)))
@@ -274,7 +291,10 @@ class Engine:
         raise AssertionError
 
 
-async def _run(tx: Tx, batch: list[_Waiting]) -> list[Any]:
+async def _run(tx: Tx, key: str, batch: list[_Waiting]) -> list[Any]:
+    kind, _, subject = key.partition(":")
+    if kind in TURNS:
+        await tx.update(TURNS[kind], {"_id": subject}, {"$inc": {"turn": 1}})
     answers: list[Any] = []
     at = 0
     while at < len(batch):
