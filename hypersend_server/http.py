@@ -105,7 +105,7 @@ def register(app: web.Application, routes: Iterable[Route], authenticator: Authe
     for route in table:
         handler = _endpoint(route, authenticator)
         # Only what can be an id matches: else `/files/init` would also be a file called init.
-        path = re.sub(r"{(\w*id)}", r"{\1:[0-9a-z]{26}}", route.path)
+        path = re.sub(r"{(\w*id)}", r"{\1:[0-9a-z]{26}}", route.path).replace("{version}", "{version:[0-9][^/]*}")
         if route.method == "GET":
             app.router.add_get(path, handler, allow_head=route.path not in heads)
         else:

@@ -29,6 +29,7 @@ import aiohappyeyeballs
 from yarl import URL
 
 from hypersend_client.sdk.errors import ConnectionFailed, NotHyperSend, TlsFailed
+from hypersend_client.sdk.transfer import in_thread
 from hypersend_client.sdk.transport import Query, Transport, frugal_socket, refusal_of, translate
 
 T = TypeVar("T")
@@ -263,10 +264,17 @@ class BulkConnection:
         return found[0]
 
     async def close(self) -> None:
-        while self._wires:
-            _, wire = self._wires.popitem()
+        wires = list(self._wires.values())
+        self._wires.clear()
+        for wire in wires:
             wire.stop()
-            await asyncio.get_running_loop().run_in_executor(self._pool, wire.close)
+
+        def work() -> None:
+            for wire in wires:
+                wire.close()
+
+        if wires:  # done to its end also where the caller is cancelled now
+            await in_thread(self._pool, work)
 
     # Inside
 

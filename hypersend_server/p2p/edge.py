@@ -64,7 +64,7 @@ class RelayEdge:
 
     def add_to(self, app: web.Application) -> None:
         for role in ROLES:
-            path = PATH.replace("{role}", role).replace("{id}", "{id:[0-9a-z]{26}}")
+            path = PATH.replace("{role}", role).replace("{id}", "{transfer_id:[0-9a-z]{26}}")
             app.router.add_get(path, self._handler(role), allow_head=False)
 
     def _handler(self, role: Role) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -74,7 +74,7 @@ class RelayEdge:
         return handle
 
     async def _serve(self, request: web.Request, role: Role) -> web.StreamResponse:
-        transfer_id = request.match_info["id"]
+        transfer_id = request.match_info["transfer_id"]
         token = _bearer(request)
         passed = self._passed(request, transfer_id, role)
         transfer = None

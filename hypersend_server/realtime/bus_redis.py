@@ -123,16 +123,18 @@ class RedisBus:
 
     async def close(self) -> None:
         """Send what waits, if Redis takes it, and end."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        while pending:  # a cancellation that meets a timeout inside the client may be swallowed
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.2)
         self._tasks = []
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 while self._waiting or self._missed:
                     await self._send_batch()
         self._sends = False
-        await self._redis.aclose()
+        await self._redis.aclose(close_connection_pool=True)
         self._listeners.clear()
 
     async def check(self) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.mongo.driver import in_transaction, open_session
@@ -32,6 +32,7 @@ Doc = dict[str, Any]
 Job = Callable[["Tx"], Awaitable[T]]
 log = logging.getLogger(__name__)
 
+DUPLICATE_KEY = 11000
 MAX_BATCH = 256  # jobs a transaction: bounds how long the first of them waits
 WAIT_S = 30.0  # the longest a caller waits for its write; afterwards nobody knows whether it came to be
 GIVE_UP_S = 20.0  # a transaction that collides for so long is given up
@@ -117,7 +118,13 @@ class Tx:
         if len(docs) == 1:
             await self.db[name].insert_one(docs[0], session=self.session)
         elif docs:
-            await self.db[name].insert_many(docs, ordered=True, session=self.session)
+            try:
+                await self.db[name].insert_many(docs, ordered=True, session=self.session)
+            except BulkWriteError as error:
+                codes = {problem["code"] for problem in error.details.get("writeErrors", [])}
+                if codes == {DUPLICATE_KEY}:
+                    raise DuplicateKeyError(str(error)[:300], DUPLICATE_KEY) from error
+                raise
 
     async def update(self, name: str, where: Mapping[str, Any], change: Any, *, upsert: bool = False) -> int:
         """Change one; how many were matched or made."""
