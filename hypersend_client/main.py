@@ -18,12 +18,15 @@ from hypersend_client.app.state import AppState
 from hypersend_client.app.theme import MODES, theme
 from hypersend_client.app.tokens import FONT_DEVANAGARI, Motion
 from hypersend_client.sdk import FileTokenStore, HyperSend, KeyringTokenStore, MemoryTokenStore, TokenStore
+from hypersend_client.sdk.address import normalise
 from hypersend_client.sdk.places import state_folder
 from hypersend_client.sdk.transfers import Transfers
 from hypersend_client.web.browser import browser_of_page
+from hypersend_client.web.kept import WebHyperSend, account_in, is_kept
 
 MEMORY_S = 2.0
 KEY = "hypersend."
+KEEP_S = (1, 1, 2, 4, 8, 15, 29)  # together as long as a ticket is good
 
 
 class PageMemory:
@@ -59,16 +62,26 @@ def make_state(page: ft.Page) -> AppState:
     locale = _locale(page)
     if page.web:
         origin = public_origin(page)
-        # The process of the web app may reach the API by another address than the browser does.
-        inside = os.environ.get("API_BASE_URL") or origin
+        inside = _inside(page)
         headers = {"X-Forwarded-For": page.client_ip} if page.client_ip else {}
-        tokens: TokenStore = MemoryTokenStore()
+        found = account_in(browser_of_page(), inside)
+        tokens: TokenStore = MemoryTokenStore(*([] if found is None else [found]))
 
         def connect(address: str) -> HyperSend:
-            return HyperSend(address, tokens=tokens, cache_dir=None, device=device(page), headers=headers)
+            return WebHyperSend(address, tokens=tokens, cache_dir=None, device=device(page), headers=headers)
+
+        async def keep(hs: HyperSend) -> None:
+            assert isinstance(hs, WebHyperSend)
+            await keep_in_browser(page, hs)
 
         return AppState(
-            connect=connect, tokens=tokens, memory=PageMemory(), built_in=inside, media_base=origin, locale=locale
+            connect=connect,
+            tokens=tokens,
+            memory=PageMemory(),
+            built_in=inside,
+            media_base=origin,
+            locale=locale,
+            keep=keep,
         )
     folder = state_folder()
     path = folder / "accounts.json"
@@ -85,6 +98,48 @@ def make_state(page: ft.Page) -> AppState:
     return AppState(
         connect=connect_here, tokens=kept, memory=PageMemory(), built_in=built_in, locale=locale, transfers=transfers
     )
+
+
+def _inside(page: ft.Page) -> str:
+    """Where the process of the web app reaches the API, perhaps by another address than the browser does."""
+    return normalise(os.environ.get("API_BASE_URL") or public_origin(page))
+
+
+async def keep_in_browser(page: ft.Page, hs: WebHyperSend) -> None:
+    """Have the browser set its cookie for a session that began on this page. Where it takes no cookies, the session
+    lasts as long as the page.
+    """
+    browser = browser_of_page().browser
+    if browser is None:
+        return
+    path, renewal = await hs.web_ticket(browser)
+    from flet_webview import WebView  # type: ignore[import-untyped]  # only the web app has to have it
+
+    # A frame that is not drawn is not loaded either: it gets a pixel.
+    frame = ft.Container(content=WebView(url=public_origin(page) + path), width=1, height=1, left=0, bottom=0)
+    page.overlay.append(frame)
+    page.update()
+    try:
+        for delay_s in KEEP_S:
+            await asyncio.sleep(delay_s)
+            if await hs.is_kept(renewal):
+                return
+    finally:
+        page.overlay.remove(frame)
+        if page.session.connection is not None:
+            page.update()
+
+
+def follow_browser(page: ft.Page, app: AppState) -> None:
+    """The page is back: be whom its browser keeps by now. Another tab may have signed out, or somebody else in."""
+    if app.session.status not in ("signed_in", "signed_out"):
+        return
+    found, shown = account_in(browser_of_page(), _inside(page)), app.account
+    if found is None:
+        if is_kept(shown):
+            app.become(None)
+    elif shown is None or shown.session_id != found.session_id:
+        app.become(found)
 
 
 def _locale(page: ft.Page) -> str:
@@ -158,6 +213,8 @@ async def show(page: ft.Page, app: AppState) -> None:
         page.update()
 
     def on_connect(event: Any) -> None:
+        if page.web:
+            follow_browser(page, app)
         draw()
         ticking.append(asyncio.ensure_future(tick()))
         app.wake()

@@ -25,12 +25,13 @@ from hypersend_server.auth.operator import AccountOperator
 from hypersend_server.auth.passwords import Passwords
 from hypersend_server.auth.service import AuthService
 from hypersend_server.auth.tokens import AccessTokens, RefreshTokens
+from hypersend_server.auth.web_sessions import WebSessions
 from hypersend_server.background import Background
 from hypersend_server.chats import handlers as chat_handlers
 from hypersend_server.chats.commands import commands
 from hypersend_server.chats.present import ChatPresenter
 from hypersend_server.chats.service import ChatService
-from hypersend_server.client_address import client_address
+from hypersend_server.client_address import came_over_tls, client_address
 from hypersend_server.clock import Clock, Ids, system_clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files import handlers as file_handlers
@@ -62,6 +63,7 @@ from hypersend_server.p2p.service import Device, TransferService
 from hypersend_server.p2p.wire import ROLES
 from hypersend_server.peers import Peers
 from hypersend_server.pictures import Pictures
+from hypersend_server.probe import ProbeEdge, probe_signer
 from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.realtime.describe import websocket_document
 from hypersend_server.realtime.events import AnyEvent, Bus, SessionsEnded, TransferEnded
@@ -81,6 +83,7 @@ from hypersend_server.users.deletion import AccountDeletion
 from hypersend_server.users.present import UserPresenter
 from hypersend_server.users.service import UserService
 from hypersend_server.web_client import CONNECTS_BURST, CONNECTS_PER_S, WebClient
+from hypersend_server.web_client.sign_in import WebSignIn
 from hypersend_storage import Store
 
 MESSAGES_PER_S, MESSAGES_BURST = 50, 1000
@@ -131,6 +134,7 @@ RELAY = web.AppKey("relay", Relay)
 STORES = web.AppKey("stores", Stores)
 HOUSEKEEPING = web.AppKey("housekeeping", Housekeeping)
 START_INVITE = web.AppKey("start_invite", str)
+WEB_SIGN_IN = web.AppKey("web_sign_in", WebSignIn)
 
 
 @asynccontextmanager
@@ -181,7 +185,7 @@ async def open_parts(
         present_file = FilePresenter(pictures.url)
         chats = ChatService(
             metadata.chats, bus, ChatPresenter(people.users, present_file, pictures.url),
-            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id, require_room)
+            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id, require_room, visible)
         stack.push_async_callback(chats.close)
         deletions = Deletions(metadata.files, stores, clock)
         stack.push_async_callback(deletions.close)
@@ -238,7 +242,7 @@ def _devices(metadata: Metadata) -> Callable[[str], Awaitable[Device]]:
         session = await metadata.accounts.get_session(session_id)
         if session is None:
             raise HyperSendError("session_ended")
-        return Device(session.device_key, is_web=getattr(session, "kind", "") == "web")
+        return Device(session.device_key, is_web=session.kind == "web")
 
     return device_of
 
@@ -335,6 +339,10 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     relay_edge = RelayEdge(
         parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock)
     parts.bus.subscribe(lambda event: _end_relays(relay, event))
+    web_sign_in = WebSignIn(
+        WebSessions(metadata.accounts, access_tokens, clock), parts.secret_key, identity.server_id,
+        is_https=lambda request: came_over_tls(request, settings.trusted_proxies, settings.public_url), clock=clock,
+        entropy=os.urandom)
     routes: list[Route] = [
         *system.routes(),
         *auth_handlers.routes(auth, settings.trusted_proxies),
@@ -349,15 +357,19 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         *update_handlers.routes(
             parts.updates, _release_sender(parts), _identities(authenticator, settings.trusted_proxies),
             settings.app_name),
+        *web_sign_in.routes(),
     ]
     relay_paths = [RELAY_PATH.format(role=role, id="{transfer_id}") for role in ROLES]
     system.describe(routes, {
         PATH: websocket_document(PATH),
         **{path: transfer_handlers.websocket_document(path) for path in relay_paths}})
     _measure(metrics, parts, hub)
+    probe = ProbeEdge(
+        probe_signer(parts.secret_key), clock, server_id=identity.server_id, stores=parts.stores,
+        send=handlers_download.sender(downloads), trusted=settings.trusted_proxies)
 
     app = web.Application(
-        middlewares=build_middleware(settings, parts.new_id, metrics),
+        middlewares=[*build_middleware(settings, parts.new_id, metrics), probe.middleware()],
         handler_args={"read_bufsize": READ_CHUNK_BYTES})
     install_headers(app, settings)
     register(app, routes, authenticator)
@@ -367,12 +379,13 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         settings.web_client, app_name=settings.app_name, accent_color=settings.accent_color, host=settings.host,
         logo=settings.logo,
         origins=origins, trusted_proxies=settings.trusted_proxies, direct_origins=parts.opened.direct_origins(),
-        limit=_limit(settings, CONNECTS_PER_S, CONNECTS_BURST, clock)).add_to(app)
+        limit=_limit(settings, CONNECTS_PER_S, CONNECTS_BURST, clock), sign_in=web_sign_in).add_to(app)
     app[SYSTEM] = system
     app[STORES] = parts.opened
     app[HOUSEKEEPING] = parts.housekeeping
     app[PARTS] = parts
     app[RELAY] = relay
+    app[WEB_SIGN_IN] = web_sign_in
     app[START_INVITE] = await parts.accounts.ensure_first_invite() or ""
 
     await parts.bus.start()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from hypersend_server.settings import Network
 
 
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether the address is one of these networks."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -24,7 +26,7 @@ def client_address(request: web.Request, trusted: Sequence[Network]) -> str:
     Anything further left may be the client's own invention. Unreadable entries end the walk.
     """
     peer = request.remote or ""
-    if not _is_trusted(peer, trusted):
+    if not is_trusted(peer, trusted):
         return peer
     entries = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
     for entry in reversed([part.strip() for part in entries if part.strip()]):
@@ -33,6 +35,16 @@ def client_address(request: web.Request, trusted: Sequence[Network]) -> str:
         except ValueError:
             break
         peer = entry
-        if not _is_trusted(entry, trusted):
+        if not is_trusted(entry, trusted):
             break
     return peer
+
+
+def came_over_tls(request: web.Request, trusted: Sequence[Network], public_url: str) -> bool:
+    """Whether the browser spoke TLS: as a trusted proxy says, else as PUBLIC_URL does of the host that was asked."""
+    if is_trusted(request.remote or "", trusted):
+        said = request.headers.get("X-Forwarded-Proto", "").split(",")[-1].strip().lower()
+        if said in ("http", "https"):
+            return said == "https"
+    public = urlsplit(public_url)
+    return request.secure or (public.scheme == "https" and public.netloc == request.host)

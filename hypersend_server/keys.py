@@ -58,3 +58,16 @@ def lock_data_root(data_root: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def server_process(data_root: Path) -> int | None:
+    """The process id of the server that holds DATA_ROOT, or None where none does or it cannot be seen.
+
+    Looks without touching the lock: trying it would turn away a server that starts at this moment.
+    """
+    try:
+        holder = (data_root / LOCK_FILE).read_text(encoding="ascii").strip()
+        command = Path(f"/proc/{int(holder)}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return int(holder) if b"serve" in command else None

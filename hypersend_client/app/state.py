@@ -40,6 +40,7 @@ from hypersend_client.app.tokens import THREE_PANES, TWO_PANES
 from hypersend_client.app.transfer_list import TransferList
 from hypersend_client.app.words import explain
 from hypersend_client.sdk import (
+    Account,
     Changes,
     Chat,
     Draft,
@@ -190,6 +191,7 @@ class AppState:
     transfers: makes what moves files on this device; None in the browser, where the upload page does.
     media_base: the address that this person sees, also for pictures, where it is another than the process uses
     (in the browser); "" where it is the same.
+    keep: makes a session that just began outlast this page (in the browser); None: the token store does.
     """
 
     def __init__(
@@ -202,6 +204,7 @@ class AppState:
         media_base: str = "",
         locale: str = "en",
         transfers: Callable[[HyperSend], Transfers] | None = None,
+        keep: Callable[[HyperSend], Awaitable[None]] | None = None,
     ) -> None:
         self.session = Session()
         self.link = Link()
@@ -213,6 +216,7 @@ class AppState:
         self.clock = Clock()
         self.transfers = TransferList()
         self._make_transfers = transfers
+        self._keep = keep
         self.built_in = built_in
         self.drafts: dict[str, Draft] = {}
         self._connect = connect
@@ -401,6 +405,7 @@ class AppState:
         """Raises: what HyperSend.login raises, LocalStorageFailed."""
         self.session.me = await self.hs.login(email.strip(), password)
         await self._begin()
+        self._outlast()
 
     async def register(self, email: str, username: str, password: str, display_name: str, invite: str) -> None:
         """Raises: what HyperSend.register raises, LocalStorageFailed."""
@@ -408,6 +413,11 @@ class AppState:
             email.strip(), username.strip(), password, display_name=display_name.strip(), invite=invite.strip()
         )
         await self._begin()
+        self._outlast()
+
+    def _outlast(self) -> None:
+        if self._keep is not None:
+            self.spawn(self._keep(self.hs))
 
     async def sign_out(self) -> None:
         """End the session here; drafts and unsent messages of this account are removed from this device."""
@@ -415,6 +425,34 @@ class AppState:
         await self.transfers.end()
         await self.hs.logout()
         self._forget("")
+
+    @property
+    def account(self) -> Account | None:
+        """Who is signed in here; None: nobody."""
+        return None if self._hs is None else self._hs.account
+
+    def become(self, account: Account | None) -> None:
+        """Show what belongs to this account from now on; None: the sign-in screen. What was shown is gone at once.
+
+        Another page of this browser may have signed out meanwhile, or somebody else in.
+        """
+        self._detach()
+        self._forget("")
+        if account is not None:
+            self.session.status = "starting"
+        self.spawn(self._become(account))
+
+    async def _become(self, account: Account | None) -> None:
+        try:
+            await self.transfers.end()
+            await self.hs.stop()
+            await self.hs.session.forget()
+            if account is not None:
+                await self.hs.session.begin(account)
+                await self._begin()
+        except HyperSendError as error:
+            self.session.error = error
+            self.session.status = "failed"
 
     def _signed_out(self, reason: str) -> None:
         self._detach()

@@ -1,6 +1,7 @@
 """Figures, times and errors in the person's language.
 
-Sizes are in the customary units (1 MB = 1,000,000 bytes). Times are shown in `zone`, the device's own by default.
+Sizes are in the customary units (1 MB = 1,000,000 bytes). Times are shown in `zone`: by default the
+browser's in the web app, else the device's own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hypersend_client.app.i18n import Translator
 from hypersend_client.sdk import ApiError, ClientTooOld, ConnectionFailed, HyperSendError, InvalidAddress
 from hypersend_client.sdk.errors import NotHyperSend, TlsFailed
 from hypersend_client.sdk.transfer_errors import DiskFull
+from hypersend_client.web.browser import browser_of_page
 
 _UNITS = ("size.b", "size.kb", "size.mb", "size.gb", "size.tb")
 
@@ -46,7 +48,7 @@ def duration(seconds: float, t: Translator) -> str:
 
 
 def local(when: datetime, zone: tzinfo | None = None) -> datetime:
-    return when.astimezone(zone)
+    return when.astimezone(zone or browser_of_page().zone)
 
 
 def clock(when: datetime, zone: tzinfo | None = None) -> str:

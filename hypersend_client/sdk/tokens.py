@@ -66,8 +66,8 @@ class TokenStore(Protocol):
 class MemoryTokenStore:
     """Gone with the process."""
 
-    def __init__(self) -> None:
-        self._accounts: dict[tuple[str, str], Account] = {}
+    def __init__(self, *accounts: Account) -> None:
+        self._accounts: dict[tuple[str, str], Account] = {account.key: account for account in accounts}
         self._lock = asyncio.Lock()
 
     async def accounts(self) -> list[Account]:

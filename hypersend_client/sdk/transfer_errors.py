@@ -12,6 +12,12 @@ HyperSendError
 ├── TransferBusy           another program is at the same transfer
 ├── TransferStalled        nothing moved for as long as the caller wanted to wait; it goes on later
 ├── UpdateBroken           a newer build of the app is not what the server said of it
+├── Tampered               what came is not what the other device sent: somebody on the way altered it
+├── KeyMissing             the server does not tell the key of the other device, or of this one
+├── PeerAway               the other device is not there just now
+├── PeerFailed             the other device says that it cannot go on
+├── PeerEnded              a transfer from person to person is over, and not done
+├── DeviceNeeded           the app in a browser can neither send nor receive from person to person
 └── TransferCancelled      it was called off
 """
 
@@ -114,3 +120,53 @@ class TransferCancelled(HyperSendError):
 
     def __init__(self) -> None:
         super().__init__("the transfer was called off")
+
+
+class Tampered(HyperSendError):
+    code = "tampered"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"what came is not what the other device sent: {detail}")
+
+
+class KeyMissing(HyperSendError):
+    code = "key_missing"
+
+    def __init__(self) -> None:
+        super().__init__("the server does not tell the key of a device, so nothing can be sealed")
+
+
+class PeerAway(HyperSendError):
+    code = "peer_away"
+    retryable = True
+
+    def __init__(self, *, accepted: bool = True) -> None:
+        self.accepted = accepted
+        super().__init__("the other device is not there" if accepted else "nobody has accepted it yet")
+
+
+class PeerFailed(HyperSendError):
+    """reason: a code of the other end's, such as `source_changed`, `digest_mismatch`, `tampered`."""
+
+    code = "peer_failed"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the other device cannot go on: {reason}")
+
+
+class PeerEnded(HyperSendError):
+    """status: declined, cancelled, expired or failed. file_id: of the upload that takes its place, or None."""
+
+    code = "peer_ended"
+
+    def __init__(self, status: str, file_id: str | None = None) -> None:
+        self.status, self.file_id = status, file_id
+        super().__init__(f"the transfer is {status}")
+
+
+class DeviceNeeded(HyperSendError):
+    code = "device_needed"
+
+    def __init__(self) -> None:
+        super().__init__("this needs the app on a phone or computer")

@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 
 class Browser(NamedTuple):
     """browser: names it in `POST /web/ticket`. access_token, renewal: of the session kept there, or None.
 
-    languages: as in Accept-Language.
+    languages: as in Accept-Language. zone: where its clock is; None: it did not say, or nobody knows the place.
     """
 
     browser: str | None = None
     access_token: str | None = None
     renewal: str | None = None
     languages: str = ""
+    zone: ZoneInfo | None = None
 
 
 _browser: ContextVar[Browser | None] = ContextVar("browser", default=None)
@@ -36,7 +38,16 @@ def browser_of(headers: Mapping[bytes, bytes]) -> Browser:
         return None if value is None else value.decode("latin-1")
 
     return Browser(text(b"x-hypersend-browser"), text(b"x-hypersend-access-token"), text(b"x-hypersend-renewal"),
-                   text(b"accept-language") or "")
+                   text(b"accept-language") or "", _zone(text(b"x-hypersend-zone")))
+
+
+def _zone(name: str | None) -> ZoneInfo | None:
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; no name of a zone; a folder of them
+        return None
 
 
 def set_browser(browser: Browser) -> None:

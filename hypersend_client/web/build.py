@@ -44,6 +44,9 @@ MEDIA_TYPES = {
     ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json",
     ".html": "text/html", ".woff2": "font/woff2", ".otf": "font/otf", ".ttf": "font/ttf", ".svg": "image/svg+xml",
 }
+# The screens run far from the browser's clock: the connection tells them where it is.
+ZONE = ('<script>document.cookie = "hypersend_zone=" + Intl.DateTimeFormat().resolvedOptions().timeZone'
+        ' + "; Path=/; SameSite=Strict"</script>')
 LOADING = """<div id="loading" role="status" aria-label="@APP_NAME@">
     <style>
       #loading { position: fixed; inset: 0; display: grid; place-items: center; background: #fff; }
@@ -123,7 +126,7 @@ def _patch(fresh: Path) -> list[str]:
         (r'(name="(?:description|apple-mobile-web-app-title)" content=)"[^"]*"', rf'\1"{NAME}"'),
         (r'<link rel="apple-touch-icon"[^>]*>', f'<link rel="apple-touch-icon" href="{TOUCH_ICON}">'),
         (r'<link rel="icon"[^>]*>', f'<link rel="icon" href="{ICON}" type="{ICON_TYPE}">'),
-        (r'\s*<script src="python\.js"></script>', f'\n  <meta name="theme-color" content="{COLOUR}">'),
+        (r'\s*<script src="python\.js"></script>', f'\n  <meta name="theme-color" content="{COLOUR}">\n  {ZONE}'),
         (r'<meta content="IE=Edge"[^>]*>',
          '<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">'),
         (r'<div id="loading".*?</div>', LOADING),

@@ -110,4 +110,4 @@ class MarkWriter:
         marks = await self._chats.set_marks(
             chat_id, user_id, delivered_seq, read_seq, -1 if known is None else known.members_rev
         )
-        self._publisher.marked(chat_id, user_id, marks, known)
+        await self._publisher.marked(chat_id, user_id, marks, known)

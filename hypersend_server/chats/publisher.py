@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from hypersend_server.chats.present import NOBODY, ChatPresenter, encode
 from hypersend_server.metadata.chats import Audience, Changed, Marks, MemberChange, Posted
@@ -10,6 +10,9 @@ from hypersend_server.realtime import wire
 from hypersend_server.realtime.events import Bus, ChatChanged, ChatGone, Frame
 
 KNOWN_CHATS = 20_000
+Unblocked = Callable[[str, Collection[str]], Awaitable[Collection[str]]]
+"""(user_id, others) → those of the others who may see that this person is there."""
+
 MAX_MARKED_MEMBERS = 100  # in larger chats marks go to one's own devices only
 
 
@@ -32,8 +35,9 @@ class Readers:
 
 
 class Publisher:
-    def __init__(self, bus: Bus, presenter: ChatPresenter) -> None:
+    def __init__(self, bus: Bus, presenter: ChatPresenter, unblocked: Unblocked | None = None) -> None:
         self._bus = bus
+        self._unblocked = unblocked
         self._presenter = presenter
         self._known: dict[str, Readers] = {}
 
@@ -87,15 +91,23 @@ class Publisher:
         if user_ids:
             self._bus.publish(ChatGone(chat_id, list(user_ids)))
 
-    def marked(self, chat_id: str, user_id: str, marks: Marks, known: Readers | None) -> None:
+    async def present_to(self, user_id: str, user_ids: list[str]) -> list[str]:
+        """Of a chat's people those whom a sign of this person's presence may reach: a block hides it between two."""
+        if self._unblocked is None or len(user_ids) != 2:
+            return user_ids
+        others = [other for other in user_ids if other != user_id]
+        seen_by = await self._unblocked(user_id, others)
+        return [other for other in user_ids if other == user_id or other in seen_by]
+
+    async def marked(self, chat_id: str, user_id: str, marks: Marks, known: Readers | None) -> None:
         user_ids = [user_id]
         if marks.members_count <= MAX_MARKED_MEMBERS:
-            user_ids = self.readers(marks.audience, known).user_ids
+            user_ids = await self.present_to(user_id, self.readers(marks.audience, known).user_ids)
         if marks.read_moved:
             self._bus.publish(Frame(user_ids, wire.read(chat_id, user_id, marks.read_seq)))
         if marks.delivered_moved and not (marks.read_moved and marks.delivered_seq == marks.read_seq):
             self._bus.publish(Frame(user_ids, wire.delivered(chat_id, user_id, marks.delivered_seq)))
 
-    def typing(self, chat_id: str, user_id: str, readers: Readers, except_session: str | None) -> None:
-        others = [reader for reader in readers.user_ids if reader != user_id]
+    async def typing(self, chat_id: str, user_id: str, readers: Readers, except_session: str | None) -> None:
+        others = [reader for reader in await self.present_to(user_id, readers.user_ids) if reader != user_id]
         self._bus.publish(Frame(others, wire.typing(chat_id, user_id), except_session))

@@ -14,7 +14,7 @@ from hypersend_server.chats.emoji import is_emoji
 from hypersend_server.chats.groups import Groups
 from hypersend_server.chats.marks import MarkWriter
 from hypersend_server.chats.present import ChatPresenter, encode
-from hypersend_server.chats.publisher import Publisher
+from hypersend_server.chats.publisher import Publisher, Unblocked
 from hypersend_server.chats.types import (
     FoundMessage,
     HiddenMessage,
@@ -81,6 +81,7 @@ class ChatService:
         clock: Clock,
         new_id: Callable[[], str],
         require_room: Callable[[], None] = lambda: None,
+        unblocked: Unblocked | None = None,
     ) -> None:
         self._chats = chats
         self._require_room = require_room
@@ -88,7 +89,7 @@ class ChatService:
         self._limit = limit
         self._clock = clock
         self._new_id = new_id
-        self._publisher = Publisher(bus, presenter)
+        self._publisher = Publisher(bus, presenter, unblocked)
         self._marks = MarkWriter(chats, self._publisher)
         self.upkeep = Upkeep(chats, self._publisher, presenter, clock, new_id)
         self.groups = Groups(chats, self._publisher, presenter, clock, new_id, self._marks.flush, self.upkeep)
@@ -230,7 +231,7 @@ class ChatService:
         known = self._publisher.known(chat_id)
         if known is None or user_id not in known.user_ids:
             known = self._publisher.readers(await self._chats.audience(chat_id, user_id))
-        self._publisher.typing(chat_id, user_id, known, except_session)
+        await self._publisher.typing(chat_id, user_id, known, except_session)
 
     # Reading
 

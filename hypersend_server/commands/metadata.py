@@ -26,14 +26,23 @@ MONGODB = ("mongodb://", "mongodb+srv://")
 def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "migrate-metadata", help="move users, chats and records of files to another database; stop the server first")
-    parser.add_argument(
-        "--to", required=True, metavar="URI",
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--to", metavar="URI",
         help="mongodb://…, or @FILE that holds the address, or `sqlite` for the one in DATA_ROOT, or its path")
+    what.add_argument(
+        "--new-epoch", action="store_true",
+        help="move nothing: after a restore of MongoDB's own, let every client load its chats anew")
     json_flag(parser)
     parser.set_defaults(run=run)
 
 
 def run(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
+    if arguments.new_epoch:
+        epoch = asyncio.run(_renew(settings))
+        console.say("Start the servers: every client loads its chats anew.")
+        console.result({"epoch": epoch})
+        return 0
     target: str = arguments.to
     if target.startswith("@"):
         target = Path(target[1:]).read_text().strip()
@@ -58,6 +67,15 @@ def _what_next(settings: Settings, target: str) -> str:
         f" SECRET_KEY must then be set, too: take what {settings.data_root / KEY_FILE} holds, "
         "and nobody has to sign in again.")
     return f"Set MONGODB_URI to the new address and start the server.{key}"
+
+
+async def _renew(settings: Settings) -> str:
+    metadata = make_metadata(settings.mongodb_uri, settings.data_root, must_exist=True)
+    await metadata.open()
+    try:
+        return (await metadata.server.renew_epoch()).epoch
+    finally:
+        await metadata.close()
 
 
 async def _work(settings: Settings, target: str, console: Console) -> Moved:

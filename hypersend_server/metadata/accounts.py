@@ -76,7 +76,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One device's session. generation: of the newest pair of tokens, made at rotated_at.
 
     used_at: when a token of that pair was first presented. salt: 16 bytes that the refresh tokens are made with.
-    device_key: X25519 public key, base64url.
+    device_key: X25519 public key, base64url. web_secret: SHA-256 of the secret in the cookie of the one browser that
+    keeps this session; None: a device does.
     """
 
     id: str
@@ -91,6 +92,11 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     last_seen_at: int
     ended_at: int | None
+    web_secret: bytes | None = None
+
+    @property
+    def kind(self) -> Literal["device", "web"]:
+        return "device" if self.web_secret is None else "web"
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,7 +308,13 @@ class Accounts(Protocol):
         """Present a refresh token of this generation; the token itself was checked by the caller.
 
         The newest one rotates the session to the next pair. The one before gets the newest pair again while that
-        was not used, or for grace_ms after it first was. Anything else ends the session.
+        was not used, or for grace_ms after it first was. Anything else ends the session. A session of kind `web` has
+        no refresh tokens any more: `ended`, and it lives on.
+        """
+
+    async def keep_web_session(self, session_id: str, user_id: str, secret_hash: bytes) -> bool:
+        """Make this person's live session one of kind `web`; False, and nothing happened, where it has ended or is
+        one already.
         """
 
     async def note_uses(self, uses: Sequence[SessionUse]) -> None:

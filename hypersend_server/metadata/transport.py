@@ -33,7 +33,7 @@ TABLES: tuple[Table, ...] = (
     Table("pictures", ("id",), ("id", "mime", "data")),
     Table("sessions", ("id",), (
         "id", "user_id", "device", "ip", "salt", "generation", "rotated_at", "used_at", "device_key", "created_at",
-        "last_seen_at", "ended_at")),
+        "last_seen_at", "ended_at", "web_secret")),
     Table("blocks", ("user_id", "blocked_id"), ("user_id", "blocked_id", "created_at")),
     Table("invites", ("id",), (
         "id", "code_hash", "makes_admin", "max_uses", "uses", "created_by", "created_at", "expires_at"),

@@ -31,6 +31,9 @@ PAGE_PATH = r"/{path:(?!(?:api|web|upload)/|(?:healthz|readyz|metrics|ws|upload)
 LOGO_URL = "/api/v1/server/logo"
 UPLOAD_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
                 ".txt": "text/plain"}
+ZONE_COOKIE = "hypersend_zone"  # set by the page's own script
+ZONE_HEADER = "X-HyperSend-Zone"
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 _FONT = re.compile(r"assets/fonts/(noto[a-z0-9]+)/v\d+/[\w-]+?(\.\d+)?\.woff2")
 
 
@@ -141,10 +144,12 @@ class WebClient:
         assert self._proxy is not None
         self._proxy.require_origin(request)
         self._start_child(request)
+        zone = request.cookies.get(ZONE_COOKIE, "")
+        told = {ZONE_HEADER: zone} if len(zone) <= 64 and _ZONE.fullmatch(zone) else {}
         if self._sign_in is None:
-            return await self._proxy.handle(request, {}, [])
+            return await self._proxy.handle(request, told, [])
         known = await self._sign_in.handshake(request)
-        return await self._proxy.handle(request, known.told, known.cookies)
+        return await self._proxy.handle(request, told | known.told, known.cookies)
 
     def _start_child(self, request: web.Request) -> None:
         """The screens start when somebody first wants the app: until then they cost no memory."""

@@ -3,14 +3,15 @@
 1. The page is served with a cookie `…_before`: random, HttpOnly, SameSite=Strict. It says only "the same browser".
 2. Somebody types their password. The screens sign in over the API and get a session as any device does. With its
    access token they ask `POST /web/ticket` for a ticket, naming the browser (they got its hash with the handshake),
-   and for a renewal that replaces the session's refresh token.
-3. The browser opens `/web/in?ticket=…` (in a frame, or as the page itself). The ticket is good for a minute, in that
-   browser, once: the session becomes one of kind `web`, its refresh tokens are void, and the cookie `…_session` is
-   set: HttpOnly, SameSite=Strict, its secret never rotated, for two tabs would race. An attacker cannot sign a victim
-   in as themselves: their ticket names another browser.
+   and for a renewal, which is worth something once the session is kept.
+3. The browser opens `/web/in?ticket=…` in a frame. The ticket is good for a minute, in that browser, once: the
+   session becomes one of kind `web`, its refresh tokens are void, and the cookie `…_session` is set: HttpOnly,
+   SameSite=Strict, its secret never rotated, for two tabs would race. An attacker cannot sign a victim in as
+   themselves: their ticket names another browser.
 4. At each later `/ws` handshake the server reads that cookie and tells the screens an access token and a renewal.
    The cookie itself stops here: the screens hold tokens of 15 minutes, and renewals of a day, in memory alone.
-5. `POST /web/token` with a renewal gives the next access token and renewal, while the session lives.
+5. `POST /web/token` with a renewal gives the next access token and renewal, while the session lives. Renewals are
+   given for kept sessions alone, and tickets for others alone: an access token that leaked is no way to last.
 6. Signing out is the API's logout. The next handshake finds the session ended and takes the cookie away.
 
 Tickets and renewals are signed and kept nowhere, so it does not matter which server process sees them next.
@@ -33,6 +34,7 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Call, Route, json_reply
 from hypersend_server.resources import Body, Query, Resource
 from hypersend_server.signer import Signer, b64
+from hypersend_server.web_client.assets import ISOLATION
 
 TICKET_MS = 60_000
 RENEWAL_MS = 24 * 3600 * 1000
@@ -45,11 +47,6 @@ RENEWAL_HEADER = "X-HyperSend-Renewal"
 Sealed = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
-class Access(NamedTuple):
-    token: str
-    expires_in: int
-
-
 class WebSessions(Protocol):
     """What this needs of the sessions."""
 
@@ -59,11 +56,14 @@ class WebSessions(Protocol):
         False where it has ended, or is one already: so a ticket works once.
         """
 
+    async def is_kept(self, session_id: str) -> bool:
+        """Whether this is a live session of kind `web`."""
+
     async def recognise(self, session_id: str, secret_hash: bytes) -> bool:
         """Whether this is a live session of kind `web` with that secret; compared in constant time."""
 
-    async def access(self, session_id: str) -> Access:
-        """An access token for a live session. Raises: `session_ended`."""
+    async def access(self, session_id: str) -> tuple[str, int]:
+        """An access token for a live session of kind `web`, and the seconds that it lives. Raises: `session_ended`."""
 
 
 class WebTicket(msgspec.Struct, frozen=True, array_like=True):
@@ -132,12 +132,12 @@ class WebSignIn:
         return [
             Route(method="POST", path="/web/ticket", handler=self.ticket, tag="web", body=TicketBody,
                   summary="For the web app's screens: a link that keeps this session in its browser.",
-                  replies={200: WebTicketReply}),
+                  replies={200: WebTicketReply}, errors=("not_allowed",)),
             Route(method="POST", path="/web/token", handler=self.token, tag="web", body=TokenBody, auth="none",
                   summary="For the web app's screens: the next access token.", replies={200: WebToken},
                   errors=("token_invalid", "session_ended")),
             Route(method="GET", path="/web/in", handler=self.enter, tag="web", query=InQuery, auth="none",
-                  summary="Keeps a session in the browser that opens this.", replies={204: None, 303: None},
+                  summary="Keeps a session in the browser that opens this in a frame.", replies={204: None},
                   errors=("ticket_invalid",)),
         ]
 
@@ -159,8 +159,8 @@ class WebSignIn:
         session_id, _, secret = kept.partition(".")
         try:
             if await self._sessions.recognise(session_id, _hash(secret)):
-                access = await self._sessions.access(session_id)
-                told |= {TOKEN_HEADER: access.token, RENEWAL_HEADER: self._renewal(session_id)}
+                token, _ = await self._sessions.access(session_id)
+                told |= {TOKEN_HEADER: token, RENEWAL_HEADER: self._renewal(session_id)}
                 return Handshake(told, [])
         except HyperSendError as error:
             if error.code != "session_ended":
@@ -169,6 +169,8 @@ class WebSignIn:
 
     async def ticket(self, call: Call) -> web.StreamResponse:
         caller = call.caller
+        if await self._sessions.is_kept(caller.session_id):
+            raise HyperSendError("not_allowed", "A browser keeps this session already.")
         sealed = self._tickets.seal(
             WebTicket(caller.session_id, caller.user_id, call.body.browser, self._clock() + TICKET_MS))
         return json_reply(WebTicketReply(url=f"/web/in?ticket={sealed}", renewal=self._renewal(caller.session_id)))
@@ -180,12 +182,12 @@ class WebSignIn:
             raise HyperSendError("token_invalid") from None
         if renewal.expires_at <= self._clock():
             raise HyperSendError("session_ended")
-        access = await self._sessions.access(renewal.session_id)
+        token, expires_in = await self._sessions.access(renewal.session_id)
         return json_reply(WebToken(
-            access_token=access.token, expires_in=access.expires_in, renewal=self._renewal(renewal.session_id)))
+            access_token=token, expires_in=expires_in, renewal=self._renewal(renewal.session_id)))
 
     async def enter(self, call: Call) -> web.StreamResponse:
-        """303 to the app; in a frame 204, so that the app need not load anew."""
+        """204: the frame stays as it is. What a frame is, browsers do not tell over plain http."""
         request = call.request
         try:
             ticket = self._tickets.unseal(call.query.ticket, WebTicket)
@@ -196,14 +198,10 @@ class WebSignIn:
         if ticket.expires_at <= self._clock() or not hmac.compare_digest(_browser(before), ticket.browser) \
                 or not await self._sessions.keep(ticket.session_id, ticket.user_id, _hash(secret)):
             raise HyperSendError("ticket_invalid")
-        in_frame = request.headers.get("Sec-Fetch-Dest") == "iframe"
-        response = web.Response(status=204) if in_frame else web.Response(status=303, headers={"Location": "/"})
-        response.headers["Cache-Control"] = "no-store"
-        for cookie in (
-            self._cookie(request, self._session, f"{ticket.session_id}.{secret}", COOKIE_S),
-            self._cookie(request, self._before, b64(self._entropy(16)), None),
-        ):
-            response.headers.add("Set-Cookie", cookie)
+        response = web.Response(status=204, headers={**ISOLATION, "Cache-Control": "no-store"})
+        # The cookie from before stays: the page knows this browser by it, and may sign somebody else in later.
+        kept = self._cookie(request, self._session, f"{ticket.session_id}.{secret}", COOKIE_S)
+        response.headers.add("Set-Cookie", kept)
         return response
 
     def _renewal(self, session_id: str) -> str:

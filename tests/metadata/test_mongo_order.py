@@ -17,6 +17,7 @@ from tests.metadata.mongo_writer import CHAT, EDIT_EVERY, write_all
 from tests.mongo_server import MongoServer
 
 MESSAGES = int(os.environ.get("HYPERSEND_ORDER_MESSAGES", "5000"))
+PAUSE_S = 0.1  # between polls: the stand-in reads a whole chat for each
 WRITERS = 25  # a process
 Replica = dict[str, tuple[int, int, str]]  # message id: seq, rev, text
 
@@ -26,7 +27,7 @@ async def poll_by_rev(chats: Chats, until: asyncio.Event, replica: Replica) -> i
     at = 0
     while True:
         is_last = until.is_set()
-        page = await chats.messages_after_rev(CHAT, "reader", at, 100)
+        page = await chats.messages_after_rev(CHAT, "reader", at, 500)
         for message in page.messages:
             assert message.rev > at, "a rev came twice, or after a higher one"
             assert message.id not in replica or replica[message.id][1] < message.rev
@@ -36,6 +37,7 @@ async def poll_by_rev(chats: Chats, until: asyncio.Event, replica: Replica) -> i
         at = page.rev
         if is_last and not page.messages:
             return at
+        await asyncio.sleep(PAUSE_S)
 
 
 async def poll_by_sync(chats: Chats, until: asyncio.Event, replica: Replica) -> None:
@@ -47,7 +49,7 @@ async def poll_by_sync(chats: Chats, until: asyncio.Event, replica: Replica) -> 
     at = 0
     while True:
         is_last = until.is_set() and not page.more
-        page = await chats.sync(page.position, 200)
+        page = await chats.sync(page.position, 500)
         assert not page.reset
         for message in page.messages:
             assert message.rev > at, "a rev came twice, or after a higher one"
@@ -55,6 +57,7 @@ async def poll_by_sync(chats: Chats, until: asyncio.Event, replica: Replica) -> 
             replica[message.id] = (message.seq, message.rev, message.text)
         if is_last and not page.more and not page.messages:
             return
+        await asyncio.sleep(PAUSE_S)
 
 
 async def test_no_reader_sees_a_rev_before_a_lower_one(mongo_server: MongoServer) -> None:

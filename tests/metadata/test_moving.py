@@ -212,6 +212,20 @@ def test_a_running_server_is_refused(
         os.close(held)
 
 
+def test_a_new_epoch_is_begun_after_a_restore_of_mongodbs_own(
+    root: Path, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = mongo_server.fresh_uri()
+    assert main(["migrate-metadata", "--to", uri]) == 0
+    monkeypatch.setenv("MONGODB_URI", uri)
+    epochs = set()
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(["migrate-metadata", "--new-epoch", "--json"]) == 0
+        epochs.add(json.loads(capsys.readouterr().out)["epoch"])
+    assert len(epochs) == 2
+
+
 def test_a_backup_of_mongodb_is_not_pretended(
     root: Path, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:

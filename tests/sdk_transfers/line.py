@@ -67,7 +67,11 @@ class Line:
         if self.refusals > 0:
             await self._refuse(reader, writer)
             return
-        there = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            there = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except OSError:  # the server is down
+            writer.transport.abort()
+            return
         both = {writer, there[1]}
         self._writers |= both
         tasks = [

@@ -11,12 +11,11 @@ import aiohttp
 from aiohttp import web
 
 from hypersend_client.web.build import DEFAULT_TARGET, build
-from hypersend_server.app import STORES, build_app
+from hypersend_server.app import STORES, WEB_SIGN_IN, build_app
 from hypersend_server.auth.passwords import Passwords
 from hypersend_server.limits import Buckets, NoLimits
 from hypersend_server.settings import Settings
 from hypersend_server.web_client import WebClient
-from hypersend_server.web_client.sign_in import WebSignIn
 from tests.harness import Server
 
 
@@ -35,7 +34,7 @@ class Site(Server):
 @asynccontextmanager
 async def site(
     data_root: Path, *, web_client: str = "on", port: int = 0, origins: tuple[str, ...] = (),
-    limit: Buckets | None = None, sign_in: WebSignIn | None = None, **environment: str,
+    limit: Buckets | None = None, **environment: str,
 ) -> AsyncIterator[Site]:
     if web_client != "off":
         await asyncio.to_thread(build, DEFAULT_TARGET)
@@ -45,7 +44,8 @@ async def site(
     client = WebClient(
         web_client, app_name=settings.app_name, accent_color=settings.accent_color, host=settings.host,
         logo=settings.logo,
-        origins=origins, trusted_proxies=settings.trusted_proxies, limit=limit or NoLimits(), sign_in=sign_in,
+        origins=origins, trusted_proxies=settings.trusted_proxies, limit=limit or NoLimits(),
+        sign_in=app[WEB_SIGN_IN],
         direct_origins=app[STORES].direct_origins())
     client.add_to(app)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=8)

@@ -12,13 +12,14 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgpack
 import pytest
 from fastapi import WebSocket
 from flet_web.fastapi.flet_app_manager import app_manager
 
-from hypersend_client.web.browser import Browser, browser_of_page
+from hypersend_client.web.browser import Browser, browser_of, browser_of_page
 from hypersend_client.web.build import FLET_VERSION
 from hypersend_client.web.screens import Connection, Screens
 from hypersend_server.web_client import child as server_child
@@ -216,11 +217,18 @@ async def test_screens_learn_which_browser_they_draw_for() -> None:
     wire = Wire()
     scope = {**wire.websocket().scope, "headers": [
         (b"host", b"x"), (b"x-hypersend-browser", b"b1"), (b"x-hypersend-access-token", b"t1"),
-        (b"x-hypersend-renewal", b"r1"), (b"accept-language", b"hi")]}
+        (b"x-hypersend-renewal", b"r1"), (b"accept-language", b"hi"), (b"x-hypersend-zone", b"Asia/Kolkata")]}
     drawing = asyncio.create_task(
         Screens(lambda page: seen.put_nowait(browser_of_page()))(scope, wire.receive, wire.send))
     wire.hear(b"\x00" + register())
-    assert await asyncio.wait_for(seen.get(), 5) == Browser("b1", "t1", "r1", "hi")
+    assert await asyncio.wait_for(seen.get(), 5) == Browser(
+        "b1", "t1", "r1", "hi", ZoneInfo("Asia/Kolkata"))
     wire.leave()
     await asyncio.wait_for(drawing, 5)
     assert browser_of_page() == Browser()
+
+
+@pytest.mark.parametrize("name", [b"Nowhere/Atall", b"Europe", b"../etc/passwd", b"/etc/localtime", b"undefined", b"",
+                                  b"\xff"])
+def test_a_zone_that_nobody_knows_is_the_servers(name: bytes) -> None:
+    assert browser_of({b"x-hypersend-zone": name}).zone is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -17,7 +18,7 @@ from hypersend_server.http import Caller, register
 from hypersend_server.metrics import Metrics
 from hypersend_server.middleware import build_middleware
 from hypersend_server.settings import Settings
-from hypersend_server.web_client.sign_in import Access, WebSignIn
+from hypersend_server.web_client.sign_in import WebSignIn
 from tests.harness import SettableClock
 
 
@@ -34,14 +35,17 @@ class Sessions:
         self.live[session_id] = (user_id, secret_hash)
         return True
 
+    async def is_kept(self, session_id: str) -> bool:
+        return session_id in self.live and self.live[session_id][1] is not None
+
     async def recognise(self, session_id: str, secret_hash: bytes) -> bool:
         return session_id in self.live and self.live[session_id][1] == secret_hash
 
-    async def access(self, session_id: str) -> Access:
-        if session_id not in self.live:
+    async def access(self, session_id: str) -> tuple[str, int]:
+        if not await self.is_kept(session_id):
             raise HyperSendError("session_ended")
         self.issued += 1
-        return Access(f"access-{session_id}-{self.issued}", 900)
+        return f"access-{session_id}-{self.issued}", 900
 
     async def authenticate(self, request: web.Request, *, accept_upload_ticket: bool) -> Caller:
         if request.headers.get("Authorization") != "Bearer access":
@@ -104,18 +108,31 @@ async def test_signing_in_once_keeps_the_browser_signed_in(room: Room) -> None:
     before = await room.browser()
     ticket = await room.ticket(before)
     entered = await room.enter(ticket["url"], before)
-    assert (entered.status, entered.headers["Location"]) == (303, "/")
+    assert entered.status == 204
     after = {**before, **room.cookies(entered)}
     told = await (await room.client.get("/handshake", cookies=after)).json()
     assert told["X-HyperSend-Access-Token"].startswith("access-s1-")
     assert not any(after[name] in str(told) for name in after), "the screens see no cookie"
 
 
-async def test_in_a_frame_the_app_goes_on_without_loading_anew(room: Room) -> None:
+@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Dest": "iframe"}])
+async def test_the_frame_stays_as_it_is_also_where_the_browser_does_not_say_that_it_is_one(
+    room: Room, headers: dict[str, str]
+) -> None:
     before = await room.browser()
-    entered = await room.enter((await room.ticket(before))["url"], before, **{"Sec-Fetch-Dest": "iframe"})
-    assert entered.status == 204
+    entered = await room.enter((await room.ticket(before))["url"], before, **headers)
+    assert (entered.status, await entered.read()) == (204, b"")
     assert any("session" in name for name in room.cookies(entered))
+
+
+async def test_the_page_can_keep_the_next_person_after_the_one_before_signed_out(room: Room) -> None:
+    before = await room.browser()
+    told = await (await room.client.get("/handshake", cookies=before)).json()
+    await room.enter((await room.ticket(before))["url"], before)
+    room.sessions.live = {"s1": ("alice", None)}  # signed out, and in again
+    answer = await room.client.post(
+        "/web/ticket", json={"browser": told["X-HyperSend-Browser"]}, headers={"Authorization": "Bearer access"})
+    assert (await room.enter((await answer.json())["url"], before)).status == 204
 
 
 async def test_cookies_are_out_of_reach_of_scripts_and_other_sites(room: Room) -> None:
@@ -128,7 +145,7 @@ async def test_cookies_are_out_of_reach_of_scripts_and_other_sites(room: Room) -
 async def test_ticket_works_once(room: Room) -> None:
     before = await room.browser()
     url = (await room.ticket(before))["url"]
-    assert (await room.enter(url, before)).status == 303
+    assert (await room.enter(url, before)).status == 204
     assert (await room.enter(url, before)).status == 404
 
 
@@ -153,7 +170,12 @@ async def test_changed_ticket_is_refused(room: Room) -> None:
 
 
 async def test_renewals_give_tokens_while_the_session_lives(room: Room) -> None:
-    renewal = (await room.ticket(await room.browser()))["renewal"]
+    before = await room.browser()
+    ticket = await room.ticket(before)
+    renewal = ticket["renewal"]
+    early = await room.client.post("/web/token", json={"renewal": renewal})
+    assert (await early.json())["code"] == "session_ended", "worth nothing before the browser keeps the session"
+    await room.enter(ticket["url"], before)
     first = await (await room.client.post("/web/token", json={"renewal": renewal})).json()
     second = await room.client.post("/web/token", json={"renewal": first["renewal"]})
     assert second.status == 200
@@ -163,7 +185,10 @@ async def test_renewals_give_tokens_while_the_session_lives(room: Room) -> None:
 
 
 async def test_renewals_end_after_a_day_and_cannot_be_made_up(room: Room) -> None:
-    renewal = (await room.ticket(await room.browser()))["renewal"]
+    before = await room.browser()
+    ticket = await room.ticket(before)
+    renewal = ticket["renewal"]
+    await room.enter(ticket["url"], before)
     forged = await room.client.post("/web/token", json={"renewal": "x" + renewal})
     room.clock.advance(24 * 3600 + 1)
     late = await room.client.post("/web/token", json={"renewal": renewal})
@@ -193,3 +218,21 @@ async def test_made_up_cookies_sign_nobody_in(room: Room, kept: str) -> None:
 async def test_ticket_needs_a_session(room: Room) -> None:
     answer = await room.client.post("/web/ticket", json={"browser": "b"})
     assert answer.status == 401
+
+
+async def test_an_access_token_that_leaked_from_the_screens_gets_no_ticket(room: Room) -> None:
+    before = await room.browser()
+    await room.enter((await room.ticket(before))["url"], before)
+    answer = await room.client.post(
+        "/web/ticket", json={"browser": "another"}, headers={"Authorization": "Bearer access"})
+    assert (answer.status, (await answer.json())["code"]) == (403, "not_allowed")
+
+
+async def test_the_log_never_shows_a_ticket(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    before = await room.browser()
+    url = (await room.ticket(before))["url"]
+    with caplog.at_level(logging.DEBUG):
+        await room.enter(url, before)
+        await room.enter(url, before)
+    assert sum("/web/in" in record.getMessage() for record in caplog.records) == 2
+    assert url.partition("=")[2] not in " ".join(str(record.__dict__) for record in caplog.records)

@@ -178,7 +178,7 @@ async def test_a_cut_chunk_goes_on_by_its_offset(tmp_path: Path) -> None:
 
 
 async def test_pausing_keeps_what_has_gone_even_of_a_chunk(tmp_path: Path) -> None:
-    file = make(tmp_path / "film.mp4", 8 * MIB)
+    file = make(tmp_path / "film.mp4", 24 * MIB)
     async with visit(tmp_path) as there, relay(there.server.url) as line:
         asked: list[str] = []
         there.page.on("request", lambda request: asked.append(request.url) if CHUNKS.search(request.url) else None)
@@ -186,7 +186,6 @@ async def test_pausing_keeps_what_has_gone_even_of_a_chunk(tmp_path: Path) -> No
         line.up_bytes_per_s = MIB
         before = line.up_bytes
         await there.choose(file)
-        await there.page.locator("li.uploading .words", has_text="left").wait_for()
         async with asyncio.timeout(60):
             while line.up_bytes < before + 3 * MIB:  # more than what buffers on the way may lose
                 await asyncio.sleep(0.05)
@@ -197,9 +196,10 @@ async def test_pausing_keeps_what_has_gone_even_of_a_chunk(tmp_path: Path) -> No
         async with asyncio.timeout(60):
             while not (await there.alice.get("/files?state=uploading")).json["items"][0]["upload"]["partial"]:
                 await asyncio.sleep(0.05)
+        asked.clear()
         await there.page.get_by_role("button", name="Go on with film.mp4").click()
         await there.page.locator("li.done").wait_for()
-        assert "offset=" in asked[-1]
+        assert any("offset=" in url for url in asked)
         await there.assert_stored(file)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Literal
 
+from hypersend_client.app.words import local
 from hypersend_client.sdk import Entry, File, Member, Message
 
 TOGETHER = timedelta(minutes=5)
@@ -152,8 +153,8 @@ def lines(
         after = steps[place + 1] if place + 1 < len(steps) else None
         broken = False
         when = step.created_at
-        if when is not None and when.astimezone(zone).date() != day:
-            day = when.astimezone(zone).date()
+        if when is not None and local(when, zone).date() != day:
+            day = local(when, zone).date()
             found.append(DayLine(f"day-{day.isoformat()}-{place_key(step)}", day, when))
             broken = True
         if unread_pending and isinstance(step, Message) and _is_unread(step, unread_after or 0, me):
@@ -185,7 +186,7 @@ def together(one: Message | Entry | None, two: Message | Entry | None, me: str, 
             return False
     if sender_of(one, me) != sender_of(two, me) or one.created_at is None or two.created_at is None:
         return False
-    if one.created_at.astimezone(zone).date() != two.created_at.astimezone(zone).date():
+    if local(one.created_at, zone).date() != local(two.created_at, zone).date():
         return False
     return abs(two.created_at - one.created_at) <= TOGETHER
 

@@ -181,6 +181,32 @@ class AccountsConformance:
         assert (await accounts.refresh("s1", 2, now_ms=last + 1, grace_ms=GRACE_MS, ip="")).outcome == "ended"
         assert await accounts.live_session("s1") is None
 
+    async def test_one_browser_keeps_a_session_and_its_refresh_tokens_are_void(self, metadata: Metadata) -> None:
+        accounts = metadata.accounts
+        await add(accounts, "alice", session="s1")
+        answers = await asyncio.gather(
+            *(accounts.keep_web_session("s1", "u-alice", bytes([number]) * 32) for number in range(4))
+        )
+        assert sorted(answers) == [False, False, False, True]
+        live = await accounts.live_session("s1")
+        assert live is not None
+        assert (live.session.kind, live.session.web_secret) == ("web", bytes([answers.index(True)]) * 32)
+        assert (await accounts.refresh("s1", 1, now_ms=NOW, grace_ms=GRACE_MS, ip="")).outcome == "ended"
+        assert await accounts.live_session("s1") == live
+
+    async def test_an_ended_session_and_anothers_are_not_kept(self, metadata: Metadata) -> None:
+        accounts = metadata.accounts
+        await add(accounts, "alice", session="s1")
+        await add(accounts, "bob", session="s2")
+        assert not await accounts.keep_web_session("s1", "u-bob", b"h" * 32)
+        assert not await accounts.keep_web_session("nothing", "u-bob", b"h" * 32)
+        await accounts.end_sessions("u-bob", now_ms=NOW)
+        assert not await accounts.keep_web_session("s2", "u-bob", b"h" * 32)
+        for session_id in ("s1", "s2"):
+            session = await accounts.get_session(session_id)
+            assert session is not None
+            assert session.kind == "device"
+
     async def test_use_of_an_older_pair_does_not_start_the_minute(self, metadata: Metadata) -> None:
         accounts = metadata.accounts
         await add(accounts, "alice", session="s1")

@@ -57,7 +57,7 @@ async def insert_session(tx: Tx, session: NewSession, now_ms: int, change: int) 
     await tx.insert("sessions", {
         "_id": session.id, "user_id": session.user_id, "device": session.device, "ip": session.ip,
         "salt": session.salt, "generation": 1, "rotated_at": now_ms, "used_at": None, "device_key": None,
-        "created_at": now_ms, "last_seen_at": now_ms, "ended_at": None, "change": change,
+        "created_at": now_ms, "last_seen_at": now_ms, "ended_at": None, "web_secret": None, "change": change,
     })
 
 

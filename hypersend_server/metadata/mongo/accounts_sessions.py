@@ -51,7 +51,7 @@ class Sessions:
     async def refresh(self, session_id: str, generation: int, *, now_ms: int, grace_ms: int, ip: str) -> Refreshed:
         async def job(tx: Tx) -> Refreshed:
             live = await read_live(tx, session_id)
-            if live is None:
+            if live is None or live.session.kind == "web":
                 return Refreshed("ended")
             session, user = live
             newest = session.generation
@@ -68,6 +68,18 @@ class Sessions:
             change, _ = await stamp_accounts(tx)
             await end_sessions(tx, user.id, now_ms, change, only_id=session_id)
             return Refreshed("reused", session, user)
+
+        return await self._engine.write(f"session:{session_id}", job)
+
+    async def keep_web_session(self, session_id: str, user_id: str, secret_hash: bytes) -> bool:
+        async def job(tx: Tx) -> bool:
+            live = await read_live(tx, session_id)
+            if live is None or live.user.id != user_id:
+                return False
+            # Conditions too: with the read alone, one that ends at this moment would be kept.
+            return await tx.update(
+                "sessions", {"_id": session_id, "ended_at": None, "web_secret": None},
+                {"$set": {"web_secret": secret_hash}}) == 1
 
         return await self._engine.write(f"session:{session_id}", job)
 

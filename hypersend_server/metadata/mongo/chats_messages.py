@@ -15,6 +15,7 @@ from hypersend_server.metadata.mongo.chats_rows import (
     bump,
     chat_of,
     extra_doc,
+    from_seq,
     member_id,
     membership,
     messages_of,
@@ -156,14 +157,13 @@ class MongoMessages:
 
     async def messages_after_rev(self, chat_id: str, user_id: str, rev: int, limit: int) -> MessagePage:
         async def job(tx: Tx) -> MessagePage:
-            # The chat first: all up to its rev is there for whoever reads after it. What is above may lack a part.
             chat, me = await membership(tx, chat_id, user_id)
             kept: list[Doc] = []
             low = rev
             while len(kept) < limit and low < chat.rev:
                 docs = await tx.many(
                     "messages",
-                    {"chat_id": chat_id, "rev": {"$gt": low, "$lte": chat.rev}, "seq": {"$gte": me.first_seq}},
+                    {"chat_id": chat_id, "rev": {"$gt": low, "$lte": chat.rev}, **from_seq(me)},
                     MESSAGE, sort=[("rev", 1)], limit=limit - len(kept))
                 if not docs:
                     break
@@ -172,7 +172,7 @@ class MongoMessages:
             messages = await messages_of(tx, kept)
             return MessagePage(messages, messages[-1].rev if len(messages) == limit else chat.rev)
 
-        return await self._engine.read(job)
+        return await self._engine.snapshot(job)  # the chat's rev and its messages of one moment
 
 
 def require_not_deleted(message: MessageRecord) -> None:

@@ -95,6 +95,11 @@ async def set_members(tx: Tx, chat_id: str, user_ids: Iterable[str], stamp: int,
         await tx.update("members", {"_id": member_id(chat_id, user_id)}, {"$set": {"changed": stamp, **fields}})
 
 
+def from_seq(me: MemberRecord) -> Doc:
+    """The condition that a message lies within this person's time; for most people there is none."""
+    return {"seq": {"$gte": me.first_seq}} if me.first_seq > 1 else {}
+
+
 async def membership(tx: Tx, chat_id: str, user_id: str) -> tuple[ChatRecord, MemberRecord]:
     """The chat and this person's place in it. Raises: `not_found`."""
     member = await find_member(tx, chat_id, user_id)

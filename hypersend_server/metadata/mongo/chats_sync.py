@@ -26,6 +26,7 @@ from hypersend_server.metadata.mongo.accounts_users import sharing
 from hypersend_server.metadata.mongo.chats_rows import (
     MESSAGE,
     chat_of,
+    from_seq,
     member_of,
     messages_of,
     not_hidden,
@@ -203,7 +204,7 @@ class _Round:
             docs = await self._tx.many(
                 "messages",
                 {"chat_id": chat_id, "rev": {"$gt": low, "$lte": high}, "changed": {"$lte": end},
-                 "seq": {"$gte": place.first_seq}},
+                 **from_seq(place)},
                 MESSAGE, sort=[("rev", 1)], limit=step)
             found += await not_hidden(self._tx, position.user_id, docs)
             if not step or len(docs) < step or len(found) >= limit:

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pymongo import ReturnDocument
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError, ServerSelectionTimeoutError
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.mongo.driver import in_transaction, open_session
@@ -154,7 +154,8 @@ class Tx:
 
 def unavailable(error: Exception) -> HyperSendError:
     """A driver's error as the client may see it; the text stays in the log."""
-    log.error("MongoDB: %s: %s", type(error).__name__, str(error)[:500])
+    # Without what follows in some of them: the state of each server.
+    log.error("MongoDB: %s: %s", type(error).__name__, str(error).split(", Timeout:")[0][:300])
     return HyperSendError("metadata_unavailable", retry_after_s=5)
 
 
@@ -281,7 +282,10 @@ class Engine:
                     raise _GaveUp
                 await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts, 10)))
             attempts += 1
-            return await job(Tx(self.db, session))
+            try:
+                return await job(Tx(self.db, session))
+            except ServerSelectionTimeoutError as error:  # it was waited for already
+                raise unavailable(error) from error
 
         for is_last in (False, False, True):
             try:

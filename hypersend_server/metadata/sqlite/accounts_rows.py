@@ -17,9 +17,9 @@ USER = (
 USER_WIDTH = 13
 SESSION = (
     "s.id, s.user_id, s.device, s.ip, s.salt, s.generation, s.rotated_at, s.used_at, s.device_key, s.created_at,"
-    " s.last_seen_at, s.ended_at"
+    " s.last_seen_at, s.ended_at, s.web_secret"
 )
-SESSION_WIDTH = 12
+SESSION_WIDTH = 13
 INVITE = "id, makes_admin, max_uses, uses, created_by, created_at, expires_at"
 
 ACTIVE = "deleted_at IS NULL AND disabled = 0"
@@ -59,6 +59,7 @@ def session_of(row: Row) -> SessionRecord:
         created_at=row[9],
         last_seen_at=row[10],
         ended_at=row[11],
+        web_secret=row[12],
     )
 
 

@@ -60,7 +60,7 @@ class Sessions:
     async def refresh(self, session_id: str, generation: int, *, now_ms: int, grace_ms: int, ip: str) -> Refreshed:
         def job(tx: Tx) -> Refreshed:
             live = _live(tx.connection, session_id)
-            if live is None:
+            if live is None or live.session.kind == "web":
                 return Refreshed("ended")
             session, user = live
             newest = session.generation
@@ -76,6 +76,16 @@ class Sessions:
                 return Refreshed("repeated", session, user)
             end_sessions(tx, user.id, now_ms, only_id=session_id)
             return Refreshed("reused", session, user)
+
+        return await self._engine.write(job)
+
+    async def keep_web_session(self, session_id: str, user_id: str, secret_hash: bytes) -> bool:
+        def job(tx: Tx) -> bool:
+            live = _live(tx.connection, session_id)
+            if live is None or live.user.id != user_id or live.session.kind == "web":
+                return False
+            tx.execute("UPDATE sessions SET web_secret = ? WHERE id = ?", (secret_hash, session_id))
+            return True
 
         return await self._engine.write(job)
 

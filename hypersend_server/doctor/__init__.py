@@ -1,0 +1,1 @@
+"""`hypersend-server doctor`: what really goes wrong in the field, looked for from outside in. One module an area."""

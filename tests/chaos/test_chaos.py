@@ -1,0 +1,35 @@
+"""Two minutes of everything going wrong, by a fixed seed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.world import World
+from tests.parts import require
+
+MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "1.5"))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that the run fills up now and then; large enough for what is sent."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500m", "tmpfs", str(place)], check=False).returncode == 0
+    require("tmpfs", mounted)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+async def test_nothing_that_was_confirmed_is_lost_or_doubled(tmp_path: Path, disk: Path) -> None:
+    async with World(tmp_path, 11, disk) as world:
+        await world.suffer(MINUTES * 60)
+        counted = await world.check()
+    assert counted["messages"] > 20
+    assert counted["files"] > 0
