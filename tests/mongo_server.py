@@ -1,7 +1,8 @@
 """The stand-in for MongoDB: `secantusdb`, which speaks its wire protocol over WiredTiger, in a process of its own.
 
 It announces itself as a replica set of one member. It keeps a table of retryable writes that slows down with its
-length, hence `retryWrites=false`. It is for correctness, not for speed.
+length, hence `retryWrites=false`. Killed, it may forget what it acknowledged. On an index of several fields it takes
+`$lte` on one before the last for `$lt`, so the backend asks with `$lt` and one more. It is for correctness, not speed.
 """
 
 from __future__ import annotations

@@ -153,3 +153,4 @@ class Motion:
     SHORT = 150
     NORMAL = 200
     NOTICE = 4000
+    SCROLL = 100

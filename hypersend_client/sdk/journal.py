@@ -52,6 +52,14 @@ CREATE TABLE IF NOT EXISTS sends (
   server_id TEXT NOT NULL, user_id TEXT NOT NULL, job TEXT NOT NULL, client_id TEXT NOT NULL,
   PRIMARY KEY (server_id, user_id, job)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS p2p ( -- transfers from person to person (`p2p_journal`)
+  key TEXT PRIMARY KEY,       -- the offer's client_id where we send, the transfer's id where we receive
+  server_id TEXT NOT NULL, user_id TEXT NOT NULL, role TEXT NOT NULL, chat_id TEXT NOT NULL,
+  receiver_id TEXT NOT NULL,  -- '' nobody named
+  path BLOB NOT NULL,         -- the local file, or the path that it shall have
+  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, -- of the local file
+  transfer_id TEXT NOT NULL   -- '' before the offer was answered
+);
 """
 _UPLOAD = "id, path, size, mtime_ns, job, body, key, file_id, done"
 
@@ -112,6 +120,10 @@ class Journal:
             self._is_closed = True
             await asyncio.get_running_loop().run_in_executor(self._pool, work)
             self._pool.shutdown()
+
+    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Work on the database, all of it or nothing. Raises: LocalStorageFailed."""
+        return await self._do(work)
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:
@@ -266,7 +278,7 @@ class Journal:
         """All of an account that signed out."""
 
         def work(db: sqlite3.Connection) -> None:
-            for table in ("uploads", "downloads", "sends"):
+            for table in ("uploads", "downloads", "sends", "p2p"):
                 db.execute(f"DELETE FROM {table} WHERE server_id = ? AND user_id = ?", account)  # noqa: S608
 
         await self._do(work)

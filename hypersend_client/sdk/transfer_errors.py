@@ -17,7 +17,6 @@ HyperSendError
 ├── PeerAway               the other device is not there just now
 ├── PeerFailed             the other device says that it cannot go on
 ├── PeerEnded              a transfer from person to person is over, and not done
-├── DeviceNeeded           the app in a browser can neither send nor receive from person to person
 └── TransferCancelled      it was called off
 """
 
@@ -163,10 +162,3 @@ class PeerEnded(HyperSendError):
     def __init__(self, status: str, file_id: str | None = None) -> None:
         self.status, self.file_id = status, file_id
         super().__init__(f"the transfer is {status}")
-
-
-class DeviceNeeded(HyperSendError):
-    code = "device_needed"
-
-    def __init__(self) -> None:
-        super().__init__("this needs the app on a phone or computer")

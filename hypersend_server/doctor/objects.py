@@ -71,7 +71,7 @@ def _check_clock(endpoint: str, area: Area) -> None:
     except ValueError:
         return
     if skew > SKEW_S + took:
-        area.problem(f"the object store's clock differs from this machine's by {skew:.0f} s: it refuses signed requests",
+        area.problem(f"the object store's clock differs from this machine's by {skew:.0f} s: it refuses what is signed",
                      "timedatectl set-ntp true    (on the machine that is wrong)")
     else:
         area.ok(f"the object store answers within {shown_ms(took)}, and its clock agrees")

@@ -212,8 +212,9 @@ async def check_origins(line: Line, origins: Sequence[str], area: Area) -> None:
                          "Remove `add_header Access-Control-Allow-Origin …` from the proxy; name origins in "
                          "ALLOWED_ORIGINS.")
         elif origin != FOREIGN and (len(allowed) != 1 or allowed[0] != origin or "content-digest" not in named):
-            sort = "twice, once by the proxy" if len(allowed) > 1 else "not as the server does"
-            area.problem(f"pages of {origin} are answered about CORS {sort}",
-                         "Remove `add_header Access-Control-…` from the proxy, and let OPTIONS pass.")
+            sort = "are let in twice, once by the proxy" if len(allowed) > 1 else "may not call the API"
+            area.problem(f"pages of {origin} {sort}",
+                         "Start the server again since PUBLIC_URL or ALLOWED_ORIGINS were changed; remove `add_header "
+                         "Access-Control-…` from the proxy, and let OPTIONS pass.")
     if not area.findings:
         area.ok(f"browsers are told the right origins ({', '.join(origins) or 'none but its own'})")

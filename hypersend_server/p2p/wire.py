@@ -6,8 +6,8 @@ for `auth` they are passed on to the other end as they came. What an end sends w
 
 From an end
     auth     token                 first frame, within 10 s, where no header brought a token
-    hello    round key             of the sender: its ephemeral key of this meeting
-    ready    round key offset      of the receiver: its ephemeral key, and how much it has verified
+    hello    round key cipher?     of the sender: its ephemeral key of this meeting
+    ready    round key offset cipher?   of the receiver: its ephemeral key, and how much it has verified
     ack      offset                of the receiver: so much is verified and on its disk
     done                           of the receiver: the whole file is there, and its digest is right
     fail     code                  the transfer cannot be finished: digest_mismatch, tampered, source_changed, …
@@ -58,6 +58,7 @@ ROLES: tuple[Role, ...] = ("sender", "receiver")
 Key = Annotated[str, Meta(min_length=43, max_length=43, pattern="^[A-Za-z0-9_-]{43}$")]
 Round = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Offset = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Cipher = Literal["aes-256-gcm", "chacha20-poly1305"]  # what is fast on that device
 
 
 class Frame(msgspec.Struct, tag_field="type", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -74,12 +75,14 @@ class Auth(Frame, tag="auth", frozen=True):
 class Hello(Frame, tag="hello", frozen=True):
     round: Round
     key: Key
+    cipher: Cipher = "aes-256-gcm"
 
 
 class Ready(Frame, tag="ready", frozen=True):
     round: Round
     key: Key
     offset: Offset
+    cipher: Cipher = "aes-256-gcm"
 
 
 class Ack(Frame, tag="ack", frozen=True):

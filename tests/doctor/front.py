@@ -62,10 +62,10 @@ async def _until_listening(port: int) -> None:
 
 
 @contextmanager
-def nginx(folder: Path, server: ServerProcess, *, certificate: tuple[Path, Path] | None = None, **parts: str
-          ) -> Iterator[str]:
+def nginx(folder: Path, server: ServerProcess, *, port: int = 0, certificate: tuple[Path, Path] | None = None,
+          **parts: str) -> Iterator[str]:
     """Its address. parts: those of RIGHT that are to be otherwise. certificate: chain and key."""
-    port = free_port()
+    port = port or free_port()
     chosen = {**RIGHT, **parts}
     text = CONFIGURATION.format(
         folder=folder, port=port, upstream=server.url, tls=" ssl" if certificate else "",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doctor.front import RIGHT, Diagnosis, diagnose, nginx
+from tests.doctor.front import RIGHT, Diagnosis, diagnose, free_port, nginx
 from tests.process import ServerProcess
 
 SETTINGS = {"SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz", "X_ACCEL_PREFIX": "/_files/"}
@@ -26,20 +26,27 @@ MISTAKES = {
     "no files": ("downloads", {"files": "internal; alias /nowhere/;"}, "404", "internal;"),
     "its own ETag": ("downloads", {"files": "internal; alias {files}/; etag off;"}, "ETag", "etag off;"),
     "no ranges": ("downloads", {"files": RIGHT["files"] + " max_ranges 0;"}, "range", "alias"),
-    "open CORS": ("cors", {"other": "add_header Access-Control-Allow-Origin * always;"}, "origin",
+    "open CORS": ("cors", {"other": "add_header Access-Control-Allow-Origin * always;"}, "twice",
                   "Remove `add_header"),
 }
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path / "data", **SETTINGS) as running:
+def port() -> int:
+    """Where nginx will listen."""
+    return free_port()
+
+
+@pytest.fixture
+def server(tmp_path: Path, port: int) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path / "data", **SETTINGS, ALLOWED_ORIGINS=f"http://127.0.0.1:{port}") as running:
         yield running
 
 
 def through(tmp_path: Path, server: ServerProcess, *arguments: str, parts: dict[str, str] | None = None,
             **settings: str) -> Diagnosis:
-    with nginx(tmp_path, server, **parts or {}) as url:
+    port = int(server.settings["ALLOWED_ORIGINS"].rsplit(":", 1)[1])
+    with nginx(tmp_path, server, port=port, **parts or {}) as url:
         return diagnose(server.data_root, "--idle", "4", *arguments, PUBLIC_URL=url, **{**SETTINGS, **settings})
 
 
@@ -80,7 +87,7 @@ def test_the_named_fix_of_each_part_is_what_a_right_nginx_has(tmp_path: Path, se
 
 
 def test_a_proxy_that_is_not_trusted_is_named(tmp_path: Path) -> None:
-    settings = {**SETTINGS, "TRUSTED_PROXIES": "10.0.0.1"}
+    settings = {**SETTINGS, "TRUSTED_PROXIES": "10.0.0.1", "ALLOWED_ORIGINS": f"http://127.0.0.1:{free_port()}"}
     with ServerProcess(tmp_path / "data", **settings) as server:
         found = through(tmp_path, server, TRUSTED_PROXIES="10.0.0.1")
     assert found.problems() == {"client address"}
@@ -90,13 +97,13 @@ def test_a_proxy_that_is_not_trusted_is_named(tmp_path: Path) -> None:
 def test_without_a_proxy_all_is_well(tmp_path: Path) -> None:
     key = {"SECRET_KEY": SETTINGS["SECRET_KEY"]}
     with ServerProcess(tmp_path / "data", **key) as server:
-        found = diagnose(server.data_root, "--idle", "1", PUBLIC_URL=server.url, **key)
+        found = diagnose(server.data_root, "--idle", "1", "--url", server.url, **key)
     assert found.problems() == set(), found.findings
     assert "no proxy is in front" in found.of("client address")[0]["what"]
 
 
 def test_x_accel_without_a_proxy_that_knows_it_is_found(tmp_path: Path, server: ServerProcess) -> None:
-    found = diagnose(server.data_root, "--idle", "1", PUBLIC_URL=server.url, **SETTINGS)
+    found = diagnose(server.data_root, "--idle", "1", "--url", server.url, **SETTINGS)
     assert found.problems() == {"downloads"}
     assert found.of("downloads")[0]["fix"] == "X_ACCEL_PREFIX="
 

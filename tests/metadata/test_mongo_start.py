@@ -23,7 +23,7 @@ from hypersend_server.settings import Settings, SettingsError
 from tests.harness import running
 from tests.mongo_server import MongoServer, free_port
 
-SECRET = "s3cr%40t"  # noqa: S105
+SECRET = "s3cr%40t"
 GIVE_UP_S = 60
 
 
@@ -104,7 +104,7 @@ def test_settings_ask_for_a_key_and_hide_the_address() -> None:
 async def test_nobody_there_is_waited_for_and_then_said() -> None:
     metadata = MongoMetadata(
         f"mongodb://me:{SECRET}@127.0.0.1:{free_port()}/db?serverSelectionTimeoutMS=200", wait_s=1)
-    with pytest.raises(MetadataError, match="MONGODB_URI: MongoDB at 127.0.0.1:.* did not answer within 1 s") as caught:
+    with pytest.raises(MetadataError, match=r"MONGODB_URI: MongoDB at 127\.0\.0\.1:.* did not answer within 1 s") as caught:
         await metadata.open()
     assert "s3cr" not in str(caught.value)
 
@@ -129,7 +129,7 @@ async def test_an_old_one_and_one_that_is_no_replica_set_are_refused() -> None:
         with pytest.raises(MetadataError, match=r"MONGODB_URI: .* is version 4\.2\.8"):
             await MongoMetadata(f"mongodb://127.0.0.1:{port}/db?directConnection=true", wait_s=5).open()
     async with answering(old_or_alone("7.0.1")) as port:
-        with pytest.raises(MetadataError, match="MONGODB_URI: .* is no replica set"):
+        with pytest.raises(MetadataError, match=r"MONGODB_URI: .* is no replica set"):
             await MongoMetadata(f"mongodb://127.0.0.1:{port}/db?directConnection=true", wait_s=5).open()
 
 

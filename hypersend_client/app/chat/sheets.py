@@ -20,6 +20,7 @@ from hypersend_client.app.router import use_app, use_t, watch
 from hypersend_client.app.tokens import DIALOG_WIDTH, ChatSize, Colour, Corner, Size, Space, Type
 
 Attachment = Literal["media", "file", "device"]
+MOST_CHATS = 120  # are offered at once; the field finds the others
 QUICK = ("👍", "❤️", "😂", "😮", "😢", "🙏")
 
 
@@ -180,7 +181,7 @@ def ForwardList(on_choose: Callable[[str], None]) -> ft.Control:
     chats = watch(app.chats)
     wanted, set_wanted = ft.use_state("")
     needle = wanted.strip().casefold()
-    rows = [row for row in chats.rows if needle in chat_title(row, t).casefold()]
+    rows = [row for row in chats.rows if needle in chat_title(row, t).casefold()][:MOST_CHATS]
     tiles: list[ft.Control] = [
         forms.tile(
             chat_title(row, t),

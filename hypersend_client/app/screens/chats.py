@@ -18,11 +18,13 @@ from hypersend_client.app.frame import Screen
 from hypersend_client.app.i18n import Translator
 from hypersend_client.app.router import go, match, use_app, use_t, watch
 from hypersend_client.app.state import AppState
-from hypersend_client.app.tokens import Colour, Corner, Size, Space, Type
+from hypersend_client.app.tokens import Colour, Corner, Motion, Size, Space, Type
 from hypersend_client.app.words import moment, system_line
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 MANY_UNREAD = 999
+ROWS = 120  # are drawn, and so many more each time that their end is near
+NEAR_END = 1500  # pixels
 TOUCH = (ft.PagePlatform.ANDROID, ft.PagePlatform.IOS)
 memo: Any = ft.memo
 
@@ -61,6 +63,7 @@ def ChatsBody(archived: bool) -> ft.Control:
     same: Any = ft.use_ref(cast("Any", lambda: set_menu))
     open_menu: Callable[[str], None] = same.current  # the same at every drawing, so that rows can be skipped
     doomed, set_doomed = ft.use_state("")
+    most, set_most = ft.use_state(ROWS)
     marked, show_marked = ft.use_state("")
     mark: Any = ft.use_ref("")  # ahead of what is drawn, for keys that follow each other fast
     chosen = chats.row(menu) if menu else None
@@ -97,7 +100,7 @@ def ChatsBody(archived: bool) -> ft.Control:
     touch = ft.context.page.platform in TOUCH
     items: list[ft.Control] = [
         memo(ChatTile)(row, t.language, row.id == open_id, row.id == marked, open_menu, touch, key=row.id)
-        for row in found
+        for row in found[:most]
     ]
 
     def set_marked(chat_id: str) -> None:
@@ -106,7 +109,12 @@ def ChatsBody(archived: bool) -> ft.Control:
 
     def filtered(text: str) -> None:
         set_wanted(text)
+        set_most(ROWS)
         set_marked("")
+
+    def scrolled(event: ft.OnScrollEvent) -> None:
+        if most < len(found) and event.max_scroll_extent - event.pixels < NEAR_END:
+            set_most(most + ROWS)
 
     def pressed(key: str) -> None:
         """The arrow keys walk through the list, Enter opens what they have come to."""
@@ -114,7 +122,10 @@ def ChatsBody(archived: bool) -> ft.Control:
         if key in steps and found:
             ids = [row.id for row in found]
             place = ids.index(mark.current) + steps[key] if mark.current in ids else 0
-            set_marked(ids[min(len(ids) - 1, max(0, place))])
+            place = min(len(ids) - 1, max(0, place))
+            set_marked(ids[place])
+            if place >= most:
+                set_most(most + ROWS)
 
     def open_marked() -> None:
         chosen_id = mark.current or (found[0].id if needle and found else "")
@@ -132,7 +143,13 @@ def ChatsBody(archived: bool) -> ft.Control:
                 identifier="archive",
             ),
         )
-    body: ft.Control = ft.ListView(items, expand=True, padding=ft.Padding.only(bottom=Size.ACTION))
+    body: ft.Control = ft.ListView(
+        items,
+        expand=True,
+        padding=ft.Padding.only(bottom=Size.ACTION),
+        scroll_interval=Motion.SCROLL,
+        on_scroll=scrolled if most < len(found) else None,
+    )
     if not items:
         body = states.empty(ft.Icons.SEARCH_OFF, t("chats.no_match", text=wanted.strip()))
     elif not stored and all(row.kind == "saved" for row in rows):

@@ -163,7 +163,7 @@ class MongoMessages:
             while len(kept) < limit and low < chat.rev:
                 docs = await tx.many(
                     "messages",
-                    {"chat_id": chat_id, "rev": {"$gt": low, "$lte": chat.rev}, **from_seq(me)},
+                    {"chat_id": chat_id, "rev": {"$gt": low, "$lt": chat.rev + 1}, **from_seq(me)},
                     MESSAGE, sort=[("rev", 1)], limit=limit - len(kept))
                 if not docs:
                     break

@@ -203,7 +203,7 @@ class _Round:
             step = limit - len(found) if limit else 0
             docs = await self._tx.many(
                 "messages",
-                {"chat_id": chat_id, "rev": {"$gt": low, "$lte": high}, "changed": {"$lte": end},
+                {"chat_id": chat_id, "rev": {"$gt": low, "$lt": high + 1}, "changed": {"$lte": end},
                  **from_seq(place)},
                 MESSAGE, sort=[("rev", 1)], limit=step)
             found += await not_hidden(self._tx, position.user_id, docs)

@@ -80,7 +80,7 @@ class MongoFileUpkeep:
             skip_to: Doc = {}
             while len(due) < limit:
                 docs = await tx.many(
-                    "deletions", {"not_before": {"$lte": now}, **skip_to}, sort=[("not_before", 1), ("_id", 1)],
+                    "deletions", {"not_before": {"$lt": now + 1}, **skip_to}, sort=[("not_before", 1), ("_id", 1)],
                     limit=limit)
                 for doc in docs:
                     used = {"backend": doc["backend"], "location": doc["location"], "state": {"$in": STATES}}

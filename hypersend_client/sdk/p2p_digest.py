@@ -1,0 +1,54 @@
+"""SHA-256 of a whole file while it passes by; what passed before this program began is read again beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from hypersend_client.sdk.transfer import in_thread
+
+STEP_BYTES = 1024 * 1024
+
+
+class RunningDigest:
+    """read: (start, length) → bytes of the file, blocking, from any one thread at a time."""
+
+    def __init__(self, read: Callable[[int, int], bytes | memoryview], pool: ThreadPoolExecutor) -> None:
+        self.position = 0
+        self._read = read
+        self._pool = pool
+        self._digest = hashlib.sha256()
+        self._lock = threading.Lock()
+
+    def feed(self, offset: int, data: memoryview) -> None:
+        """Bytes of the file that are at hand. Those that do not follow on what was hashed are read later. Blocking."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if offset <= self.position < offset + len(data):
+                self._digest.update(data[self.position - offset :])
+                self.position = offset + len(data)
+        finally:
+            self._lock.release()
+
+    async def catch_up(self, end: Callable[[], int]) -> None:
+        """Read what was not fed, until `end()` is reached."""
+
+        def work() -> int:
+            with self._lock:
+                length = min(STEP_BYTES, end() - self.position)
+                if length > 0:
+                    self._digest.update(self._read(self.position, length))
+                    self.position += length
+                return self.position
+
+        while await in_thread(self._pool, work) < end():
+            await asyncio.sleep(0)
+
+    async def whole(self, size: int) -> str:
+        """64 hex digits of the first `size` bytes."""
+        await self.catch_up(lambda: size)
+        return self._digest.hexdigest()

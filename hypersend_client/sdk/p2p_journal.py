@@ -1,0 +1,85 @@
+"""Which files this device sends to people, and receives from them: rows in the journal that survive `kill -9`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from dataclasses import dataclass
+
+from hypersend_client.sdk.journal import Identity, Journal
+from hypersend_client.sdk.p2p_seal import Role
+
+_ROW = "key, role, chat_id, receiver_id, path, size, mtime_ns, transfer_id"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """key: `client_id` of the offer, or the transfer's id where we receive. path: of the local file, or the one that it
+    shall have. identity: of the local file. transfer_id: '' before the offer was answered."""
+
+    key: str
+    role: Role
+    chat_id: str
+    receiver_id: str
+    path: str
+    identity: Identity
+    transfer_id: str
+
+
+class PeerJournal:
+    """account: (server_id, user_id)."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    async def rows(self, account: tuple[str, str]) -> list[PeerRow]:
+        """All that are not over, the oldest first."""
+        sql = f"SELECT {_ROW} FROM p2p WHERE server_id = ? AND user_id = ? ORDER BY rowid"  # noqa: S608
+        return [_row(row) for row in await self.journal.do(lambda db: db.execute(sql, account).fetchall())]
+
+    async def sending(
+        self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity
+    ) -> PeerRow | None:
+        """The row of this very file to these people, if it is on its way."""
+        for row in await self.rows(account):
+            if (row.role, row.chat_id, row.receiver_id, row.path) == ("sender", chat_id, receiver_id, path):
+                if row.identity.is_content_of(identity):
+                    return row
+        return None
+
+    async def add_sending(
+        self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity
+    ) -> PeerRow:
+        row = PeerRow(uuid.uuid4().hex, "sender", chat_id, receiver_id, path, identity, "")
+        await self._add(account, row)
+        return row
+
+    async def add_receiving(self, account: tuple[str, str], transfer_id: str, chat_id: str, target: str) -> PeerRow:
+        """The one there is, or a new one."""
+        for row in await self.rows(account):
+            if row.key == transfer_id:
+                return row
+        row = PeerRow(transfer_id, "receiver", chat_id, "", target, Identity(0, 0, 0), transfer_id)
+        await self._add(account, row)
+        return row
+
+    async def note_offer(self, key: str, transfer_id: str) -> None:
+        await self.journal.do(lambda db: db.execute("UPDATE p2p SET transfer_id = ? WHERE key = ?", (transfer_id, key)))
+
+    async def drop(self, key: str) -> None:
+        await self.journal.do(lambda db: db.execute("DELETE FROM p2p WHERE key = ?", (key,)))
+
+    async def _add(self, account: tuple[str, str], row: PeerRow) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                f"INSERT OR IGNORE INTO p2p ({_ROW}, server_id, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (row.key, row.role, row.chat_id, row.receiver_id, os.fsencode(row.path), row.identity.size,
+                 row.identity.mtime_ns, row.transfer_id, *account))
+
+        await self.journal.do(work)
+
+
+def _row(row: tuple[str, Role, str, str, bytes, int, int, str]) -> PeerRow:
+    key, role, chat_id, receiver_id, path, size, mtime_ns, transfer_id = row
+    return PeerRow(key, role, chat_id, receiver_id, os.fsdecode(path), Identity(size, mtime_ns, 0), transfer_id)
