@@ -55,8 +55,9 @@ def sync_position(token: str | None, user_id: str) -> SyncPosition:
     in_order = found.since <= found.at <= found.upto if found.upto else found.since == 0
     if found.user_id != user_id or not in_order:
         raise HyperSendError("cursor_invalid")
-    return SyncPosition(found.epoch, found.user_id, found.at, found.since, found.upto, found.reset,
-                        tuple(KnownChat(*chat) for chat in found.known), tuple(KnownChat(*chat) for chat in found.coming))
+    known, coming = (tuple(KnownChat(*chat) for chat in chats) for chats in (found.known, found.coming))
+    return SyncPosition(
+        found.epoch, found.user_id, found.at, found.since, found.upto, found.reset, known, coming)
 
 
 def chat_position(cursor: str | None) -> ChatPosition | None:

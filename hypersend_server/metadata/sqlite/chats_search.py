@@ -11,33 +11,14 @@ Texts are indexed in NFKC without the joiners that people type or leave out at w
 from __future__ import annotations
 
 import sqlite3
-import unicodedata
-
 from hypersend_server.metadata.chats import Found
 from hypersend_server.metadata.sqlite.chats_rows import MESSAGE, membership, messages_of, not_hidden
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
+from hypersend_server.metadata.words import normalise, terms_of
 
 BATCH = 256  # rows a transaction: a few milliseconds, so that no sender waits long behind it
-MAX_TERMS = 16
 # Noncharacters, so that they stand in no text that people exchange (Unicode 16, section 23.7).
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-_DROPPED = {ord(c): None for c in "\u200c\u200d\u00ad\ufeff"}
-
-
-def normalise(text: str) -> str:
-    """What is indexed for a text, and looked for by a query."""
-    if text.isascii():
-        return text
-    return unicodedata.normalize("NFKC", text.translate(_DROPPED))
-
-
-def terms_of(query: str) -> list[str]:
-    """The query's words, cut where the tokenizer cuts (categories L*, N*, Co, Mn, Mc)."""
-    cut = "".join(c if unicodedata.category(c) in _TOKEN else " " for c in normalise(query))
-    return cut.split()[:MAX_TERMS]
-
-
-_TOKEN = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "Co", "Mn", "Mc"})
 
 
 def match_expression(chat_ids: list[str], terms: list[str]) -> str:
