@@ -18,7 +18,7 @@ from hypersend_server.realtime.bus_redis import RedisBus
 from hypersend_server.realtime.events import AnyEvent, Bus, Frame
 from tests.redis_server import RedisServer
 
-COUNT = 50_000
+COUNT = 10_000
 EVENT = Frame(["01J0000000000000000000000A", "01J0000000000000000000000B"], b'{"type":"message"}' + b"x" * 600)
 
 

@@ -66,8 +66,8 @@ async def measure(server: ServerProcess, steps: list[int]) -> None:
                 open_socket(port, number, tokens[number // SOCKETS_A_SESSION])
                 for number in range(first, min(first + AT_ONCE, step))))
         now = resident_kib(server.pid)
-        print(f"{step} sockets: {now / 1024:.1f} MiB; {(now - base) / (step - base_count):.1f} KiB a socket since the"
-              f" step before ({(now - signed_in) / (step - base_count):.1f} without its sessions' sign-ins)", flush=True)
+        print(f"{step} sockets: {now / 1024:.1f} MiB; {(now - base) / (step - base_count):.1f} KiB a socket since"
+              f" the step before ({(now - signed_in) / (step - base_count):.1f} without sign-ins)", flush=True)
         base, base_count = now, step
     for writer in writers:
         writer.transport.abort()

@@ -17,6 +17,7 @@ from hypersend_client.app.router import back
 from hypersend_client.app.state import AppState
 from hypersend_client.app.theme import MODES, theme
 from hypersend_client.app.tokens import FONT_DEVANAGARI, Motion
+from hypersend_client.app.updates import this_build
 from hypersend_client.sdk import FileTokenStore, HyperSend, KeyringTokenStore, MemoryTokenStore, TokenStore
 from hypersend_client.sdk.address import normalise
 from hypersend_client.sdk.places import state_folder
@@ -96,7 +97,13 @@ def make_state(page: ft.Page) -> AppState:
         return Transfers(hs, folder / "transfers.sqlite")
 
     return AppState(
-        connect=connect_here, tokens=kept, memory=PageMemory(), built_in=built_in, locale=locale, transfers=transfers
+        connect=connect_here,
+        tokens=kept,
+        memory=PageMemory(),
+        built_in=built_in,
+        locale=locale,
+        transfers=transfers,
+        build=this_build(page.platform.value, folder / "updates") if page.platform is not None else None,
     )
 
 

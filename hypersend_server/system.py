@@ -49,15 +49,17 @@ class Ready(Resource):
 
 
 class System:
-    """probes: part → how to ask whether it is there. features: what this deployment can do at the moment."""
+    """probes: part → how to ask whether it is there. features: what this deployment can do at the moment.
+    measure: brings the metrics that are asked for up to date."""
 
     def __init__(
         self, settings: Settings, server_id: str, features: Callable[[], Sequence[str]], probes: dict[str, Probe],
-        metrics: Metrics,
+        metrics: Metrics, measure: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._probes = probes
         self._metrics = metrics
+        self._measure = measure
         self.ready = False
         logo = Path(settings.logo) if settings.logo else None
         self._logo = logo.read_bytes() if logo else None
@@ -128,6 +130,7 @@ class System:
     async def numbers(self, call: Call) -> web.StreamResponse:
         if not self._may_read_numbers(call.request):
             raise HyperSendError("not_allowed", "Ask from the machine itself, or send METRICS_TOKEN as Bearer.")
+        await self._measure()
         return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     def _may_read_numbers(self, request: web.Request) -> bool:

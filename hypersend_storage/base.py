@@ -194,6 +194,25 @@ class Store(Protocol):
         """Bytes that can still be stored, or None where a store does not know."""
 
 
+class Threads(Protocol):
+    """A pool of threads in numbers. jobs: given to it so far; waited_s: how long those waited, together."""
+
+    name: str
+    jobs: int
+    waited_s: float
+
+    @property
+    def waiting(self) -> int: ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A store that tells how busy its threads are."""
+
+    @property
+    def pools(self) -> Sequence[Threads]: ...
+
+
 @runtime_checkable
 class LocalPath(Protocol):
     """A store whose complete files are files of this machine: sendfile and X-Accel-Redirect can serve them."""

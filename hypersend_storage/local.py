@@ -144,6 +144,10 @@ class LocalStore(Store, LocalPath, VolatileWrites):
 
     # Powers
 
+    @property
+    def pools(self) -> Sequence[Pool]:
+        return (self._chunks, self._upkeep)
+
     def path(self, location: str) -> Path:
         return self.root / self.relative_path(location)
 

@@ -7,8 +7,10 @@ go while a thread still writes would let two writers into one place.
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
@@ -36,17 +38,47 @@ async def settled(work: asyncio.Future[T]) -> T:
 
 
 class Pool:
-    """A bounded number of threads, started when they are needed."""
+    """A bounded number of threads, started when they are needed.
+
+    jobs: given to them so far. waited_s: how long those waited for a thread, together.
+    """
 
     def __init__(self, threads: int, name: str) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._counting = threading.Lock()
+        self._begun = 0
+        self.name = name
+        self.jobs = 0
+        self.waited_s = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has begun yet."""
+        return self.jobs - self._begun
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Raises: StorageUnavailable after `close`."""
+        given_at = time.monotonic()
+
+        def begin() -> T:
+            with self._counting:
+                self._begun += 1
+                self.waited_s += time.monotonic() - given_at
+            return call(*args, **kwargs)
+
         try:
-            return asyncio.wrap_future(self._executor.submit(call, *args, **kwargs))
+            work = self._executor.submit(begin)
         except RuntimeError as error:
             raise StorageUnavailable("the store is closed") from error
+        with self._counting:
+            self.jobs += 1
+        work.add_done_callback(self._ended)
+        return asyncio.wrap_future(work)
+
+    def _ended(self, work: Future[T]) -> None:
+        if work.cancelled():  # before a thread took it
+            with self._counting:
+                self._begun += 1
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await settled(self.submit(call, *args, **kwargs))

@@ -118,6 +118,10 @@ class S3Store(Store, NamedFirst, Presigned):
         self._slots: set[tuple[str, int]] = set()
         self._ending: set[str] = set()
 
+    @property
+    def pools(self) -> Sequence[Pool]:
+        return (self._bodies, self._sending, self._reading, self._calls)
+
     async def open(self) -> None:
         """Look whether the bucket is there and what the store can do. May be called again after it failed."""
         self._probed = await self._calls.run(

@@ -9,6 +9,7 @@ import flet as ft
 
 from hypersend_client.app.components import forms, states
 from hypersend_client.app.components.text import text
+from hypersend_client.app.components.update import UpdateNeeded, use_update_dialog
 from hypersend_client.app.router import (
     SIGNED_IN,
     SIGNED_OUT,
@@ -157,8 +158,8 @@ def _tab(
     )
 
 
-def _tabs(tab: str, t: Callable[[str], str], unread: int, moving: int) -> list[ft.Control]:
-    badges = {"chats": unread, "transfers": moving}
+def _tabs(tab: str, t: Callable[[str], str], unread: int, moving: int, newer: bool) -> list[ft.Control]:
+    badges = {"chats": unread, "transfers": moving, "settings": int(newer)}
     return [
         _tab(name, path, icons, name == tab, t(f"tab.{name}"), badges.get(name, 0))
         for name, path, icons in zip(TABS, TAB_PATHS, TAB_ICONS, strict=True)
@@ -169,7 +170,8 @@ def _tabs(tab: str, t: Callable[[str], str], unread: int, moving: int) -> list[f
 def BottomBar(tab: str) -> ft.Control:
     app, t = use_app(), use_t()
     unread, moving = watch(app.chats).unread, running_count(watch(app.transfers))
-    tabs: list[ft.Control] = [ft.Container(content=item, expand=True) for item in _tabs(tab, t, unread, moving)]
+    newer = watch(app.update).release is not None
+    tabs: list[ft.Control] = [ft.Container(content=item, expand=True) for item in _tabs(tab, t, unread, moving, newer)]
     return ft.Container(
         bgcolor=Colour.BAR, padding=ft.Padding.symmetric(vertical=Space.XS), content=ft.Row(tabs, spacing=0)
     )
@@ -179,12 +181,13 @@ def BottomBar(tab: str) -> ft.Control:
 def Rail(tab: str) -> ft.Control:
     app, t = use_app(), use_t()
     unread, moving = watch(app.chats).unread, running_count(watch(app.transfers))
+    newer = watch(app.update).release is not None
     return ft.Container(
         bgcolor=Colour.BAR,
         width=RAIL_WIDTH,
         padding=ft.Padding.symmetric(vertical=Space.S),
         content=ft.Column(
-            _tabs(tab, t, unread, moving), spacing=Space.S, horizontal_alignment=ft.CrossAxisAlignment.STRETCH
+            _tabs(tab, t, unread, moving, newer), spacing=Space.S, horizontal_alignment=ft.CrossAxisAlignment.STRETCH
         ),
     )
 
@@ -321,6 +324,9 @@ def Root() -> Any:
     app, t = use_app(), use_t()
     session = watch(app.session)
     panes = watch(app.layout).panes
+    use_update_dialog(app)
+    if watch(app.update).blocks:
+        return [_view(UpdateNeeded(), route="/")]
     if session.status == "starting":
         return [_view(states.loading(t("starting")), route="/")]
     if session.status == "failed":

@@ -13,6 +13,7 @@ depends on:
     app.prefs     theme, language
     app.layout    one, two or three panes
     app.notices   a passing sentence at the bottom
+    app.update    a newer build of this app
     app.clock     ticks once a minute, for "5 minutes ago"
 
 A screen with data of its own (a chat's messages, transfers) keeps an `ft.Observable` of its own and fills it from
@@ -38,6 +39,7 @@ from hypersend_client.app.chat_list import ChatList, ChatRow
 from hypersend_client.app.i18n import Translator, pick_language
 from hypersend_client.app.tokens import THREE_PANES, TWO_PANES
 from hypersend_client.app.transfer_list import TransferList
+from hypersend_client.app.updates import Build, UpdateNotice
 from hypersend_client.app.words import explain
 from hypersend_client.sdk import (
     Account,
@@ -52,7 +54,7 @@ from hypersend_client.sdk import (
     User,
 )
 from hypersend_client.sdk.address import normalise
-from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, Typing
+from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, Typing, UpdateAvailable
 from hypersend_client.sdk.transfers import Transfers
 
 __all__ = ["AppState", "ChatList", "ChatRow", "Memory", "People", "Session"]
@@ -191,6 +193,7 @@ class AppState:
     transfers: makes what moves files on this device; None in the browser, where the upload page does.
     media_base: the address that this person sees, also for pictures, where it is another than the process uses
     (in the browser); "" where it is the same.
+    build: this app, where a newer one can take its place; None in the browser.
     keep: makes a session that just began outlast this page (in the browser); None: the token store does.
     """
 
@@ -205,6 +208,7 @@ class AppState:
         locale: str = "en",
         transfers: Callable[[HyperSend], Transfers] | None = None,
         keep: Callable[[HyperSend], Awaitable[None]] | None = None,
+        build: Build | None = None,
     ) -> None:
         self.session = Session()
         self.link = Link()
@@ -215,6 +219,7 @@ class AppState:
         self.notices = Notices()
         self.clock = Clock()
         self.transfers = TransferList()
+        self.update = UpdateNotice(build)
         self._make_transfers = transfers
         self._keep = keep
         self.built_in = built_in
@@ -327,6 +332,7 @@ class AppState:
     async def close(self) -> None:
         """The window is gone for good."""
         self._detach()
+        self.update.stop()
         for task in list(self._tasks):
             task.cancel()
         await self.transfers.end()
@@ -353,6 +359,8 @@ class AppState:
         return hs
 
     async def _learn_server(self) -> None:
+        if self.update.build is not None:
+            self.spawn(self.update.check(self.hs))  # beside: a server that refuses this version offers a newer one
         info = await self.hs.connect()
         self.session.server = info
         self.session.address = self._media_base or self.hs.url
@@ -561,6 +569,8 @@ class AppState:
             self.people.presence(event.user_id, event.online, event.last_seen_at)
         elif isinstance(event, Typing):
             self.chats.typing(event.chat_id, event.user_id)
+        elif isinstance(event, UpdateAvailable):
+            self.spawn(self.update.check(self.hs))  # whether it is for this device, the server knows
         for listener in list(self._event_listeners):
             listener(event)
 

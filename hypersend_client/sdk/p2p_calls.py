@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from hypersend_client.sdk.models import Model, Page
 from hypersend_client.sdk.pages import items_of, page_of, read
@@ -85,7 +86,7 @@ class PeerCalls:
         return await self._post(transfer_id, "store")
 
     async def get(self, transfer_id: str) -> PeerTransfer:
-        return read(PeerTransfer, await self._http.call("GET", f"/p2p/status/{transfer_id}"))
+        return read(PeerTransfer, await self._http.call("GET", f"/p2p/status/{quote(transfer_id, safe='')}"))
 
     async def open(self) -> list[PeerTransfer]:
         """What one sends, or was offered by name, and is not over: the oldest first."""
@@ -94,7 +95,7 @@ class PeerCalls:
     async def history(self, chat_id: str, *, limit: int = 50, cursor: str | None = None) -> Page[PeerTransfer]:
         """A chat's transfers, the newest first."""
         query = {"limit": limit, "cursor": cursor}
-        return page_of(PeerTransfer, await self._http.call("GET", f"/p2p/history/{chat_id}", query=query))
+        return page_of(PeerTransfer, await self._http.call("GET", f"/p2p/history/{quote(chat_id, safe='')}", query=query))
 
     async def _post(self, transfer_id: str, what: str) -> PeerTransfer:
-        return read(PeerTransfer, await self._http.call("POST", f"/p2p/{transfer_id}/{what}", idempotent=True))
+        return read(PeerTransfer, await self._http.call("POST", f"/p2p/{quote(transfer_id, safe='')}/{what}", idempotent=True))

@@ -82,8 +82,10 @@ class ChatService:
         new_id: Callable[[], str],
         require_room: Callable[[], None] = lambda: None,
         unblocked: Unblocked | None = None,
+        on_posted: Callable[[], None] = lambda: None,
     ) -> None:
         self._chats = chats
+        self._on_posted = on_posted
         self._require_room = require_room
         self._presenter = presenter
         self._limit = limit
@@ -119,6 +121,7 @@ class ChatService:
         posted = await self._chats.append(draft, -1 if known is None else known.members_rev)
         raw = encode(self._presenter.message(posted.message))
         if posted.created:
+            self._on_posted()
             self._publisher.posted(posted, raw, self._publisher.readers(posted.audience, known), except_session)
             self.upkeep.indexing_due()
         return raw, posted.created

@@ -194,11 +194,15 @@ class WebSignIn:
         except ValueError:
             raise HyperSendError("ticket_invalid") from None
         before = request.cookies.get(self._before, "")
+        response = web.Response(status=204, headers={**ISOLATION, "Cache-Control": "no-store"})
+        # A frame that is moved about in the page is loaded again.
+        session_id, _, secret = request.cookies.get(self._session, "").partition(".")
+        if session_id == ticket.session_id and await self._sessions.recognise(session_id, _hash(secret)):
+            return response
         secret = b64(self._entropy(32))
         if ticket.expires_at <= self._clock() or not hmac.compare_digest(_browser(before), ticket.browser) \
                 or not await self._sessions.keep(ticket.session_id, ticket.user_id, _hash(secret)):
             raise HyperSendError("ticket_invalid")
-        response = web.Response(status=204, headers={**ISOLATION, "Cache-Control": "no-store"})
         # The cookie from before stays: the page knows this browser by it, and may sign somebody else in later.
         kept = self._cookie(request, self._session, f"{ticket.session_id}.{secret}", COOKIE_S)
         response.headers.add("Set-Cookie", kept)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypersend_client.app.state import AppState
+from hypersend_client.app.updates import Build
 from hypersend_client.sdk import (
     Account,
     Chat,
@@ -129,8 +130,8 @@ class FakeClient:
         self.server: ServerInfo | None = None
         self.closed = False
         self.started = False
-        self.chats, self.messages, self.me, self.users, self.files = (
-            Calls(part, self) for part in ("chats", "messages", "me", "users", "files")
+        self.chats, self.messages, self.me, self.users, self.files, self.updates = (
+            Calls(part, self) for part in ("chats", "messages", "me", "users", "files", "updates")
         )
 
     async def __aenter__(self) -> FakeClient:
@@ -201,7 +202,7 @@ DEFAULTS: dict[str, Any] = {
     "files.page": Page([File("f-1", name="holiday.mp4", size=3_000_000_000, state="complete")], None),
     "chats.update_mine": None, "chats.delete": None, "chats.remove_member": None, "me.end_device": None,
     "me.unblock": None, "me.update": ME, "me.set_password": None, "files.delete": None, "me.delete": {},
-    "chats.members": [], "messages.page": None, "me.remove_avatar": None,
+    "updates.check": None, "chats.members": [], "messages.page": None, "me.remove_avatar": None,
 }  # fmt: skip
 
 
@@ -209,13 +210,14 @@ class World:
     """An AppState over fakes. client: the one in use. clients: all that were made."""
 
     def __init__(self, *, signed_in: bool = True, built_in: str = "", memory: dict[str, str] | None = None,
-                 locale: str = "en", **answers: Any) -> None:  # fmt: skip
+                 locale: str = "en", build: Build | None = None, **answers: Any) -> None:  # fmt: skip
         self.answers = {name.replace("__", "."): value for name, value in answers.items()}
         self.tokens = MemoryTokenStore()
         self.memory = FakeMemory(**(memory or {}))
         self.clients: list[FakeClient] = []
         self.app = AppState(
-            connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale
+            connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale,
+            build=build,
         )  # type: ignore[arg-type]
         self._signed_in = signed_in
 

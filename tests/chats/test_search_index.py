@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import hypersend_server.metadata.sqlite.chats_search as chats_search
 from hypersend_server.metadata.chats import Draft
-from hypersend_server.metadata.sqlite.chats_search import match_expression, normalise, terms_of, unmark
+from hypersend_server.metadata.sqlite.chats_search import match_expression, unmark
+from hypersend_server.metadata.words import normalise, terms_of
 from tests.chats.world import World, opened, prepare
 
 TOKENIZERS = {

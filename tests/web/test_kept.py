@@ -68,7 +68,7 @@ async def ann_in(jar: Jar) -> Account:
 
 
 async def test_all_who_wait_are_renewed_by_one_call(server: Site) -> None:
-    found = replace(await ann_in(Jar(server)), access_token="an old one")  # noqa: S106
+    found = replace(await ann_in(Jar(server)), access_token="an old one")
     async with WebHyperSend(server.url, tokens=MemoryTokenStore(found)) as hs:
         asked: list[str] = []
         renewed = hs._renewed

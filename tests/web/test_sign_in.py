@@ -145,8 +145,11 @@ async def test_cookies_are_out_of_reach_of_scripts_and_other_sites(room: Room) -
 async def test_ticket_works_once(room: Room) -> None:
     before = await room.browser()
     url = (await room.ticket(before))["url"]
-    assert (await room.enter(url, before)).status == 204
+    entered = await room.enter(url, before)
+    assert entered.status == 204
     assert (await room.enter(url, before)).status == 404
+    again = await room.enter(url, {**before, **room.cookies(entered)})
+    assert (again.status, room.cookies(again)) == (204, {}), "the same frame, loaded again"
 
 
 async def test_ticket_of_one_browser_signs_no_other_in(room: Room) -> None:

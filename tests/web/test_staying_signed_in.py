@@ -16,7 +16,6 @@ from playwright.async_api import Browser, Route
 
 from hypersend_client.sdk import HyperSend
 from tests.app.driver import Screen
-from tests.harness import PASSWORD
 from tests.sdk.people import person, user_id
 from tests.web.chromium import Watched, chromium, watch
 from tests.web.site import Site, site
@@ -38,6 +37,7 @@ async def kept(screen: Screen) -> dict[str, Any]:
 
 
 async def reload(screen: Screen) -> None:
+    await screen.page.bring_to_front()
     await screen.page.reload()
     await screen.see_semantics()
 
@@ -51,6 +51,7 @@ async def new_tab(screen: Screen) -> Screen:
 
 
 async def sign_out(screen: Screen) -> None:
+    await screen.page.bring_to_front()
     await screen.go("/settings")
     await screen.click("sign-out")
     await screen.click("confirm-yes")
@@ -105,6 +106,7 @@ async def test_who_signs_out_is_out_in_every_tab_and_after_a_reload_and_can_sign
         tab = await new_tab(ann)
         await tab.reads("Bob, Shall we have tea?")
         await sign_out(ann)
+        await tab.page.bring_to_front()
         await tab.sees("sign-in")
         await reload(ann)
         await ann.sees("sign-in")

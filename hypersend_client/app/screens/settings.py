@@ -47,6 +47,27 @@ def Settings() -> ft.Control:
             identifier=f"to-{name}",
         )
 
+    update = watch(app.update)
+
+    def show_update() -> None:
+        update.put_off = False
+
+    newer = []
+    if update.release is not None:
+        newer.append(
+            forms.section(
+                "",
+                [
+                    forms.tile(
+                        t("update.settings", version=update.release.version),
+                        subtitle=t("update.settings_hint"),
+                        icon=ft.Icons.SYSTEM_UPDATE_ALT,
+                        on_click=show_update,
+                        identifier="to-update",
+                    )
+                ],
+            )
+        )
     name = (me.display_name or me.username or "") if me is not None else ""
     top = forms.tile(
         name or t("settings.profile"),
@@ -59,6 +80,7 @@ def Settings() -> ft.Control:
     body = forms.page_of(
         [
             forms.section("", [top]),
+            *newer,
             forms.section(
                 t("settings.account"),
                 [

@@ -11,6 +11,7 @@ Texts are indexed in NFKC without the joiners that people type or leave out at w
 from __future__ import annotations
 
 import sqlite3
+
 from hypersend_server.metadata.chats import Found
 from hypersend_server.metadata.sqlite.chats_rows import MESSAGE, membership, messages_of, not_hidden
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx

@@ -1,0 +1,413 @@
+"""One end of a transfer from person to person: its socket to the relay, its rounds, and coming back after a cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from hypersend_client.sdk.connection import Connection
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
+from hypersend_client.sdk.events import Event, TransferChanged
+from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
+from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
+from hypersend_client.sdk.p2p_seal import (
+    Cipher,
+    Handshake,
+    Opener,
+    Role,
+    Sealer,
+    Way,
+    cipher_of_machine,
+    decode_key,
+    encode_key,
+    safety_number,
+)
+from hypersend_client.sdk.session import Session
+from hypersend_client.sdk.transfer import Transfer
+from hypersend_client.sdk.transfer_errors import (
+    CorruptTransfer,
+    PeerAway,
+    PeerEnded,
+    PeerFailed,
+    SourceChanged,
+    Tampered,
+    TransferBusy,
+)
+from hypersend_client.sdk.transport import Transport, translate
+
+R = TypeVar("R")
+
+JOINED_S = 30.0
+CLOSE_S = 2.0
+POLL_S = 2.0
+LISTEN_S = 30.0
+DIRECT_LOSSES = 2  # then the bytes stay with the relay
+
+# Close codes of the relay; the others mean: connect again.
+TOKEN_EXPIRED, NOT_ALLOWED, SESSION_ENDED, REPLACED, OVER = 4001, 4501, 4503, 4510, 4511
+
+
+@cache
+def own_cipher() -> Cipher:
+    try:
+        return cipher_of_machine(Path("/proc/cpuinfo").read_text(errors="replace"))
+    except OSError:
+        return cipher_of_machine("")
+
+
+class PeerEnd(Transfer[R]):
+    """info: the transfer as the server has it. device: this device's key. direct: may try a direct connection.
+
+    is_direct: the bytes go from device to device just now. rounds: how often both ends have come together.
+    """
+
+    role: Role
+    heartbeat_s = 25.0
+
+    def __init__(
+        self,
+        row: PeerRow,
+        info: PeerTransfer,
+        device: X25519PrivateKey,
+        *,
+        calls: PeerCalls,
+        transport: Transport,
+        session: Session,
+        connection: Connection,
+        journal: PeerJournal,
+        pool: ThreadPoolExecutor,
+        direct: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(name=info.name, **options)
+        self.row = row
+        self.info = info
+        self.size_bytes = info.size
+        self.done_bytes = info.transferred_bytes
+        self.is_direct = False
+        self.rounds = 0
+        self._greeting: dict[str, Any] = {}
+        self._device = device
+        self._calls = calls
+        self._http = transport
+        self._session = session
+        self._connection = connection
+        self._journal = journal
+        self._pool = pool
+        self._may_direct = direct
+        self._direct_losses = 0
+        self._told = asyncio.Event()
+        self._ws: aiohttp.ClientWebSocketResponse | None = None
+        self._round: int | None = None
+        self._handshake: Handshake | None = None
+        self._early: dict[str, Any] | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._is_over = False
+
+    @property
+    def transfer_id(self) -> str:
+        return self.info.id
+
+    @property
+    def safety_number(self) -> str | None:
+        """To be compared by the two people; None before both devices are known."""
+        try:
+            return safety_number(decode_key(self.info.sender_key), decode_key(self.info.receiver_key))
+        except HyperSendError:
+            return None
+
+    # For sender and receiver
+
+    @abstractmethod
+    async def _meet(self, sealer: Sealer, opener: Opener, offset: int) -> None:
+        """A round begins. offset: from which the receiver wants the file."""
+
+    @abstractmethod
+    async def _part(self) -> None:
+        """The round is over: stop what belongs to it."""
+
+    @abstractmethod
+    async def _frame(self, frame: bytes) -> None:
+        """A sealed frame of this round came over the relay."""
+
+    @abstractmethod
+    async def _control(self, kind: str, frame: dict[str, Any]) -> None:
+        """ack, done and what else the other end says in the clear."""
+
+    @abstractmethod
+    def _hello(self, handshake: Handshake) -> dict[str, Any]:
+        """What this end says at the beginning of a round."""
+
+    @abstractmethod
+    def _offset_of(self, theirs: dict[str, Any]) -> int:
+        """The receiver's offset, in its `ready` or one's own."""
+
+    @abstractmethod
+    async def _result(self) -> R | None:
+        """What the transfer came to, once it is over; None: not yet."""
+
+    # Its life
+
+    async def _serve(self) -> R:
+        """Be connected until it is over."""
+        backoff = self._make_backoff()
+        refused, renewed = "", False  # the token that was refused, and whether another one was tried
+        while True:
+            before = self.done_bytes
+            token = ""
+            try:
+                await self._until_accepted()
+                if (result := await self._result()) is not None:
+                    return result
+                token = await self._session.token()
+                if token == refused:
+                    token = await self._session.renew(token)
+                await self._talk(token)
+                if (result := await self._result()) is not None:
+                    return result
+                error: HyperSendError = ConnectionFailed("the line was cut")
+            except ApiError as found:
+                if found.status in (400, 403, 404, 409, 410, 422):
+                    raise
+                if found.status == 401 and not renewed:
+                    refused, renewed = token, True
+                    continue
+                error = found
+            except HyperSendError as found:
+                error = found
+            if self.done_bytes > before:
+                backoff.reset()
+                renewed = False
+            await self._wait_out(error, backoff)
+            self._set("running")
+
+    async def _until_accepted(self) -> None:
+        """Wait for somebody to accept. Raises: PeerEnded, Tampered."""
+        while True:
+            self._told.clear()
+            self.info = await self._calls.get(self.info.id)
+            if self.info.status == "done":
+                self._is_over = True
+            elif self.info.is_over:
+                raise PeerEnded(self.info.status, self.info.file_id)
+            if self.info.status != "offered":
+                self._check_keys()
+                return
+            self._set("waiting", PeerAway(accepted=False))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LISTEN_S if self._connection.state == "online" else POLL_S):
+                    await self._told.wait()
+
+    def on_event(self, event: Event) -> None:
+        """What the account's own socket says."""
+        if isinstance(event, TransferChanged) and event.transfer.get("id") == self.info.id:
+            self._told.set()
+
+    def _check_keys(self) -> None:
+        """Raises: KeyMissing; Tampered where the server tells another key than ours for us."""
+        own = self.info.sender_key if self.role == "sender" else self.info.receiver_key
+        if decode_key(own) != self._device.public_key().public_bytes_raw():
+            raise Tampered("the server tells another key for this device")
+        decode_key(self._peer_key)
+
+    @property
+    def _peer_key(self) -> str | None:
+        return self.info.receiver_key if self.role == "sender" else self.info.sender_key
+
+    async def _talk(self, token: str) -> None:
+        """One socket, until it closes. Raises: what it closes with."""
+        path = f"/p2p/{self.role}/{self.info.id}"
+        try:
+            ws = self._ws = await self._http.websocket(path, token, heartbeat_s=self.heartbeat_s)
+        except ApiError as error:
+            if error.status in (404, 409, 410):  # over, or never ours: the server says which
+                await self._until_accepted()
+                if self._is_over:
+                    return
+            raise
+        self._failure = asyncio.get_running_loop().create_future()
+        reading = asyncio.create_task(self._read(ws))
+        try:
+            await asyncio.wait({reading, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                self._failure.result()
+            await reading
+        except (Tampered, PeerFailed, SourceChanged, CorruptTransfer) as error:
+            if not self._is_over:
+                await self._tell_failure(error.reason if isinstance(error, PeerFailed) else error.code)
+            raise
+        finally:
+            if not self._failure.cancel() and not self._failure.cancelled():
+                self._failure.exception()  # told above, or of no importance any more
+            self._ws = None
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await self._end_round()
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(CLOSE_S):
+                    await ws.close()
+
+    async def _tell_failure(self, code: str) -> None:
+        """The other end and the server hear why it cannot be finished."""
+        self._is_over = True
+        with contextlib.suppress(HyperSendError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._say({"type": "fail", "code": code})
+
+    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            try:
+                message = await ws.receive()
+            except (aiohttp.ClientError, OSError) as error:
+                raise translate(error, self._http.url) from error
+            if message.type is aiohttp.WSMsgType.BINARY:
+                if self._round is not None and self._handshake is None:  # else it belongs to a round that is over
+                    await self._frame(message.data)
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                await self._text(message.data)
+            else:
+                await self._closed(ws.close_code or 1006)
+                return
+
+    async def _closed(self, code: int) -> None:
+        if code == TOKEN_EXPIRED:
+            raise ApiError("token_expired", status=401, retryable=True)
+        if code == SESSION_ENDED:
+            account = self._session.account
+            await self._session.ended(account.access_token if account is not None else "", "session_ended")
+        if code == REPLACED:
+            raise TransferBusy(self.row.path)
+        if code in (1000, OVER) and not self._is_over:
+            await self._until_accepted()
+            if self._is_over:
+                return
+        elif code == NOT_ALLOWED or (4500 <= code <= 4999 and code not in (SESSION_ENDED, OVER)):
+            raise ApiError(f"closed_{code}", detail="the server refused this end of the transfer")
+        if not self._is_over:
+            raise ConnectionFailed(f"the socket closed with {code}")
+
+    async def _text(self, text: str) -> None:
+        try:
+            frame = json.loads(text)
+        except (ValueError, RecursionError):
+            raise Tampered("a control frame cannot be read") from None
+        kind = frame.get("type") if isinstance(frame, dict) else None
+        match kind:
+            case "peer":
+                await self._peer(frame)
+            case "hello" | "ready":
+                await self._greeted(frame)
+            case "fail":
+                self._is_over = True
+                raise PeerFailed(str(frame.get("code"))[:64])
+            case "cancel":
+                self._is_over = True
+                raise PeerEnded("cancelled")
+            case str():
+                await self._control(kind, frame)
+
+    async def _peer(self, frame: dict[str, Any]) -> None:
+        await self._end_round()
+        number = frame.get("round")
+        if frame.get("present") is not True or not isinstance(number, int):
+            self._set("waiting", PeerAway())
+            return
+        self._round = number
+        self._handshake = self._make_handshake("relay")
+        self._greeting = self._hello(self._handshake) | {"round": number, "key": self._handshake.key}
+        await self._say(self._greeting)
+        if self._early is not None:
+            early, self._early = self._early, None
+            await self._greeted(early)
+
+    def _make_handshake(self, way: Way) -> Handshake:
+        return Handshake(
+            self.role, self._device, decode_key(self._peer_key), transfer_id=self.info.id, round_=self._round or 0,
+            cipher=own_cipher(), way=way)
+
+    async def _greeted(self, frame: dict[str, Any]) -> None:
+        number = frame.get("round")
+        if number != self._round or self._handshake is None:
+            if isinstance(number, int) and number > (self._round or 0):
+                self._early = frame  # it was quicker than the relay's own word to us
+            return
+        cipher: Cipher = "chacha20-poly1305" if frame.get("cipher") == "chacha20-poly1305" else "aes-256-gcm"
+        offset = self._offset_of(frame)
+        sealer, opener = self._handshake.finish(frame.get("key"), cipher, offset)
+        self._handshake = None
+        self.rounds += 1
+        self._set("running")
+        await self._meet(sealer, opener, offset)
+
+    async def _end_round(self) -> None:
+        had_met = self._round is not None
+        self._round = self._handshake = None
+        self.is_direct = False
+        if had_met:
+            await self._part()
+
+    async def _say(self, frame: dict[str, Any]) -> None:
+        """Raises: ConnectionFailed."""
+        await self._send(json.dumps(frame))
+
+    async def _send(self, data: str | bytes) -> None:
+        ws = self._ws
+        try:
+            if ws is None:
+                raise ConnectionResetError
+            await (ws.send_str(data) if isinstance(data, str) else ws.send_bytes(data))
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            raise ConnectionFailed("the line was cut") from error
+
+    def _fail(self, error: BaseException) -> None:
+        """Something that belongs to the round went wrong: it ends the socket."""
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _watch(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+        """What ends this task ends the socket."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._fail(error)
+
+        task.add_done_callback(done)
+        return task
+
+    def _lost_direct(self) -> None:
+        """The direct connection broke: both ends meet anew on the relay."""
+        self._direct_losses += 1
+        self._fail(ConnectionFailed("the direct connection broke"))
+
+    @property
+    def _tries_direct(self) -> bool:
+        return self._may_direct and self._direct_losses < DIRECT_LOSSES
+
+    def _own_address(self) -> str | None:
+        """From which this device reaches the server."""
+        name = None if self._ws is None else self._ws.get_extra_info("sockname")
+        return str(name[0]).partition("%")[0] if isinstance(name, tuple) else None
+
+    def _is_on_loopback(self) -> bool:
+        address = self._own_address()
+        with contextlib.suppress(ValueError):
+            return address is not None and ipaddress.ip_address(address).is_loopback
+        return False
+
+    async def _discard(self) -> None:
+        with contextlib.suppress(HyperSendError):
+            await self._calls.cancel(self.info.id)
+        await self._journal.drop(self.row.key)
+
+    def _public_key(self) -> str:
+        return encode_key(self._device.public_key().public_bytes_raw())

@@ -1,0 +1,268 @@
+"""Receiving a file from another device into a `.part`: opened, written and hashed 1 MiB at a time.
+
+What has been opened and written counts as verified; the whole is compared with the sender's digest before the file
+takes its name. Where the sender put the file on the server instead, the rest is downloaded from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from hypersend_client.sdk import p2p_direct
+from hypersend_client.sdk.errors import HyperSendError
+from hypersend_client.sdk.models import File
+from hypersend_client.sdk.p2p_digest import RunningDigest
+from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_seal import Handshake, Opener, Sealer
+from hypersend_client.sdk.parts import Part
+from hypersend_client.sdk.transfer_errors import CorruptTransfer, PeerEnded, PeerFailed, Tampered
+
+WAITING_FRAMES = 64
+BATCH_FRAMES = 16
+ACK_BYTES = 4 * 1024 * 1024
+ACK_S = 0.25
+
+Stored = Callable[["PeerReceiver", str], Awaitable[Path]]
+
+
+class PeerReceiver(PeerEnd[Path]):
+    """Its result is the path of the finished file. stored: goes on with the upload that took the transfer's place."""
+
+    role = "receiver"
+
+    def __init__(self, *arguments: Any, server_id: str, stored: Stored, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._server_id = server_id
+        self._stored = stored
+        self._part_file: Part | None = None
+        self._digest: RunningDigest
+        self._verified = 0
+        self._acked = 0
+        self._acked_at = 0.0
+        self._is_right = False
+        self._resumed = False
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
+        self._relayed: asyncio.Queue[bytes] = asyncio.Queue(WAITING_FRAMES)
+        self._written = asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._listener: p2p_direct.Listener | None = None
+
+    @property
+    def target(self) -> Path:
+        return Path(self.row.path)
+
+    def part(self) -> Part:
+        """Of this transfer: one chunk, of which a growing prefix is there."""
+        size = self.info.size
+        file = File(self.info.id, size=size, chunk_size=max(1, size), etag=self.info.id)
+        return Part(self.target, file, self._server_id, self._pool)
+
+    async def _transfer(self) -> Path:
+        async with self._journal.journal.lock(f"p2p-receiver-{self.info.id}", self.row.path):
+            self._is_over = False
+            part = self._part_file = self.part()
+            try:
+                doubtful = await part.open()
+                path = part.placed
+                if path is None:
+                    self._is_right = bool(part.done) and not doubtful
+                    self._verified = self.info.size if part.done else part.partial.get(0, 0)
+                    self._resumed = self._verified > 0
+                    self.done_bytes = self._verified
+                    self._digest = self._new_digest(part)
+                    await part.require_space()
+                    path = await self._serve()
+            except PeerEnded as ended:
+                await part.close()
+                if ended.file_id is None:
+                    raise
+                path = await self._stored(self, ended.file_id)
+            finally:
+                await part.close()
+        await part.do(lambda: part.journal_path.unlink(missing_ok=True))
+        await self._journal.drop(self.row.key)
+        self.done_bytes = self.size_bytes
+        return path
+
+    def _new_digest(self, part: Part) -> RunningDigest:
+        return RunningDigest(part.read, self._pool)
+
+    async def _result(self) -> Path | None:
+        if self._is_over and not self._is_right and self.info.size:
+            raise PeerEnded("done")  # the server says so, and it is not true
+        if not self._is_over:
+            return None
+        self._set("finishing")
+        assert self._part_file is not None
+        return await self._part_file.finish()
+
+    async def _discard(self) -> None:
+        await super()._discard()
+        await self.part().forget()
+
+    def _hello(self, handshake: Handshake) -> dict[str, Any]:
+        return {"type": "ready", "cipher": handshake.cipher, "offset": self._verified}
+
+    def _offset_of(self, theirs: dict[str, Any]) -> int:
+        return int(self._greeting["offset"])
+
+    async def _meet(self, sealer: Sealer, opener: Opener, offset: int) -> None:
+        self._sealer, self._opener = sealer, opener
+        self._acked = offset
+        self.done_bytes = offset
+        self._relayed = asyncio.Queue(WAITING_FRAMES)
+        self._tasks.append(self._watch(asyncio.create_task(self._consume(self._relayed, opener))))
+        self._tasks.append(self._watch(asyncio.create_task(self._digest.catch_up(lambda: offset))))
+        if self._tries_direct and offset < self.info.size:
+            self._tasks.append(self._watch(asyncio.create_task(self._listen())))
+
+    async def _part(self) -> None:
+        tasks, self._tasks, self._sealer, self._opener = self._tasks, [], None, None
+        listener, self._listener = self._listener, None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if listener is not None:
+            await listener.close()
+
+    async def _control(self, kind: str, frame: dict[str, Any]) -> None:
+        pass  # a sender says nothing in the clear that counts
+
+    async def _frame(self, frame: bytes) -> None:
+        await self._relayed.put(frame)
+
+    # The bytes
+
+    async def _consume(self, queue: asyncio.Queue[bytes], opener: Opener) -> None:
+        """Open and write what comes, in order, by at most a MiB at once."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout(ACK_S if self._acked < self._verified else None):
+                    frames = [await queue.get()]
+            except TimeoutError:
+                await self._ack()
+                continue
+            while len(frames) < BATCH_FRAMES and not queue.empty():
+                frames.append(queue.get_nowait())
+            controls = await self._write(frames, opener)
+            if self._verified - self._acked >= ACK_BYTES or loop.time() - self._acked_at > ACK_S:
+                await self._ack()
+            for control in controls:
+                if control.get("kind") == "end":
+                    await self._end(control)
+                elif control.get("kind") == "switch":
+                    await self._switch(control, opener)
+            for frame in frames:
+                await self._wait_for_turn(len(frame))
+
+    async def _write(self, frames: list[bytes], opener: Opener) -> list[dict[str, Any]]:
+        """The control frames among them. Raises: Tampered, PeerFailed, DiskFull, LocalStorageFailed."""
+        part, start = self._part_file, self._verified
+        assert part is not None
+
+        def work() -> tuple[int, list[dict[str, Any]]]:
+            found = [opener.open(frame) for frame in frames]
+            data = b"".join(piece for piece in found if isinstance(piece, bytes))
+            if start + len(data) > self.info.size:
+                raise PeerFailed("wrong_size")
+            if data:
+                if opener.offset - len(data) != start:
+                    raise Tampered("bytes came for another place in the file")
+                part.write(0, start, memoryview(data))
+                self._digest.feed(start, memoryview(data))
+                part.note_partial(0, start + len(data))
+            return len(data), [piece for piece in found if isinstance(piece, dict)]
+
+        count, controls = await part.do(work)
+        if count:
+            self._verified = start + count
+            self._moved(count)
+            self._written.set()
+        return controls
+
+    async def _ack(self) -> None:
+        self._acked, self._acked_at = self._verified, asyncio.get_running_loop().time()
+        await self._say({"type": "ack", "offset": self._acked})
+
+    async def _end(self, control: dict[str, Any]) -> None:
+        """The sender says that this was all, and what it is."""
+        part = self._part_file
+        assert part is not None and self._sealer is not None
+        if control.get("size") != self.info.size or self._verified != self.info.size:
+            raise PeerFailed("wrong_size")
+        self._set("checking")
+        sha256 = await self._digest.whole(self.info.size)
+        if sha256 != control.get("sha256"):
+            await self._begin_anew(part)
+        if self.info.size:
+            await part.do(lambda: part.seal(0))
+        self._is_right = True
+        await self._send(self._sealer.control({"kind": "got", "size": self.info.size, "sha256": sha256}))
+        self._is_over = True
+        await self._say({"type": "done"})
+
+    async def _begin_anew(self, part: Part) -> None:
+        """What another run of the program left may be damaged, by a power cut: once more from the beginning.
+
+        Raises: ConnectionFailed, so that a new round begins; CorruptTransfer where that was tried already.
+        """
+        was_resumed, self._resumed = self._resumed, False
+        self._verified = 0
+        self._digest = self._new_digest(part)
+        await part.do(lambda: part.note_partial(0, 0))
+        if not was_resumed:
+            raise CorruptTransfer(0)
+        self._moved(-self.done_bytes)
+        raise p2p_direct_failed("what was received before is damaged")
+
+    async def _wait_for_turn(self, size_bytes: int) -> None:
+        for limit in self._limits:
+            while (wait_s := limit.take(size_bytes)) > 0:
+                await asyncio.sleep(min(wait_s, 0.5))
+
+    # Directly
+
+    async def _listen(self) -> None:
+        assert self._sealer is not None
+        self._listener = p2p_direct.Listener(
+            {"transfer": self.info.id, "round": self._round}, lambda: self._make_handshake("direct"), self._take_direct)
+        with contextlib.suppress(OSError):  # where nothing may listen, the relay serves
+            addresses = await self._listener.open(p2p_direct.own_addresses(self._own_address()))
+            if self._sealer is not None:
+                await self._send(self._sealer.control({"kind": "addresses", "addresses": addresses}))
+
+    async def _take_direct(self, channel: p2p_direct.Channel) -> None:
+        """Serve the sender's direct connection until it ends."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(WAITING_FRAMES)
+        consuming = self._watch(asyncio.create_task(self._consume(queue, channel.opener)))
+        self._tasks.append(consuming)
+        try:
+            while True:
+                await queue.put(await channel.receive())
+        except (OSError, EOFError, ValueError):
+            if self.is_direct and not self._is_over:
+                self._lost_direct()
+        finally:
+            if not self.is_direct:
+                consuming.cancel()
+
+    async def _switch(self, control: dict[str, Any], opener: Opener) -> None:
+        """From this offset on the file comes over the direct connection; what is below may still be on the relay."""
+        offset = control.get("offset")
+        if opener is self._opener or not isinstance(offset, int) or not 0 <= offset <= self.info.size:
+            raise Tampered("the sender goes on in an impossible place")
+        while self._verified < offset:
+            self._written.clear()
+            await self._written.wait()
+        if self._verified != offset:
+            raise Tampered("the sender goes on in an impossible place")
+        opener.at(offset)
+        self.is_direct = True
+        self._notify()

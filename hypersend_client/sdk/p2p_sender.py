@@ -1,0 +1,189 @@
+"""Sending a local file to another device: read, hashed and sealed 1 MiB at a time, and no faster than it is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypersend_client.sdk import p2p_direct
+from hypersend_client.sdk.p2p_calls import PeerTransfer
+from hypersend_client.sdk.p2p_digest import RunningDigest
+from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_seal import DATA_BYTES, Handshake, Opener, Sealer
+from hypersend_client.sdk.source import Source, Window
+from hypersend_client.sdk.transfer import in_thread
+from hypersend_client.sdk.transfer_errors import SourceChanged, Tampered
+
+BATCH_BYTES = 16 * DATA_BYTES
+
+
+class PeerSender(PeerEnd[PeerTransfer]):
+    """Its result is the transfer as it ended. is_confirmed: the other device said, sealed, that it has the whole file;
+    False where this was not heard and the server alone says so."""
+
+    role = "sender"
+    heartbeat_s = 60.0  # a slow receiver keeps the relay from answering sooner
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.is_confirmed = False
+        self._source: Source
+        self._window = Window()
+        self._digest: RunningDigest
+        self._sha256 = ""
+        self._opener: Opener | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._channel: p2p_direct.Channel | None = None
+
+    async def _transfer(self) -> PeerTransfer:
+        async with self._journal.journal.lock(f"p2p-sender-{self.info.id}", self.row.path):
+            self._is_over = False
+            self._source = Source(self.row.path, self._pool)
+            try:
+                identity = await self._source.open()
+                if not identity.is_content_of(self.row.identity):
+                    raise SourceChanged(self.row.path)
+                window = Window()
+                self._digest = RunningDigest(
+                    lambda start, length: self._source.read(start, length, window), self._pool)
+                found = await self._serve()
+            except SourceChanged:
+                await self._discard()  # half of one file and half of another are worth nothing
+                raise
+            finally:
+                await self._source.close()
+        await self._journal.drop(self.row.key)
+        return found
+
+    async def _result(self) -> PeerTransfer | None:
+        if not self._is_over:
+            return None
+        self.done_bytes = self.size_bytes
+        self.info = await self._calls.get(self.info.id)
+        return self.info
+
+    def _hello(self, handshake: Handshake) -> dict[str, Any]:
+        return {"type": "hello", "cipher": handshake.cipher}
+
+    def _offset_of(self, theirs: dict[str, Any]) -> int:
+        offset = theirs.get("offset")
+        if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset <= self.size_bytes:
+            raise Tampered("the offset lies outside the file")
+        return offset
+
+    async def _meet(self, sealer: Sealer, opener: Opener, offset: int) -> None:
+        self._opener = opener
+        self.done_bytes = offset
+        self._notify()
+        self._tasks.append(self._watch(asyncio.create_task(self._pump(sealer, offset))))
+
+    async def _part(self) -> None:
+        tasks, self._tasks, self._opener = self._tasks, [], None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    async def _control(self, kind: str, frame: dict[str, Any]) -> None:
+        if kind == "ack" and self._opener is not None:
+            offset = frame.get("offset")
+            if isinstance(offset, int) and self.done_bytes < offset <= self.size_bytes:
+                self._moved(offset - self.done_bytes)  # for people's eyes; what counts is sealed
+        elif kind == "done":
+            if not self.is_confirmed:
+                raise Tampered("the server says that it is done, and the other device does not")
+            self._is_over = True
+
+    async def _frame(self, frame: bytes) -> None:
+        if self._opener is None:
+            return
+        found = self._opener.open(frame)
+        if isinstance(found, bytes):
+            raise Tampered("the receiver sends bytes of a file")
+        if found.get("kind") == "got":
+            if not self._sha256 or (found.get("size"), found.get("sha256")) != (self.size_bytes, self._sha256):
+                raise Tampered("the receiver confirms another file")
+            self.is_confirmed = True
+        elif found.get("kind") == "addresses" and self._tries_direct and self._channel is None:
+            addresses = p2p_direct.told_addresses(found.get("addresses"), loopback=self._is_on_loopback())
+            self._tasks.append(self._watch(asyncio.create_task(self._try_direct(addresses))))
+
+    # The bytes
+
+    async def _pump(self, sealer: Sealer, offset: int) -> None:
+        send: Callable[[bytes], Awaitable[None]] = self._send
+        position, ahead = offset, None
+        catching_up = asyncio.create_task(self._digest.catch_up(lambda: position))
+        try:
+            while position < self.size_bytes:
+                if self._channel is not None and not self.is_direct:
+                    send, sealer = self._send_direct, self._channel.sealer
+                    await send(sealer.control({"kind": "switch", "offset": position}))
+                    self.is_direct = True
+                if ahead is None:
+                    ahead = asyncio.create_task(self._prepare(sealer, position))
+                frames = await ahead
+                position = min(self.size_bytes, position + BATCH_BYTES)
+                # The next ones are read and sealed while these are on their way.
+                is_last = position == self.size_bytes or (self._channel is not None and not self.is_direct)
+                ahead = None if is_last else asyncio.create_task(self._prepare(sealer, position))
+                for frame in frames:
+                    await self._wait_for_turn(len(frame))
+                    await send(frame)
+            await catching_up
+            self._sha256 = await self._digest.whole(self.size_bytes)
+            await self._source.check()
+            self._set("finishing")
+            await send(sealer.control({"kind": "end", "size": self.size_bytes, "sha256": self._sha256}))
+        finally:
+            catching_up.cancel()
+            tasks = [catching_up] if ahead is None else [catching_up, ahead]
+            if ahead is not None:
+                ahead.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _prepare(self, sealer: Sealer, position: int) -> list[bytes]:
+        """The next frames. One at a time, since each has the number that follows."""
+
+        def work() -> list[bytes]:
+            length = min(BATCH_BYTES, self.size_bytes - position)
+            view = self._source.read(position, length, self._window)
+            self._digest.feed(position, view)
+            return [
+                sealer.data(position + at, view[at : at + DATA_BYTES]) for at in range(0, length, DATA_BYTES)]
+
+        return await in_thread(self._pool, work)
+
+    async def _wait_for_turn(self, size_bytes: int) -> None:
+        for limit in self._limits:
+            while (wait_s := limit.take(size_bytes)) > 0:
+                await asyncio.sleep(min(wait_s, 0.5))
+
+    # Directly
+
+    async def _try_direct(self, addresses: list[p2p_direct.Address]) -> None:
+        if not addresses:
+            return
+        channel = await p2p_direct.connect(
+            addresses, {"transfer": self.info.id, "round": self._round}, lambda: self._make_handshake("direct"))
+        if channel is None:
+            return
+        self._channel = channel
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            await channel.receive()  # nothing comes here; it ends when the line does
+        if self.is_direct and not self.is_confirmed:
+            self._lost_direct()
+        elif not self.is_direct:
+            self._channel = None
+
+    async def _send_direct(self, frame: bytes) -> None:
+        assert self._channel is not None
+        try:
+            await self._channel.send(frame)
+        except OSError:
+            self._lost_direct()
+            await asyncio.Event().wait()  # the round is about to end
