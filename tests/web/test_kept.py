@@ -113,6 +113,28 @@ async def test_the_refresh_token_of_before_is_void_and_does_no_harm(server: Site
         assert (await hs.me.get()).username == "ann"
 
 
+@pytest.mark.parametrize(("headers", "public_url", "secure"), [
+    ({}, "", False),
+    ({"X-Forwarded-Proto": "https"}, "", True),
+    ({"X-Forwarded-Proto": "http"}, "https://chat.example.org", False),
+    ({"Host": "chat.example.org"}, "https://chat.example.org", True),
+    ({"Host": "192.168.1.7:8000"}, "https://chat.example.org", False),
+])
+async def test_cookies_are_secure_where_the_browser_came_over_tls(
+    tmp_path: Path, headers: dict[str, str], public_url: str, secure: bool
+) -> None:
+    async with site(tmp_path, PUBLIC_URL=public_url) as server:
+        answer = await server.request("GET", server.url + "/", headers=headers)
+    assert ("Secure" in answer.headers["Set-Cookie"]) is secure
+    assert {"HttpOnly", "SameSite=Strict"} <= {part.strip() for part in answer.headers["Set-Cookie"].split(";")}
+
+
+async def test_who_is_not_believed_cannot_make_cookies_secure(tmp_path: Path) -> None:
+    async with site(tmp_path, TRUSTED_PROXIES="203.0.113.0/24") as server:
+        answer = await server.request("GET", server.url + "/", headers={"X-Forwarded-Proto": "https"})
+    assert "Secure" not in answer.headers["Set-Cookie"]
+
+
 def token(**claims: Any) -> str:
     return "h." + base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode() + ".s"
 

@@ -145,3 +145,14 @@ async def test_one_address_cannot_open_sockets_without_end(tmp_path: Path) -> No
             await connect(server)
         assert refused.value.status == 429
         await (await connect(server, **{"X-Forwarded-For": "203.0.113.8"})).close()
+
+
+@pytest.mark.parametrize(("cookie", "told"), [
+    ("Asia/Kolkata", "Asia/Kolkata"), ("America/Argentina/Buenos_Aires", "America/Argentina/Buenos_Aires"),
+    ("Etc/GMT+5", "Etc/GMT+5"), ("undefined", "undefined"), ("../x", None), ("/etc/passwd", None), ("a" * 65, None),
+])
+async def test_screens_hear_where_the_browsers_clock_is(tmp_path: Path, cookie: str, told: str | None) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await connect(server, **{"Cookie": f"hypersend_zone={cookie}", "X-HyperSend-Zone": "forged"})
+        assert (await socket.receive_json()).get("X-HyperSend-Zone") == told
+        await socket.close()

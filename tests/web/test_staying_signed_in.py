@@ -136,6 +136,19 @@ async def test_a_browser_that_was_signed_out_from_another_device_is_out(tmp_path
         await tab.sees("sign-in")
 
 
+async def test_a_browser_whose_cookies_were_cleared_is_out_after_a_reload(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, chromium() as browser, signed_in(server, browser) as (ann, _):
+        await kept(ann)
+        await ann.watched.context.clear_cookies()
+        await reload(ann)
+        await ann.sees("sign-in")
+        await ann.sign_in("ann")
+        await ann.reads("Bob, Shall we have tea?")
+        await kept(ann)
+        await reload(ann)
+        await ann.reads("Bob, Shall we have tea?")
+
+
 async def test_a_stolen_ticket_is_worth_nothing_in_another_browser(tmp_path: Path) -> None:
     async with site(tmp_path) as server, chromium() as browser:
         caught: asyncio.Future[str] = asyncio.get_running_loop().create_future()
