@@ -51,6 +51,7 @@ from hypersend_server.files.uploads import Uploads
 from hypersend_server.http import Route, register
 from hypersend_server.keys import load_secret_key
 from hypersend_server.limits import Buckets, NoLimits
+from hypersend_server.measures import Measures
 from hypersend_server.metadata.backend import make_metadata
 from hypersend_server.metadata.base import Metadata
 from hypersend_server.metrics import Metrics
@@ -185,7 +186,8 @@ async def open_parts(
         present_file = FilePresenter(pictures.url)
         chats = ChatService(
             metadata.chats, bus, ChatPresenter(people.users, present_file, pictures.url),
-            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id, require_room, visible)
+            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id, require_room, visible,
+            on_posted=metrics.posted)
         stack.push_async_callback(chats.close)
         deletions = Deletions(metadata.files, stores, clock)
         stack.push_async_callback(deletions.close)
@@ -332,7 +334,10 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         user = await metadata.accounts.get_user(user_id)
         return user is not None and not user.disabled and user.deleted_at is None
 
-    system = System(settings, identity.server_id, lambda: [*parts.files.features(), *FEATURES], _probes(parts), metrics)
+    probes = _probes(parts)
+    measures = Measures(metrics, probes=probes, stores=parts.stores, count=metadata.accounts.stats)
+    system = System(settings, identity.server_id, lambda: [*parts.files.features(), *FEATURES], probes, metrics,
+                    measures.refresh)
     relay = Relay(
         parts.transfers, name=settings.instance_url or LOCAL_INSTANCE, claim=metadata.transfers.claim,
         release=metadata.transfers.release, clock=clock)
@@ -363,7 +368,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     system.describe(routes, {
         PATH: websocket_document(PATH),
         **{path: transfer_handlers.websocket_document(path) for path in relay_paths}})
-    _measure(metrics, parts, hub)
+    _measure(metrics, parts, hub, relay)
     probe = ProbeEdge(
         probe_signer(parts.secret_key), clock, server_id=identity.server_id, stores=parts.stores,
         send=handlers_download.sender(downloads), trusted=settings.trusted_proxies)
@@ -477,7 +482,13 @@ def _probes(parts: Parts) -> dict[str, Callable[[], Awaitable[None]]]:
     return {"metadata": metadata, "storage": parts.opened.check, "bus": parts.bus.check}
 
 
-def _measure(metrics: Metrics, parts: Parts, hub: Hub) -> None:
+def _measure(metrics: Metrics, parts: Parts, hub: Hub, relay: Relay) -> None:
     metrics.gauge("sockets", "Open WebSockets.", lambda: hub.sockets)
     metrics.gauge("people_online", "People with a socket open.", lambda: parts.presence.online_count)
     metrics.gauge("writes_waiting", "Jobs waiting for the database's writer.", lambda: parts.metadata.waiting)
+    metrics.gauge("hashing_waiting", "Passwords that are being checked or wait for it.",
+                  lambda: parts.passwords.waiting)
+    metrics.gauge("relay_sockets", "Sockets of transfers from person to person.", lambda: relay.sockets)
+    metrics.gauge("relay_transfers", "Transfers from person to person that are open here.", lambda: relay.meetings)
+    metrics.family("relayed_bytes", "Bytes passed on from person to person.", "way",
+                   lambda: {"relay": relay.relayed_bytes}, counts=True)

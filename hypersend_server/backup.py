@@ -41,6 +41,7 @@ from hypersend_server.metadata.sqlite.snapshot import (
 FileMode = Literal["link", "copy", "none"]
 LEASE = "backup"
 LEASE_MS = 60_000
+LAST_BACKUP = "last-backup"  # the mark that says when it was
 
 
 class BackupError(Exception):
@@ -93,7 +94,7 @@ async def back_up(
     path_of: location → path of the bytes of a local file. holder: names this run in the lease.
     Raises: BackupError, OSError, sqlite3.Error.
     """
-    await asyncio.to_thread(_make_empty, target)
+    await asyncio.to_thread(_make_empty, target, data_root)
     if not await records.take_lease(LEASE, holder, clock(), LEASE_MS):
         raise BackupError("another backup is running")
 
@@ -104,7 +105,9 @@ async def back_up(
 
     keeper = asyncio.create_task(keep_lease())
     try:
-        return await asyncio.to_thread(_write, target, data_root, path_of, mode, clock())
+        report = await asyncio.to_thread(_write, target, data_root, path_of, mode, clock())
+        await records.set_mark(LAST_BACKUP, report.created_at)
+        return report
     finally:
         keeper.cancel()
         with suppress(asyncio.CancelledError):
@@ -112,7 +115,10 @@ async def back_up(
         await records.release_lease(LEASE, holder)
 
 
-def _make_empty(target: Path) -> None:
+def _make_empty(target: Path, data_root: Path) -> None:
+    if target.resolve().is_relative_to(data_root.resolve()):
+        raise BackupError(f"{target} is inside DATA_ROOT ({data_root}): a disk that dies takes both, and housekeeping "
+                          "removes what it does not know there. Name a folder elsewhere, best on another disk.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BackupError(f"{target} is not an empty folder")
     target.mkdir(mode=0o700, parents=True, exist_ok=True)

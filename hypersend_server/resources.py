@@ -15,7 +15,10 @@ T = TypeVar("T")
 _TYPE_PART = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
 MEDIA_TYPE = rf"^{_TYPE_PART}/{_TYPE_PART}(;[ -~]*)?$(?!\n)"
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
-MessageText = Annotated[str, Meta(max_length=8000)]
+# Control characters other than tab and line ends: terminals and logs would obey them.
+PLAIN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+MessageText = Annotated[str, Meta(max_length=8000, pattern=PLAIN)]
+ClientId = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -14,6 +14,8 @@ HOW_TO_GET = {
     "minio": "sh tests/install-parts.sh (builds it with Go, once)",
     "versitygw": "sh tests/install-parts.sh (builds it with Go, once)",
     "secantusd-py": "sh tests/install-parts.sh (on Python 3.11 to 3.13)",
+    "promtool": "apt-get install prometheus",
+    "openssl": "apt-get install openssl",
     "redis-server": "apt-get install redis-server",
     "tmpfs": "run as root, so that a small tmpfs can be mounted",
 }

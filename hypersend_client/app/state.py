@@ -13,6 +13,7 @@ depends on:
     app.prefs     theme, language
     app.layout    one, two or three panes
     app.notices   a passing sentence at the bottom
+    app.transfers what this device sends and fetches; app.peers: from device to device
     app.update    a newer build of this app
     app.clock     ticks once a minute, for "5 minutes ago"
 
@@ -38,6 +39,7 @@ import flet as ft
 from hypersend_client.app.chat_list import ChatList, ChatRow
 from hypersend_client.app.i18n import Translator, pick_language
 from hypersend_client.app.tokens import THREE_PANES, TWO_PANES
+from hypersend_client.app.peer_list import Device, PeerList
 from hypersend_client.app.transfer_list import TransferList
 from hypersend_client.app.updates import Build, UpdateNotice
 from hypersend_client.app.words import explain
@@ -54,7 +56,8 @@ from hypersend_client.sdk import (
     User,
 )
 from hypersend_client.sdk.address import normalise
-from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, Typing, UpdateAvailable
+from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, TransferChanged, Typing, UpdateAvailable
+from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.transfers import Transfers
 
 __all__ = ["AppState", "ChatList", "ChatRow", "Memory", "People", "Session"]
@@ -193,6 +196,7 @@ class AppState:
     transfers: makes what moves files on this device; None in the browser, where the upload page does.
     media_base: the address that this person sees, also for pictures, where it is another than the process uses
     (in the browser); "" where it is the same.
+    peers: makes what moves files from device to device, beside `transfers`; None in the browser.
     build: this app, where a newer one can take its place; None in the browser.
     keep: makes a session that just began outlast this page (in the browser); None: the token store does.
     """
@@ -209,6 +213,8 @@ class AppState:
         transfers: Callable[[HyperSend], Transfers] | None = None,
         keep: Callable[[HyperSend], Awaitable[None]] | None = None,
         build: Build | None = None,
+        peers: Callable[[HyperSend, Transfers], Device] | None = None,
+        peer_calls: Callable[[HyperSend], PeerCalls] = lambda hs: PeerCalls(hs.transport),
     ) -> None:
         self.session = Session()
         self.link = Link()
@@ -219,6 +225,9 @@ class AppState:
         self.notices = Notices()
         self.clock = Clock()
         self.transfers = TransferList()
+        self.peers = PeerList()
+        self._make_peers = peers
+        self._peer_calls = peer_calls
         self.update = UpdateNotice(build)
         self._make_transfers = transfers
         self._keep = keep
@@ -335,10 +344,14 @@ class AppState:
         self.update.stop()
         for task in list(self._tasks):
             task.cancel()
-        await self.transfers.end()
+        await self._stop_moving()
         hs, self._hs = self._hs, None
         if hs is not None:
             await hs.close()
+
+    async def _stop_moving(self) -> None:
+        await self.peers.end()  # first: it lives in the journal of the other
+        await self.transfers.end()
 
     def wake(self) -> None:
         """The window is back after a drop: doubt the socket that was there."""
@@ -364,6 +377,8 @@ class AppState:
         info = await self.hs.connect()
         self.session.server = info
         self.session.address = self._media_base or self.hs.url
+        if self.session.status == "signed_in" and "p2p" in info.features:
+            self.spawn(self.peers.go_on())
         if info.accent_color and info.accent_color != self.prefs.accent:
             self.prefs.accent = info.accent_color
             await self._memory.set("accent", info.accent_color)
@@ -371,7 +386,12 @@ class AppState:
     async def _begin(self) -> None:
         hs = self.hs
         # Before the outbox starts, which asks it for files that are to be sent.
-        self.transfers.begin(hs, None if self._make_transfers is None else self._make_transfers(hs))
+        mover = None if self._make_transfers is None else self._make_transfers(hs)
+        self.transfers.begin(hs, mover)
+        device = None if self._make_peers is None or mover is None else self._make_peers(hs, mover)
+        account = hs.account
+        session_id = "" if account is None else account.session_id
+        self.peers.begin(self._peer_calls(hs), device, me=self.me_id, session_id=session_id)
         await hs.start()
         self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
         hs.sync.on_state = lambda state: self._show_link()
@@ -430,7 +450,7 @@ class AppState:
     async def sign_out(self) -> None:
         """End the session here; drafts and unsent messages of this account are removed from this device."""
         self._detach()
-        await self.transfers.end()
+        await self._stop_moving()
         await self.hs.logout()
         self._forget("")
 
@@ -452,7 +472,7 @@ class AppState:
 
     async def _become(self, account: Account | None) -> None:
         try:
-            await self.transfers.end()
+            await self._stop_moving()
             await self.hs.stop()
             await self.hs.session.forget()
             if account is not None:
@@ -464,7 +484,7 @@ class AppState:
 
     def _signed_out(self, reason: str) -> None:
         self._detach()
-        self.spawn(self.transfers.end())
+        self.spawn(self._stop_moving())
         self._forget(reason)
         if self._hs is not None:
             self.spawn(self._hs.stop())
@@ -565,6 +585,10 @@ class AppState:
         elif isinstance(event, Ready):
             self._watched = frozenset()
             self.spawn(self._watch_presence())
+            if self.session.server is not None and "p2p" in self.session.server.features:
+                self.spawn(self.peers.refresh())
+        elif isinstance(event, TransferChanged):
+            self.peers.on_event(event)
         elif isinstance(event, PresenceChanged):
             self.people.presence(event.user_id, event.online, event.last_seen_at)
         elif isinstance(event, Typing):

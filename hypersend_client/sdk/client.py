@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from yarl import URL
 
@@ -50,9 +50,13 @@ from hypersend_client.sdk.retry import Random, Sleep
 from hypersend_client.sdk.session import Session, account_of
 from hypersend_client.sdk.store import Store
 from hypersend_client.sdk.sync import Sync
-from hypersend_client.sdk.tokens import Account, MemoryTokenStore, TokenStore
+from hypersend_client.sdk.tokens import Account, FileTokenStore, MemoryTokenStore, TokenStore
 from hypersend_client.sdk.transport import Transport
 from hypersend_client.sdk.updates import Updates
+
+if TYPE_CHECKING:
+    from hypersend_client.sdk.p2p import PeerToPeer
+    from hypersend_client.sdk.transfers import Transfers
 
 T = TypeVar("T")
 
@@ -109,6 +113,8 @@ class HyperSend:
         self._store: Store | None = None
         self._sync: Sync | None = None
         self._outbox: Outbox | None = None
+        self._transfers: Transfers | None = None
+        self._p2p: PeerToPeer | None = None
 
     async def __aenter__(self) -> Self:
         """Takes the account of this address from the token store; no network yet."""
@@ -248,6 +254,8 @@ class HyperSend:
         await self.session.forget()
         if account is not None:
             await self._cache(account).erase()
+            if isinstance(self.tokens, FileTokenStore):
+                await self.p2p.forget(account.key)
 
     async def _sign_in(self, path: str, body: dict[str, Any]) -> User:
         info = await self.connect()
@@ -326,6 +334,31 @@ class HyperSend:
     @property
     def outbox(self) -> Outbox:
         return _started(self._outbox)
+
+    # From person to person
+
+    @property
+    def p2p(self) -> PeerToPeer:
+        """Needs the package `cryptography`, and a `Transfers` of this account."""
+        if self._p2p is None:
+            from hypersend_client.sdk.p2p import PeerToPeer  # late: most programs never need its ciphers
+            from hypersend_client.sdk.p2p_keys import DeviceKeys
+
+            self._p2p = PeerToPeer(self, DeviceKeys.beside(self.tokens))
+            if self._transfers is not None:
+                self._p2p.attach(self._transfers)
+        return self._p2p
+
+    def attach_transfers(self, transfers: Transfers) -> None:
+        """By `Transfers` itself: its journal is that of `p2p`, too."""
+        self._transfers = transfers
+        if self._p2p is not None:
+            self._p2p.attach(transfers)
+
+    async def detach_transfers(self) -> None:
+        self._transfers = None
+        if self._p2p is not None:
+            await self._p2p.detach()
 
     def _seen(self, event: Event) -> None:
         if self._sync is not None:

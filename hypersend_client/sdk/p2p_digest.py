@@ -22,6 +22,7 @@ class RunningDigest:
         self._pool = pool
         self._digest = hashlib.sha256()
         self._lock = threading.Lock()
+        self._following: asyncio.Task[None] | None = None
 
     def feed(self, offset: int, data: memoryview) -> None:
         """Bytes of the file that are at hand. Those that do not follow on what was hashed are read later. Blocking."""
@@ -48,7 +49,22 @@ class RunningDigest:
         while await in_thread(self._pool, work) < end():
             await asyncio.sleep(0)
 
+    def follow(self, end: Callable[[], int]) -> None:
+        """See to it that what was not fed is read meanwhile, up to `end()`."""
+        if self.position < end() and (self._following is None or self._following.done()):
+            self._following = asyncio.create_task(self.catch_up(end))
+
+    async def stop(self) -> None:
+        """Raises: what reading raised."""
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
+            if not following.cancelled():
+                following.result()
+
     async def whole(self, size: int) -> str:
         """64 hex digits of the first `size` bytes."""
+        await self.stop()
         await self.catch_up(lambda: size)
         return self._digest.hexdigest()

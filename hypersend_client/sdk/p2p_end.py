@@ -133,7 +133,7 @@ class PeerEnd(Transfer[R]):
         """A round begins. offset: from which the receiver wants the file."""
 
     @abstractmethod
-    async def _part(self) -> None:
+    async def _leave(self) -> None:
         """The round is over: stop what belongs to it."""
 
     @abstractmethod
@@ -354,7 +354,7 @@ class PeerEnd(Transfer[R]):
         self._round = self._handshake = None
         self.is_direct = False
         if had_met:
-            await self._part()
+            await self._leave()
 
     async def _say(self, frame: dict[str, Any]) -> None:
         """Raises: ConnectionFailed."""
@@ -388,6 +388,12 @@ class PeerEnd(Transfer[R]):
         """The direct connection broke: both ends meet anew on the relay."""
         self._direct_losses += 1
         self._fail(ConnectionFailed("the direct connection broke"))
+
+    async def _wait_for_turn(self, size_bytes: int) -> None:
+        """Wait until so many bytes may pass."""
+        for limit in self._limits:
+            while (wait_s := limit.take(size_bytes)) > 0:
+                await asyncio.sleep(min(wait_s, 0.5))
 
     @property
     def _tries_direct(self) -> bool:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from hypersend_client.sdk import p2p_direct
-from hypersend_client.sdk.errors import HyperSendError
+from hypersend_client.sdk.errors import ConnectionFailed, HyperSendError
 from hypersend_client.sdk.models import File
 from hypersend_client.sdk.p2p_digest import RunningDigest
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_seal import Handshake, Opener, Sealer
 from hypersend_client.sdk.parts import Part
+from hypersend_client.sdk.retry import Backoff
+from hypersend_client.sdk.transfer import Progress
 from hypersend_client.sdk.transfer_errors import CorruptTransfer, PeerEnded, PeerFailed, Tampered
 
 WAITING_FRAMES = 64
@@ -57,6 +58,20 @@ class PeerReceiver(PeerEnd[Path]):
     def target(self) -> Path:
         return Path(self.row.path)
 
+    @property
+    def verified_bytes(self) -> int:
+        return self._verified
+
+    async def wait_for(self, error: HyperSendError, backoff: Backoff) -> None:
+        """For the upload that takes this one's place."""
+        await self._wait_out(error, backoff)
+
+    def show(self, progress: Progress) -> None:
+        """How the download that takes this one's place goes."""
+        self._moved(progress.done_bytes - self.done_bytes)
+        if progress.state in ("running", "waiting", "checking", "finishing"):
+            self._set(progress.state, progress.error)
+
     def part(self) -> Part:
         """Of this transfer: one chunk, of which a growing prefix is there."""
         size = self.info.size
@@ -68,10 +83,10 @@ class PeerReceiver(PeerEnd[Path]):
             self._is_over = False
             part = self._part_file = self.part()
             try:
-                doubtful = await part.open()
+                await part.open()
                 path = part.placed
                 if path is None:
-                    self._is_right = bool(part.done) and not doubtful
+                    self._is_right = bool(part.done)  # noted after it was made durable
                     self._verified = self.info.size if part.done else part.partial.get(0, 0)
                     self._resumed = self._verified > 0
                     self.done_bytes = self._verified
@@ -118,11 +133,11 @@ class PeerReceiver(PeerEnd[Path]):
         self.done_bytes = offset
         self._relayed = asyncio.Queue(WAITING_FRAMES)
         self._tasks.append(self._watch(asyncio.create_task(self._consume(self._relayed, opener))))
-        self._tasks.append(self._watch(asyncio.create_task(self._digest.catch_up(lambda: offset))))
+        self._digest.follow(lambda: self._verified)
         if self._tries_direct and offset < self.info.size:
             self._tasks.append(self._watch(asyncio.create_task(self._listen())))
 
-    async def _part(self) -> None:
+    async def _leave(self) -> None:
         tasks, self._tasks, self._sealer, self._opener = self._tasks, [], None, None
         listener, self._listener = self._listener, None
         for task in tasks:
@@ -130,6 +145,7 @@ class PeerReceiver(PeerEnd[Path]):
         await asyncio.gather(*tasks, return_exceptions=True)
         if listener is not None:
             await listener.close()
+        await self._digest.stop()
 
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
         pass  # a sender says nothing in the clear that counts
@@ -142,34 +158,49 @@ class PeerReceiver(PeerEnd[Path]):
     async def _consume(self, queue: asyncio.Queue[bytes], opener: Opener) -> None:
         """Open and write what comes, in order, by at most a MiB at once."""
         loop = asyncio.get_running_loop()
+        frames: list[bytes] = []
         while True:
             try:
                 async with asyncio.timeout(ACK_S if self._acked < self._verified else None):
-                    frames = [await queue.get()]
+                    if not frames:
+                        frames.append(await queue.get())
             except TimeoutError:
                 await self._ack()
                 continue
             while len(frames) < BATCH_FRAMES and not queue.empty():
                 frames.append(queue.get_nowait())
-            controls = await self._write(frames, opener)
+            count, control = await self._write(frames, opener)
             if self._verified - self._acked >= ACK_BYTES or loop.time() - self._acked_at > ACK_S:
                 await self._ack()
-            for control in controls:
-                if control.get("kind") == "end":
-                    await self._end(control)
-                elif control.get("kind") == "switch":
-                    await self._switch(control, opener)
-            for frame in frames:
+            for frame in frames[:count]:
                 await self._wait_for_turn(len(frame))
+            frames = frames[count:]
+            match None if control is None else control.get("kind"):
+                case "end":
+                    await self._end(control or {})
+                case "switch":
+                    await self._switch(control or {}, opener)
 
-    async def _write(self, frames: list[bytes], opener: Opener) -> list[dict[str, Any]]:
-        """The control frames among them. Raises: Tampered, PeerFailed, DiskFull, LocalStorageFailed."""
+    async def _write(self, frames: list[bytes], opener: Opener) -> tuple[int, dict[str, Any] | None]:
+        """Up to the first control frame: (how many frames that was, that control message).
+
+        Raises: Tampered, PeerFailed, DiskFull, LocalStorageFailed.
+        """
         part, start = self._part_file, self._verified
         assert part is not None
 
-        def work() -> tuple[int, list[dict[str, Any]]]:
-            found = [opener.open(frame) for frame in frames]
-            data = b"".join(piece for piece in found if isinstance(piece, bytes))
+        def work() -> tuple[int, int, dict[str, Any] | None]:
+            pieces: list[bytes] = []
+            control: dict[str, Any] | None = None
+            opened = 0
+            for frame in frames:
+                found = opener.open(frame)
+                opened += 1
+                if isinstance(found, dict):
+                    control = found
+                    break
+                pieces.append(found)
+            data = b"".join(pieces)
             if start + len(data) > self.info.size:
                 raise PeerFailed("wrong_size")
             if data:
@@ -178,14 +209,15 @@ class PeerReceiver(PeerEnd[Path]):
                 part.write(0, start, memoryview(data))
                 self._digest.feed(start, memoryview(data))
                 part.note_partial(0, start + len(data))
-            return len(data), [piece for piece in found if isinstance(piece, dict)]
+            return len(data), opened, control
 
-        count, controls = await part.do(work)
+        count, opened, control = await part.do(work)
         if count:
             self._verified = start + count
             self._moved(count)
             self._written.set()
-        return controls
+            self._digest.follow(lambda: self._verified)
+        return opened, control
 
     async def _ack(self) -> None:
         self._acked, self._acked_at = self._verified, asyncio.get_running_loop().time()
@@ -202,10 +234,9 @@ class PeerReceiver(PeerEnd[Path]):
         if sha256 != control.get("sha256"):
             await self._begin_anew(part)
         if self.info.size:
-            await part.do(lambda: part.seal(0))
+            await part.do(part.note_whole)
         self._is_right = True
         await self._send(self._sealer.control({"kind": "got", "size": self.info.size, "sha256": sha256}))
-        self._is_over = True
         await self._say({"type": "done"})
 
     async def _begin_anew(self, part: Part) -> None:
@@ -220,12 +251,7 @@ class PeerReceiver(PeerEnd[Path]):
         if not was_resumed:
             raise CorruptTransfer(0)
         self._moved(-self.done_bytes)
-        raise p2p_direct_failed("what was received before is damaged")
-
-    async def _wait_for_turn(self, size_bytes: int) -> None:
-        for limit in self._limits:
-            while (wait_s := limit.take(size_bytes)) > 0:
-                await asyncio.sleep(min(wait_s, 0.5))
+        raise ConnectionFailed("what was received before is damaged")
 
     # Directly
 
@@ -247,7 +273,7 @@ class PeerReceiver(PeerEnd[Path]):
             while True:
                 await queue.put(await channel.receive())
         except (OSError, EOFError, ValueError):
-            if self.is_direct and not self._is_over:
+            if self.is_direct and not self._is_right:
                 self._lost_direct()
         finally:
             if not self.is_direct:

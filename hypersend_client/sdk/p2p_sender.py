@@ -79,7 +79,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
         self._notify()
         self._tasks.append(self._watch(asyncio.create_task(self._pump(sealer, offset))))
 
-    async def _part(self) -> None:
+    async def _leave(self) -> None:
         tasks, self._tasks, self._opener = self._tasks, [], None
         for task in tasks:
             task.cancel()
@@ -117,7 +117,6 @@ class PeerSender(PeerEnd[PeerTransfer]):
     async def _pump(self, sealer: Sealer, offset: int) -> None:
         send: Callable[[bytes], Awaitable[None]] = self._send
         position, ahead = offset, None
-        catching_up = asyncio.create_task(self._digest.catch_up(lambda: position))
         try:
             while position < self.size_bytes:
                 if self._channel is not None and not self.is_direct:
@@ -128,23 +127,22 @@ class PeerSender(PeerEnd[PeerTransfer]):
                     ahead = asyncio.create_task(self._prepare(sealer, position))
                 frames = await ahead
                 position = min(self.size_bytes, position + BATCH_BYTES)
+                self._digest.follow(lambda: position)
                 # The next ones are read and sealed while these are on their way.
                 is_last = position == self.size_bytes or (self._channel is not None and not self.is_direct)
                 ahead = None if is_last else asyncio.create_task(self._prepare(sealer, position))
                 for frame in frames:
                     await self._wait_for_turn(len(frame))
                     await send(frame)
-            await catching_up
             self._sha256 = await self._digest.whole(self.size_bytes)
             await self._source.check()
             self._set("finishing")
             await send(sealer.control({"kind": "end", "size": self.size_bytes, "sha256": self._sha256}))
         finally:
-            catching_up.cancel()
-            tasks = [catching_up] if ahead is None else [catching_up, ahead]
             if ahead is not None:
                 ahead.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(ahead, return_exceptions=True)
+            await self._digest.stop()
 
     async def _prepare(self, sealer: Sealer, position: int) -> list[bytes]:
         """The next frames. One at a time, since each has the number that follows."""
@@ -157,11 +155,6 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 sealer.data(position + at, view[at : at + DATA_BYTES]) for at in range(0, length, DATA_BYTES)]
 
         return await in_thread(self._pool, work)
-
-    async def _wait_for_turn(self, size_bytes: int) -> None:
-        for limit in self._limits:
-            while (wait_s := limit.take(size_bytes)) > 0:
-                await asyncio.sleep(min(wait_s, 0.5))
 
     # Directly
 

@@ -193,6 +193,27 @@ class Part:
             self.done.discard(index)
         return is_right
 
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of the file as they are on the disk. Blocking."""
+        return self._read(start, length)
+
+    def adopt(self, other: Path, length: int) -> None:
+        """Go on with a prefix of the file that came another way; it is checked when this is opened. Blocking."""
+        os.replace(other, self.path)
+        whole = self.chunk_count if length == self.file.size else length // self.file.chunk_size
+        self.done = set(range(whole))
+        rest = length - whole * self.file.chunk_size
+        self.partial = {whole: rest} if rest > 0 else {}
+        self._head["boot"] = ""
+        self._write_journal()
+
+    def note_whole(self) -> None:
+        """Each chunk is there and right, also after a power cut. Blocking."""
+        assert self._fd is not None
+        os.fsync(self._fd)
+        for index in range(self.chunk_count):
+            self.note_done(index)
+
     def write(self, index: int, offset: int, view: memoryview) -> None:
         """Blocking."""
         position = index * self.file.chunk_size + offset

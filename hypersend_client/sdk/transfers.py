@@ -35,7 +35,7 @@ from hypersend_client.sdk.transfer import RateLimit
 from hypersend_client.sdk.transfer_errors import RemoteFileGone, UploadRemoved
 from hypersend_client.sdk.uploads import CLAIM_BYTES, Upload, init_body
 
-OUTBOX, SEND = "outbox:", "send:"
+OUTBOX, SEND, P2P = "outbox:", "send:", "p2p:"
 """Jobs of uploads that a message waits for."""
 
 
@@ -81,10 +81,12 @@ class Transfers:
         self._up_turn = asyncio.Semaphore(max_active)
         self._down_turn = asyncio.Semaphore(max_active)
         self._unsubscribe = hs.connection.on(self._on_event)
+        hs.attach_transfers(self)
 
     async def close(self) -> None:
         """Stop all for now."""
         self._unsubscribe()
+        await self._hs.detach_transfers()
         await asyncio.gather(*(transfer.stop() for transfer in self.all))
         await self.journal.close()
         self._pool.shutdown()
@@ -176,7 +178,7 @@ class Transfers:
         found: list[Upload | Download] = [
             self._upload(row, account, keep=row.job.startswith((OUTBOX, SEND)))
             for row in await self.journal.uploads(account)
-            if not row.done
+            if not row.done and not row.job.startswith(P2P)  # those are gone on with by `hs.p2p.resume`
         ]
         found += [self._download(row, account, 0) for row in await self.journal.downloads(account)]
         for transfer in found:

@@ -32,7 +32,12 @@ class Passwords:
         # Well-formed, of nobody's password: verifying against it costs what any other costs.
         self._nobody = f"$bcrypt-sha256$v=2,t=2b,r={rounds}$N9qo8uLOickgx2ZMRZoMye$IjZAgcfl7p92ldGxad68LJZdL17lhWy"
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
-        self._room = threads + max_waiting
+        self._room = self._whole = threads + max_waiting
+
+    @property
+    def waiting(self) -> int:
+        """Passwords that are being hashed or wait for it."""
+        return self._whole - self._room
 
     async def hash(self, password: str) -> str:
         """Raises: `busy` where too many wait already."""

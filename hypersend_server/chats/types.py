@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 from hypersend_server.resources import (
     Body,
     Chat,
+    ClientId,
     Id,
     Member,
     Message,
@@ -20,7 +21,6 @@ from hypersend_server.resources import (
     User,
 )
 
-ClientId = Annotated[str, Meta(min_length=1, max_length=64)]
 Title = Annotated[str, Meta(min_length=1, max_length=100)]
 About = Annotated[str, Meta(max_length=500)]
 UserIds = Annotated[tuple[Id, ...], Meta(max_length=200)]

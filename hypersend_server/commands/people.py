@@ -68,7 +68,12 @@ def _new_password() -> str:
     if password := os.environ.get("HYPERSEND_PASSWORD"):
         return password
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+        password = sys.stdin.readline().rstrip("\n")
+        if not password:
+            raise HyperSendError(
+                "validation_failed", "There is no terminal to ask for the password: set HYPERSEND_PASSWORD, or give it "
+                "as one line of standard input.")
+        return password
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
         raise HyperSendError("validation_failed", "The two passwords differ.")

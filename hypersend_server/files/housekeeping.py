@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
 
-from hypersend_server.clock import Clock
+from hypersend_server.clock import Clock, rfc3339
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files.deletions import Deletions
 from hypersend_server.files.storing import translated
@@ -32,6 +32,7 @@ VERIFY_BYTES_PER_S = 8 * 1024 * 1024
 VERIFY_TURN_BYTES = 2 * 1024 * 1024 * 1024  # an hour's share
 BATCH = 200
 CLAIM_BYTES_PER_S = 200 * 1024 * 1024
+LAST_GC = "last-gc"  # the mark that says when it was
 log = logging.getLogger(__name__)
 
 
@@ -155,6 +156,7 @@ class Housekeeping:
                 log.warning("housekeeping of the storage '%s': %s", name, error)
         if delete:
             report.deletions = await self._deletions.run()
+            await self._records.set_mark(LAST_GC, rfc3339(now))
         return report
 
     async def _clear_abandoned(self) -> None:

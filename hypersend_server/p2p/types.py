@@ -15,7 +15,7 @@ class SendBody(Body, frozen=True):
     chat_id: Id
     name: Annotated[str, Meta(min_length=1, max_length=1024)]
     size: Annotated[int, Meta(ge=0, le=2**53 - 1)]
-    client_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    client_id: ClientId
     receiver_id: Id | None = None
     mime: Annotated[str, Meta(max_length=255, pattern=MEDIA_TYPE)] | None = None
 

@@ -60,7 +60,7 @@ from msgspec import Meta
 
 from hypersend_server.clock import rfc3339, rfc3339_or_none
 from hypersend_server.errors import HyperSendError, from_msgspec
-from hypersend_server.resources import Id, MessageText
+from hypersend_server.resources import ClientId, Id, MessageText
 
 TOKEN_EXPIRED = 4001
 TOO_SLOW = 4008
@@ -75,7 +75,6 @@ MAX_FRAME_BYTES = 256 * 1024  # 8,000 characters are 96,000 bytes where a client
 MAX_REF_LENGTH = 64
 
 Ref = Annotated[str, Meta(min_length=1, max_length=MAX_REF_LENGTH)]
-ClientId = Annotated[str, Meta(min_length=1, max_length=64)]
 Emoji = Annotated[str, Meta(min_length=1, max_length=32)]
 Seq = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 FileIds = Annotated[list[Id], Meta(max_length=10)]

@@ -9,6 +9,7 @@ import flet as ft
 
 from hypersend_client.app.chat.actions import Actions
 from hypersend_client.app.chat.file_body import FileBody, Picture, WaitingFile, picture_size, picture_wall
+from hypersend_client.app.chat.peer_body import PeerBody
 from hypersend_client.app.chat.model import Bubble, DayLine, Quote, SystemLine, is_shown, pieces
 from hypersend_client.app.components.avatar import avatar, tone
 from hypersend_client.app.components.text import is_rtl, style, text
@@ -117,7 +118,8 @@ def _card(line: Bubble, t: Translator, most: int, highlighted: bool, actions: Ac
         parts += [WaitingFile(ref) for ref in line.entry.waiting]
     message = line.message
     if message is not None and message.kind == "transfer" and not line.deleted:
-        parts.append(_transfer(str((message.transfer or {}).get("name") or ""), t, ink))
+        parts.append(PeerBody(message.transfer or {}))
+        wide = ChatSize.FILE_WIDE
     # With something of a known width above it, the last line reaches as far, its time at the edge.
     if wide is None and (line.files or (line.entry is not None and line.entry.waiting)):
         wide = ChatSize.FILE_WIDE
@@ -286,25 +288,6 @@ def _reactions(line: Bubble, t: Translator, actions: Actions) -> ft.Control:
             )
         )
     return ft.Row(chips, spacing=Space.XS, run_spacing=Space.XS, wrap=True, tight=True)
-
-
-def _transfer(name: str, t: Translator, ink: str) -> ft.Control:
-    return ft.Row(
-        [
-            ft.Icon(ft.Icons.DEVICES, size=Size.ICON, color=ink),
-            ft.Column(
-                [
-                    text(name, Type.BODY_STRONG, color=ink, lines=2),
-                    text(t("chat.p2p"), Type.SECONDARY, color=Colour.SECONDARY),
-                    text(t("chat.p2p_web"), Type.SECONDARY, color=Colour.SECONDARY),
-                ],
-                spacing=Space.XXS,
-                tight=True,
-                expand=True,
-            ),
-        ],
-        spacing=Space.M,
-    )
 
 
 # Lines between the messages

@@ -11,6 +11,7 @@ from hypersend_client.app.chat.actions import Actions
 from hypersend_client.app.chat.composer import Composer
 from hypersend_client.app.chat.listing import FloatingDay, Messages, Sight
 from hypersend_client.app.chat.model import Bubble, bubble_width
+from hypersend_client.app.chat.peer_body import app_name
 from hypersend_client.app.chat.room import Room, may_edit
 from hypersend_client.app.chat.sheets import (
     Attachment,
@@ -59,9 +60,19 @@ def Conversation(room: Room, kind: str) -> ft.Control:
         set_large(file)
         set_source(await inline_url(app, file))
 
+    async def offer() -> None:
+        """Files from this device to another one."""
+        if not app.peers.can_move:
+            app.notices.tell(t("chat.attach_device_web", name=app_name(app, t)))
+            return
+        for file in await ft.FilePicker().pick_files(allow_multiple=True) or []:
+            if file.path:
+                await app.peers.send(room.chat_id, file.path)
+        await room.jump_to_end()
+
     async def attach(what: Attachment) -> None:
         if what == "device":
-            app.notices.tell(t("chat.attach_device_web" if page.web else "chat.attach_device_soon"))
+            await offer()
             return
         media = what == "media"
         if page.web:
@@ -130,7 +141,8 @@ def Conversation(room: Room, kind: str) -> ft.Control:
         sheet = attach_sheet(
             t,
             device=server is not None and "p2p" in server.features,
-            web=page.web,
+            web=not app.peers.can_move,
+            name=app_name(app, t),
             close=lambda: set_attaching(False),
             choose=lambda what: app.spawn(attach(what)),
         )

@@ -90,9 +90,9 @@ def message_menu(
 
 
 def attach_sheet(
-    t: Translator, *, device: bool, web: bool, close: Callable[[], None], choose: Callable[[Attachment], None]
+    t: Translator, *, device: bool, web: bool, name: str, close: Callable[[], None], choose: Callable[[Attachment], None]
 ) -> ft.BottomSheet:
-    """What can be sent besides words. device: the server passes files from device to device."""
+    """What can be sent besides words. device: the server passes files from device to device. name: of the app."""
 
     def then(what: Attachment) -> Callable[[], None]:
         def run() -> None:
@@ -117,7 +117,7 @@ def attach_sheet(
         tiles.append(
             forms.tile(
                 t("chat.attach_device"),
-                subtitle=t("chat.attach_device_web" if web else "chat.attach_device_hint"),
+                subtitle=t("chat.attach_device_web", name=name) if web else t("chat.attach_device_hint"),
                 icon=ft.Icons.DEVICES,
                 on_click=then("device"),
                 identifier="attach-device",

@@ -1,0 +1,172 @@
+"""A file that goes from device to device: what stands in its bubble and on the screen of transfers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flet as ft
+
+from hypersend_client.app.chat.file_body import ICONS, progress_words
+from hypersend_client.app.chat.model import file_kind, short_name
+from hypersend_client.app.components import forms, states
+from hypersend_client.app.components.text import text
+from hypersend_client.app.i18n import Translator
+from hypersend_client.app.open_file import hand_over, share
+from hypersend_client.app.peer_list import Choice, PeerView
+from hypersend_client.app.router import use_app, use_t, watch
+from hypersend_client.app.state import AppState
+from hypersend_client.app.tokens import ChatSize, Colour, Corner, Size, Space, Type
+from hypersend_client.app.words import size
+
+
+@ft.component
+def PeerBody(transfer: dict[str, Any]) -> ft.Control:
+    """In a bubble. transfer: of its message."""
+    app, t = use_app(), use_t()
+    view = watch(app.peers).view(transfer)
+    if view is None:
+        return text(str(transfer.get("name") or ""), Type.BODY_STRONG, lines=2)
+    return ft.Container(content=PeerCard(view), width=ChatSize.FILE_WIDE)
+
+
+@ft.component
+def PeerCard(view: PeerView) -> ft.Control:
+    """Icon or ring, name, how it stands, and what can be done."""
+    app, t = use_app(), use_t()
+    people = watch(app.people)
+    asking, set_asking = ft.use_state(False)
+
+    def do(choice: Choice) -> None:
+        if choice == "cancel" and view.done_bytes:
+            set_asking(True)
+        else:
+            app.spawn(app.peers.do(view.id, choice))
+
+    def yes() -> None:
+        set_asking(False)
+        app.spawn(app.peers.do(view.id, "cancel"))
+
+    dialog = None
+    if asking and "cancel" in view.choices:
+        dialog = states.confirm(
+            t("file.cancel_title"), t("file.cancel_line"), yes=t("file.cancel_yes"), no=t("file.cancel_no"),
+            on_yes=yes, on_no=lambda: set_asking(False),
+        )  # fmt: skip
+    ft.use_dialog(dialog)
+    words = standing_words(view, t, people.name(view.other_id) or t("someone"), app)
+    lost = view.standing in ("failed", "expired") or (view.standing == "here" and view.row.state == "failed")
+    lines: list[ft.Control] = [
+        text(short_name(view.name), Type.BODY_STRONG, lines=2),
+        ft.Semantics(
+            identifier=f"peer-state-{view.id}",
+            live_region=True,
+            content=text(words, Type.SECONDARY, color=Colour.LOSS if lost else Colour.SECONDARY),
+        ),
+    ]
+    if view.group != "done":
+        lines.append(text(t("chat.p2p"), Type.SMALL, color=Colour.SECONDARY))
+    if view.standing == "offer_web":
+        lines.append(text(t("chat.p2p_web", name=app_name(app, t)), Type.SMALL, color=Colour.SECONDARY))
+    icons, buttons = _buttons(view, t, app, do)
+    top = ft.Row(
+        [_lead(view), ft.Column(lines, spacing=Space.XXS, tight=True, expand=True), *icons],
+        spacing=Space.M,
+        vertical_alignment=ft.CrossAxisAlignment.START,
+    )
+    parts: list[ft.Control] = [top]
+    if buttons:
+        parts.append(ft.Row(buttons, spacing=Space.XS, run_spacing=Space.XS, wrap=True))
+    return ft.Semantics(
+        identifier=f"peer-{view.id}",
+        container=True,
+        content=ft.Column(parts, spacing=Space.S, tight=True, horizontal_alignment=ft.CrossAxisAlignment.STRETCH),
+    )
+
+
+def app_name(app: AppState, t: Translator) -> str:
+    """What the app is called here: by its server, else by its build."""
+    server = app.session.server
+    return server.name if server is not None and server.name else t("app.name")
+
+
+def standing_words(view: PeerView, t: Translator, name: str, app: AppState) -> str:
+    """One line: how it stands."""
+    whole, done = size(view.size_bytes, t), size(view.done_bytes, t)
+    if view.standing == "here":
+        if view.row.state == "waiting":
+            return t("p2p.waiting", name=name, done=done, size=whole)
+        return progress_words(view.row, t, address=app.session.address)
+    key = f"p2p.{view.standing}"
+    if view.standing in ("declined", "done", "failed", "expired"):
+        key += "_out" if view.mine else "_in"
+    return t(key, name=name, size=whole, done=done)
+
+
+def _lead(view: PeerView) -> ft.Control:
+    """An icon; around it, while it moves, how far it is."""
+    moves = view.standing in ("here", "away_out", "away_in")
+    good = view.standing in ("done",)
+    icon = ft.Icons.CHECK if good else ft.Icons.DEVICES if view.group != "done" else ICONS[file_kind(view.name, "")]
+    disc = ft.Container(
+        content=ft.Icon(icon, color=Colour.ACCENT if moves else Colour.ON_ACCENT, size=Size.ICON),
+        width=Size.TOUCH,
+        height=Size.TOUCH,
+        bgcolor=None if moves else Colour.ACCENT,
+        border_radius=Corner.ROUND,
+        alignment=ft.Alignment.CENTER,
+    )
+    if not moves:
+        return disc
+    value = view.done_bytes / view.size_bytes if view.size_bytes else None
+    ring = ft.ProgressRing(
+        value=value, width=Size.TOUCH, height=Size.TOUCH, stroke_width=ChatSize.RING, color=Colour.ACCENT,
+        bgcolor=Colour.LINE,
+    )  # fmt: skip
+    return ft.Stack([ring, disc], width=Size.TOUCH, height=Size.TOUCH)
+
+
+def _buttons(
+    view: PeerView, t: Translator, app: AppState, do: Callable[[Choice], None]
+) -> tuple[list[ft.Control], list[ft.Control]]:
+    """Small ones beside the name; those with words below it."""
+    icons: list[ft.Control] = []
+    glyphs: dict[Choice, tuple[ft.IconData, str]] = {
+        "pause": (ft.Icons.PAUSE, "file.pause"),
+        "resume": (ft.Icons.PLAY_ARROW, "file.resume"),
+        "retry": (ft.Icons.REFRESH, "file.retry"),
+    }
+    for choice, (glyph, key) in glyphs.items():
+        if choice in view.choices:
+            icons.append(
+                forms.icon_button(
+                    glyph, t(key, name=view.name), lambda e, choice=choice: do(choice),
+                    identifier=f"peer-{choice}-{view.id}",
+                )
+            )  # fmt: skip
+    below: list[ft.Control] = []
+    if "accept" in view.choices:
+        below.append(
+            states.primary_button(t("p2p.accept"), lambda e: do("accept"), identifier=f"peer-accept-{view.id}")
+        )
+    labels: tuple[Choice, ...] = ("decline", "store", "cancel")
+    for choice in labels:
+        if choice in view.choices:
+            below.append(
+                states.quiet_button(
+                    t(f"p2p.{choice}"), lambda e, choice=choice: do(choice), identifier=f"peer-{choice}-{view.id}",
+                    danger=choice != "store",
+                )
+            )  # fmt: skip
+    if view.standing == "done" and not view.mine and view.path:
+        below.append(_opening(view, t, app))
+    return icons, below
+
+
+def _opening(view: PeerView, t: Translator, app: AppState) -> ft.Control:
+    touch = ft.context.page.platform in (ft.PagePlatform.ANDROID, ft.PagePlatform.IOS)
+    work = share if touch else hand_over
+    label = t("p2p.share" if touch else "p2p.open")
+    return states.quiet_button(
+        label, lambda e: app.spawn(work(app, view.path)), identifier=f"peer-open-{view.id}"
+    )

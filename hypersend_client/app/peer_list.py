@@ -1,0 +1,375 @@
+"""Files on their way from device to device, as the screens show them.
+
+What the server says of a transfer (`transfer` frames, messages of kind `transfer`) and how far it is on this device
+together give one frozen view. The web app neither sends nor receives: its code runs on the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import flet as ft
+
+from hypersend_client.app.transfer_list import DRAW_S, Group, TransferRow
+from hypersend_client.sdk import HyperSendError
+from hypersend_client.sdk.events import Event, TransferChanged
+from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
+from hypersend_client.sdk.transfer import ENDED, Progress
+
+Choice = Literal["accept", "decline", "cancel", "pause", "resume", "retry", "store"]
+Standing = Literal[
+    "asking", "offer", "offer_web", "for_other", "between_others", "away_out", "away_in", "here",
+    "done", "declined", "cancelled", "stored", "expired", "failed",
+]  # fmt: skip
+
+
+class End(Protocol):
+    """One end of a transfer on this device."""
+
+    info: PeerTransfer
+
+    @property
+    def progress(self) -> Progress: ...
+
+    @property
+    def safety_number(self) -> str | None: ...
+
+    def on_progress(self, listener: Callable[[Progress], None]) -> Callable[[], None]: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def start(self) -> None: ...
+
+
+class Device(Protocol):
+    """What moves the bytes on this device."""
+
+    async def send(self, chat_id: str, path: str) -> End: ...
+
+    async def receive(self, transfer_id: str) -> End: ...
+
+    async def store(self, transfer_id: str) -> PeerTransfer: ...
+
+    async def cancel(self, transfer_id: str) -> None: ...
+
+    async def resume(self) -> list[End]: ...
+
+    async def close(self) -> None: ...
+
+    def path_of(self, end: End) -> str:
+        """Of a file that was received; "" before."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """standing: what it means to who looks; `here` where this device moves it, and then `row` says how far.
+
+    choices: what can be done now.
+    """
+
+    id: str
+    chat_id: str
+    name: str
+    size_bytes: int
+    done_bytes: int
+    mine: bool
+    standing: Standing
+    choices: frozenset[Choice]
+    row: TransferRow
+    other_id: str | None
+    path: str = ""
+
+    @property
+    def group(self) -> Group:
+        if self.standing == "here":
+            return self.row.group
+        if self.standing in ("asking", "offer", "offer_web", "away_out", "away_in"):
+            return "waiting"
+        return "done"
+
+
+def view_of(
+    info: PeerTransfer, progress: Progress | None, *, me: str, session_id: str, native: bool, path: str = ""
+) -> PeerView:
+    """progress: of this device's end, if it has one in this run. native: this device can send and receive."""
+    sends_here = native and info.sender_session == session_id
+    receives_here = native and info.receiver_session == session_id and not sends_here
+    # To oneself: the device that offered it sends, the others may receive.
+    mine = info.sender_id == me and not (info.receiver_id == me and not sends_here)
+    for_me = not sends_here and (info.receiver_id == me or (info.receiver_id is None and info.sender_id != me))
+    moves = progress is not None and progress.state not in ENDED
+    standing: Standing
+    choices: set[Choice] = set()
+    if info.is_over and not moves:
+        standing = _over(info, progress)
+        if sends_here and info.status in ("expired", "failed") and not info.file_id:
+            choices.add("store")
+    elif info.status == "offered":
+        if mine:
+            standing = "asking"
+            choices.add("cancel")
+            if sends_here:
+                choices.add("store")
+        elif for_me:
+            standing = "offer" if native else "offer_web"
+            if native:
+                choices.add("accept")
+            if info.receiver_id == me:
+                choices.add("decline")
+        else:
+            standing = "for_other"
+    elif sends_here or receives_here:
+        standing = "here"
+        choices |= _moving(progress, sends_here)
+    elif mine:
+        standing = "away_out"
+        choices.add("cancel")
+    elif info.receiver_id == me:
+        standing = "away_in"
+        choices.add("cancel")
+    else:
+        standing = "between_others"
+    done = info.transferred_bytes if progress is None else max(progress.done_bytes, info.transferred_bytes)
+    state = progress.state if progress is not None else "waiting"
+    row = TransferRow(
+        info.id, mine, info.name, info.size, done, "done" if standing == "done" else state,
+        progress.bytes_per_s if progress is not None else 0.0, progress.left_s if progress is not None else None,
+        progress.error if progress is not None else None, path=path,
+    )  # fmt: skip
+    other = info.receiver_id if mine else info.sender_id
+    return PeerView(
+        info.id, info.chat_id, info.name, info.size, done, mine, standing, frozenset(choices), row, other, path
+    )
+
+
+def _over(info: PeerTransfer, progress: Progress | None) -> Standing:
+    match info.status:
+        case "done":
+            return "done"
+        case "declined":
+            return "declined"
+        case "expired":
+            return "stored" if info.file_id else "expired"
+        case "failed":
+            return "stored" if info.file_id else "failed"
+    return "stored" if info.file_id else "cancelled"
+
+
+def _moving(progress: Progress | None, sends: bool) -> set[Choice]:
+    choices: set[Choice] = {"cancel"}
+    state = progress.state if progress is not None else "waiting"
+    if state == "paused":
+        choices.add("resume")
+    elif state == "failed":
+        choices.add("retry")
+    elif state in ("running", "waiting", "queued"):
+        choices.add("pause")
+    if sends and state in ("paused", "waiting", "failed"):
+        choices.add("store")
+    return choices
+
+
+class PeerList(ft.Observable):
+    """views: those that concern this person and were open in this run, the newest first. version: grows with every
+    change, also of what is not among them.
+    """
+
+    def __init__(self) -> None:
+        self.views: tuple[PeerView, ...] = ()
+        self.version = 0
+        self.offers = 0
+        self._me = ""
+        self._session_id = ""
+        self._calls: PeerCalls | None = None
+        self._device: Device | None = None
+        self._known: dict[str, PeerTransfer] = {}
+        self._listed: dict[str, None] = {}
+        self._ends: dict[str, End] = {}
+        self._heard: dict[str, Callable[[], None]] = {}
+        self._drawn_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, calls: PeerCalls, device: Device | None, *, me: str, session_id: str) -> None:
+        """device: None in the browser."""
+        self._calls, self._device = calls, device
+        self._me, self._session_id = me, session_id
+
+    async def go_on(self) -> None:
+        """What was on its way when the app ended, and what was offered meanwhile. Raises: HyperSendError."""
+        if self._device is not None:
+            for end in await self._device.resume():
+                self._hold(end)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Ask what is open. Raises: HyperSendError."""
+        if self._calls is not None:
+            for info in await self._calls.open():
+                self._learn(info, listed=True)
+            self._draw()
+
+    async def end(self) -> None:
+        """Stop all for now: the window is gone, or nobody is signed in."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for undo in self._heard.values():
+            undo()
+        device, self._device, self._calls = self._device, None, None
+        for kept in (self._heard, self._ends, self._known, self._listed):
+            kept.clear()
+        if device is not None:
+            await device.close()
+        self.views, self.offers = (), 0
+
+    @property
+    def can_move(self) -> bool:
+        return self._device is not None
+
+    def view(self, transfer: dict[str, Any] | PeerTransfer) -> PeerView | None:
+        """Of a message's `transfer`, as it is by now; None where it cannot be read."""
+        if isinstance(transfer, dict):
+            try:
+                transfer = PeerTransfer.from_json(transfer)
+            except ValueError:
+                return None
+        info = _newer(self._known.get(transfer.id), transfer)
+        end = self._ends.get(info.id)
+        return view_of(
+            info, None if end is None else end.progress, me=self._me, session_id=self._session_id,
+            native=self._device is not None,
+            path=self._device.path_of(end) if self._device is not None and end is not None else "",
+        )  # fmt: skip
+
+    async def safety_numbers(self, chat_id: str) -> list[tuple[str, str]]:
+        """(the transfer's name, number) of the chat's latest transfers of this device, the newest first; a number
+        once. Raises: HyperSendError.
+        """
+        if self._device is None or self._calls is None:
+            return []
+        # Where nothing is moved, what seals it is not needed, and perhaps not installed.
+        from hypersend_client.sdk.p2p_seal import decode_key, safety_number
+
+        found: dict[str, str] = {}
+        for info in (await self._calls.history(chat_id, limit=20)).items:
+            if self._session_id in (info.sender_session, info.receiver_session) and info.receiver_key:
+                try:
+                    keys = decode_key(info.sender_key), decode_key(info.receiver_key)
+                except HyperSendError:
+                    continue
+                found.setdefault(await asyncio.to_thread(safety_number, *keys), info.name)
+        return [(name, number) for number, name in found.items()]
+
+    # Doing
+
+    async def send(self, chat_id: str, path: str) -> None:
+        """Offer a local file. Raises: FileUnreadable, ApiError."""
+        assert self._device is not None
+        self._hold(await self._device.send(chat_id, path))
+        self._draw()
+
+    async def do(self, transfer_id: str, choice: Choice) -> None:
+        """Raises: ApiError, LocalStorageFailed."""
+        assert self._calls is not None
+        end = self._ends.get(transfer_id)
+        match choice:
+            case "accept":
+                assert self._device is not None
+                self._hold(await self._device.receive(transfer_id))
+            case "decline":
+                self._learn(await self._calls.decline(transfer_id))
+            case "cancel" if self._device is not None and end is not None:
+                await self._device.cancel(transfer_id)
+                self._learn(await self._calls.get(transfer_id))
+            case "cancel":
+                self._learn(await self._calls.cancel(transfer_id))
+            case "store":
+                assert self._device is not None
+                self._learn(await self._device.store(transfer_id))
+            case "pause" if end is not None:
+                end.pause()
+            case "resume" | "retry" if end is not None:
+                end.resume()
+                end.start()
+        self._draw()
+
+    def clear_done(self) -> None:
+        for view in self.views:
+            if view.group == "done":
+                self._listed.pop(view.id, None)
+                undo = self._heard.pop(view.id, None)
+                if undo is not None:
+                    undo()
+                self._ends.pop(view.id, None)
+        self._draw()
+
+    # What is heard
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, TransferChanged):
+            try:
+                info = PeerTransfer.from_json(event.transfer)
+            except ValueError:
+                return
+            self._learn(info, listed=not info.is_over)
+            if info.status == "active":
+                self._draw_soon()
+            else:
+                self._draw()
+
+    def _learn(self, info: PeerTransfer, *, listed: bool = False) -> None:
+        self._known[info.id] = _newer(self._known.get(info.id), info)
+        if listed:
+            self._listed.setdefault(info.id)
+
+    def _hold(self, end: End) -> None:
+        transfer_id = end.info.id
+        if transfer_id in self._heard:
+            self._heard.pop(transfer_id)()
+        self._ends[transfer_id] = end
+        self._learn(end.info, listed=True)
+        self._heard[transfer_id] = end.on_progress(lambda progress: self._moved(end, progress))
+
+    def _moved(self, end: End, progress: Progress) -> None:
+        self._learn(end.info)
+        if progress.state in ("running", "checking", "finishing"):
+            self._draw_soon()
+        else:
+            self._draw()
+
+    # Drawing
+
+    def _draw_soon(self) -> None:
+        wait_s = self._drawn_at + DRAW_S - time.monotonic()
+        if wait_s <= 0:
+            self._draw()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._draw)
+
+    def _draw(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drawn_at = time.monotonic()
+        self.views = tuple(_present(self.view(self._known[transfer_id]) for transfer_id in reversed(self._listed)))
+        self.offers = sum(1 for view in self.views if view.standing == "offer")
+        self.version += 1
+
+
+def _present(views: Iterable[PeerView | None]) -> list[PeerView]:
+    return [view for view in views if view is not None and view.standing not in ("for_other", "between_others")]
+
+
+def _newer(one: PeerTransfer | None, other: PeerTransfer) -> PeerTransfer:
+    """Frames and messages come by different ways, and perhaps not in order."""
+    if one is None or one.updated_at is None or other.updated_at is None:
+        return other
+    if one.is_over != other.is_over:  # what is over stays so, but for the upload that takes its place
+        return one if one.is_over else other
+    return one if one.updated_at > other.updated_at else other

@@ -1,0 +1,387 @@
+"""Files from person to person: from one device to another, sealed on the way, and never kept by the server.
+
+    sending = await hs.p2p.send(chat.id, "film.mkv")     # offers it, and sends it once somebody accepts
+    await sending.wait()
+
+    receiving = await hs.p2p.receive(transfer_id)        # accepts it on this device
+    path = await receiving.wait()
+
+Both are `Transfer`s: progress, pause, resume, cancel, limits. `hs.p2p` needs a `Transfers` of the same account, whose
+journal remembers what is on its way: the same `send` of the same file, and `receive` of the same transfer, go on where
+they were. How it is sealed: `p2p_seal`; what the relay sees: `docs/protocol.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from hypersend_client.sdk.errors import ApiError, HyperSendError, SignedOut
+from hypersend_client.sdk.events import Event, StateChanged, TransferChanged
+from hypersend_client.sdk.models import File
+from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
+from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
+from hypersend_client.sdk.p2p_keys import DeviceKeys
+from hypersend_client.sdk.p2p_receiver import PeerReceiver
+from hypersend_client.sdk.p2p_seal import decode_key, encode_key, safety_number
+from hypersend_client.sdk.p2p_sender import PeerSender
+from hypersend_client.sdk.parts import Part
+from hypersend_client.sdk.places import downloads_folder, safe_name
+from hypersend_client.sdk.transfer import RateLimit
+from hypersend_client.sdk.transfer_errors import PeerAway
+from hypersend_client.sdk.transfers import P2P, Transfers
+from hypersend_client.sdk.uploads import Upload, init_body
+
+if TYPE_CHECKING:
+    from hypersend_client.sdk.client import HyperSend
+
+MOST_AT_ONCE = 200
+THREADS = 8
+
+End = PeerSender | PeerReceiver
+# They say that one's own offer is over: the file may be offered anew.
+_AGAIN = frozenset({"declined", "cancelled", "expired", "failed"})
+
+
+class PeerToPeer:
+    """direct: devices on the same network may speak without the relay.
+
+    sending, receiving: those of this run by the transfer's id, ended ones too. The two limits: bytes a second of all.
+    """
+
+    def __init__(self, hs: HyperSend, keys: DeviceKeys) -> None:
+        self.calls = PeerCalls(hs.transport)
+        self.direct = True
+        self.sending: dict[str, PeerSender] = {}
+        self.receiving: dict[str, PeerReceiver] = {}
+        self.send_limit = RateLimit()
+        self.receive_limit = RateLimit()
+        self._hs = hs
+        self._keys = keys
+        self._transfers: Transfers | None = None
+        self._journal: PeerJournal
+        self._pool: ThreadPoolExecutor
+        self._told_session = ""
+        self._adding = asyncio.Lock()
+        self._turn = asyncio.Semaphore(MOST_AT_ONCE)
+        self._posting: set[asyncio.Task[None]] = set()
+
+    def attach(self, transfers: Transfers) -> None:
+        """Where unfinished ones are remembered. `Transfers` does it by itself."""
+        self._transfers = transfers
+        self._journal = PeerJournal(transfers.journal)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hypersend p2p")
+
+    async def detach(self) -> None:
+        """Stop all for now."""
+        if self._transfers is None:
+            return
+        await asyncio.gather(*(end.stop() for end in self.all))
+        for task in list(self._posting):
+            task.cancel()
+        await asyncio.gather(*self._posting, return_exceptions=True)
+        self._transfers = None
+        self.sending.clear()
+        self.receiving.clear()
+        self._pool.shutdown()
+
+    @property
+    def all(self) -> list[End]:
+        return [*self.sending.values(), *self.receiving.values()]
+
+    # Sending
+
+    async def send(
+        self, chat_id: str, path: str | os.PathLike[str], receiver_id: str | None = None, *, name: str | None = None
+    ) -> PeerSender:
+        """Offer a file from this device, or go on with the offer of this very file. It is started.
+
+        receiver_id: in a group, who may accept it; None: the first member who does.
+        Raises: FileUnreadable, SignedOut; ApiError `device_needed`, `blocked`, `transfer_limit`, …
+        """
+        transfers = self._ready()
+        account = await transfers.account()
+        full, identity = await transfers.identify(path)
+        async with self._adding:
+            device = await self._device(account)
+            row = await self._journal.sending(account, chat_id, receiver_id or "", full, identity)
+            while True:
+                is_known = row is not None
+                if row is None:
+                    row = await self._journal.add_sending(account, chat_id, receiver_id or "", full, identity)
+                info = await self.calls.offer(
+                    chat_id, name or Path(path).name, identity.size, client_id=row.key, receiver_id=receiver_id)
+                own = self._hs.account
+                if is_known and (info.status in _AGAIN or own is None or info.sender_session != own.session_id):
+                    await self._journal.drop(row.key)  # over, or of a session that has ended
+                    row = None
+                    continue
+                break
+            await self._journal.note_offer(row.key, info.id)
+            end = self._sender(row, info, device, account)
+        end.start()
+        return end
+
+    async def store(self, transfer_id: str) -> Upload:
+        """Put the file on the server instead: an ordinary upload, and a message with it when it is there.
+
+        Raises: ApiError `not_allowed`, `transfer_closed`, `quota_exceeded`, …; FileUnreadable.
+        """
+        transfers = self._ready()
+        account = await transfers.account()
+        rows = await self._journal.rows(account)
+        row = next((row for row in rows if row.role == "sender" and row.transfer_id == transfer_id), None)
+        if row is None:
+            raise ApiError("not_found", status=404, detail="This device does not send that transfer.")
+        info = await self.calls.store(transfer_id)
+        end = self.sending.get(transfer_id)
+        if end is not None:
+            await end.stop()
+        job = P2P + transfer_id
+        upload_row = await transfers.journal.find_upload(account, row.path, job)
+        if upload_row is None:
+            body = init_body(info.name, row.identity, info.chat_id, None, {})
+            upload_row = await transfers.journal.add_upload(account, row.path, row.identity, job, body)
+            await transfers.journal.note_upload(upload_row.id, info.file_id or "", done=False)
+        upload = await transfers.upload(row.path, name=info.name, chat_id=info.chat_id, job=job, keep=True)
+        posting = asyncio.create_task(self._post_stored(upload, info, row, account))
+        self._posting.add(posting)
+        posting.add_done_callback(self._posting.discard)
+        return upload
+
+    async def _post_stored(self, upload: Upload, info: PeerTransfer, row: PeerRow, account: tuple[str, str]) -> None:
+        """The message that shows the file, once."""
+        transfers = self._ready()
+        try:
+            file = await upload.wait()
+        except HyperSendError:
+            return  # the upload says so itself; `resume` goes on
+        backoff = self._hs.transport.backoff()
+        while True:
+            try:
+                await self._hs.messages.send(
+                    info.chat_id, "", file_ids=[file.id], client_id=f"stored-{info.id}")
+                break
+            except HyperSendError as error:
+                if not error.retryable:
+                    raise
+                await backoff.wait(error)
+        await transfers.journal.drop_job(account, P2P + info.id)
+        await self._journal.drop(row.key)
+
+    # Receiving
+
+    async def receive(
+        self, transfer_id: str | None = None, folder: str | os.PathLike[str] | None = None
+    ) -> PeerReceiver:
+        """Accept a transfer on this device, or go on with it. It is started.
+
+        transfer_id: None takes what this device was receiving, else the oldest that waits, else the next to come.
+        folder: by default the platform's Downloads.
+        Raises: ApiError `transfer_taken`, `transfer_closed`, `device_needed`, `not_found`; SignedOut.
+        """
+        transfers = self._ready()
+        account = await transfers.account()
+        device = await self._device(account)
+        info = await self.next() if transfer_id is None else await self.calls.get(transfer_id)
+        async with self._adding:
+            if not (info.status == "done" or info.file_id):
+                info = await self.calls.accept(info.id)
+            target = Path.cwd() / (folder or transfers.folder or downloads_folder()) / safe_name(info.name)
+            row = await self._journal.add_receiving(account, info.id, info.chat_id, str(target))
+            end = self._receiver(row, info, device, account)
+        end.start()
+        return end
+
+    async def next(self) -> PeerTransfer:
+        """What this device is receiving, else the oldest that is offered to this person, else the next to come."""
+        transfers = self._ready()
+        account = await transfers.account()
+        rows = {row.transfer_id for row in await self._journal.rows(account) if row.role == "receiver"}
+        came = asyncio.Event()
+
+        def hear(event: Event) -> None:
+            if isinstance(event, TransferChanged | StateChanged):
+                came.set()
+
+        unsubscribe = self._hs.connection.on(hear)
+        try:
+            while True:
+                came.clear()
+                found = await self.calls.open()
+                for info in found:
+                    if info.id in rows:
+                        return info
+                for info in found:
+                    if info.status == "offered" and info.receiver_id == account[1]:
+                        return info
+                try:
+                    async with asyncio.timeout(30.0 if self._hs.connection.state == "online" else 1.0):
+                        await came.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            unsubscribe()
+
+    async def _go_on_stored(self, end: PeerReceiver, file_id: str) -> Path:
+        """The sender put it on the server: wait for it there, and fetch what is missing."""
+        transfers = self._ready()
+        backoff = self._hs.transport.backoff(most_s=5.0)
+        while True:
+            try:
+                file = await self._hs.files.get(file_id, digests=True)
+                if file.state == "complete":
+                    break
+                error: HyperSendError = PeerAway()
+            except ApiError as refused:
+                if not refused.retryable and refused.status != 404:
+                    raise
+                error = refused if refused.retryable else PeerAway()  # the message that shows it is still to come
+            except HyperSendError as failed:
+                if not failed.retryable:
+                    raise
+                error = failed
+            await end.wait_for(error, backoff)
+        await self._adopt(end, file)
+        download = await transfers.download(file, to=end.target)
+        follow = download.on_progress(end.show)
+        try:
+            return await download.wait()
+        finally:
+            follow()
+
+    async def _adopt(self, end: PeerReceiver, file: File) -> None:
+        old = end.part()
+        new = Part(end.target, file, (await self._ready().account())[0], self._pool)
+
+        def work() -> None:
+            if old.path.exists() and not new.path.exists():
+                new.adopt(old.path, end.verified_bytes)
+            old.journal_path.unlink(missing_ok=True)
+
+        await new.do(work)
+
+    # Both
+
+    async def accept(self, transfer_id: str, folder: str | os.PathLike[str] | None = None) -> PeerReceiver:
+        return await self.receive(transfer_id, folder)
+
+    async def decline(self, transfer_id: str) -> PeerTransfer:
+        """Raises: ApiError `not_allowed`, `transfer_closed`."""
+        return await self.calls.decline(transfer_id)
+
+    async def cancel(self, transfer_id: str) -> None:
+        """End it, from either side. Raises: ApiError."""
+        end = self.sending.get(transfer_id) or self.receiving.get(transfer_id)
+        if end is not None and not end.ended:
+            await end.cancel()
+        else:
+            await self.calls.cancel(transfer_id)
+
+    async def open(self) -> list[PeerTransfer]:
+        """What one sends, or was offered by name, and is not over: the oldest first."""
+        return await self.calls.open()
+
+    async def resume(self) -> list[End | Upload]:
+        """Go on with all that was on its way when the program ended."""
+        transfers = self._ready()
+        account = await transfers.account()
+        device = await self._device(account)
+        found: list[End | Upload] = []
+        for row in await self._journal.rows(account):
+            if not row.transfer_id:
+                await self._journal.drop(row.key)  # never offered: whoever asked for it asks again
+                continue
+            try:
+                info = await self.calls.get(row.transfer_id)
+            except ApiError as error:
+                if error.status == 404:
+                    await self._journal.drop(row.key)
+                    continue
+                raise
+            if row.role == "sender" and info.file_id is not None:
+                found.append(await self.store(info.id))
+                continue
+            if info.status in _AGAIN and info.file_id is None:
+                await self._journal.drop(row.key)
+                continue
+            make: Callable[..., End] = self._sender if row.role == "sender" else self._receiver
+            end = make(row, info, device, account)
+            end.start()
+            found.append(end)
+        return found
+
+    async def safety_number(self, info: PeerTransfer) -> str:
+        """Of the two devices of a transfer. Raises: KeyMissing while one is not known."""
+        return safety_number(decode_key(info.sender_key), decode_key(info.receiver_key))
+
+    def network_changed(self) -> None:
+        for end in self.all:
+            end.network_changed()
+
+    async def forget(self, account: tuple[str, str]) -> None:
+        """This device's key, at signing out."""
+        self._told_session = ""
+        await self._keys.forget(account)
+
+    # Inside
+
+    def _ready(self) -> Transfers:
+        if self._transfers is None:
+            raise RuntimeError("make a Transfers for this HyperSend first")
+        return self._transfers
+
+    async def _device(self, account: tuple[str, str]) -> X25519PrivateKey:
+        """This device's key, which the server knows."""
+        device = await self._keys.get(account)
+        own = self._hs.account
+        if own is None:
+            raise SignedOut
+        if self._told_session != own.session_id:
+            await self.calls.tell_key(encode_key(device.public_key().public_bytes_raw()))
+            self._told_session = own.session_id
+        return device
+
+    def _options(self, limit: RateLimit) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "transport": self._hs.transport,
+            "session": self._hs.session,
+            "connection": self._hs.connection,
+            "journal": self._journal,
+            "pool": self._pool,
+            "direct": self.direct,
+            "turn": self._turn,
+            "limits": (limit,),
+            "backoff": self._hs.transport.backoff,
+        }
+
+    def _sender(
+        self, row: PeerRow, info: PeerTransfer, device: X25519PrivateKey, account: tuple[str, str]
+    ) -> PeerSender:
+        end = self.sending.get(info.id)
+        if end is None:
+            end = self.sending[info.id] = PeerSender(row, info, device, **self._options(self.send_limit))
+            self._hs.connection.on(end.on_event)
+        return end
+
+    def _receiver(
+        self, row: PeerRow, info: PeerTransfer, device: X25519PrivateKey, account: tuple[str, str]
+    ) -> PeerReceiver:
+        end = self.receiving.get(info.id)
+        if end is None:
+            end = self.receiving[info.id] = PeerReceiver(
+                row, info, device, server_id=account[0], stored=self._go_on_stored,
+                **self._options(self.receive_limit))
+            self._hs.connection.on(end.on_event)
+        return end
+
+
+__all__ = ["PeerEnd", "PeerReceiver", "PeerSender", "PeerToPeer", "PeerTransfer"]
