@@ -13,7 +13,17 @@ from collections.abc import Sequence
 
 from hypersend_server import __version__
 from hypersend_server.backup import BackupError
-from hypersend_server.commands import backups, doctor, metadata, people, releases, serve, settings_in_force, storage
+from hypersend_server.commands import (
+    backups,
+    doctor,
+    metadata,
+    people,
+    releases,
+    serve,
+    settings_in_force,
+    status,
+    storage,
+)
 from hypersend_server.commands.console import Console
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.errors import MetadataError
@@ -31,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "the environment: see config/example.env, or `hypersend-server config`.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, doctor, people, releases, storage, metadata, backups, settings_in_force):
+    for module in (serve, status, doctor, people, releases, storage, metadata, backups, settings_in_force):
         module.add_to(commands)
     return parser
 

@@ -81,8 +81,10 @@ def build_middleware(settings: Settings, ids: Callable[[], str], metrics: Metric
             duration_ms = round((time.perf_counter() - began) * 1000, 1)
             metrics.request(request, status, duration_ms / 1000)
             path = request.rel_url.raw_path  # still encoded, and never the query: tickets stand there
+            client = client_address(request, settings.trusted_proxies)
             access.info(
-                "%s %s %d %s ms %s", request.method, path, status, duration_ms, request_id,
+                "%s %s %d %s ms %s %s %s", request.method, path, status, duration_ms, client, request_id,
+                request.get(SESSION_ID) or "-",
                 extra={
                     "request_id": request_id,
                     "session_id": request.get(SESSION_ID),
@@ -90,7 +92,7 @@ def build_middleware(settings: Settings, ids: Callable[[], str], metrics: Metric
                     "path": path,
                     "status": status,
                     "duration_ms": duration_ms,
-                    "client": client_address(request, settings.trusted_proxies),
+                    "client": client,
                 },
             )
 

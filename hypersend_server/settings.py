@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from hypersend_storage.base import chunk_size_for
 
+TEMPLATE_SECRET = "replace-this-with-what-openssl-rand-hex-32-prints"  # noqa: S105 - refused
 LOGO_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "K": 2**10, "KIB": 2**10, "M": 2**20, "MIB": 2**20, "G": 2**30, "GIB": 2**30, "T": 2**40, "TIB": 2**40}
@@ -142,6 +143,8 @@ def colour(text: str) -> str:
 
 
 def secret_key(text: str) -> str:
+    if text == TEMPLATE_SECRET:
+        raise ValueError("your own, not the template's; `openssl rand -hex 32` makes one")
     if text and len(text.encode()) < 32:
         raise ValueError("at least 32 bytes; `openssl rand -hex 32` makes one")
     return text
@@ -273,8 +276,9 @@ class Settings:
         problems: list[str] = []
         for setting in SETTINGS:
             # An empty variable is an unset one: compose files pass `NAME=` for what nobody filled in.
-            text = env.get(setting.name, "") or setting.default
             try:
+                text = env.get(setting.name, "") or (_from_file(setting, env) if setting.secret else "")
+                text = text or setting.default
                 values[setting.attribute] = setting.parse(text)
             except ValueError as error:
                 shown = "" if setting.secret else f", not {text!r}"
@@ -288,6 +292,24 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return cls(**values)
+
+
+def _from_file(setting: Setting, env: Mapping[str, str]) -> str:
+    """A secret whose file NAME_FILE names, as container platforms hand them out; '' where none is named.
+
+    Raises: ValueError.
+    """
+    path = env.get(f"{setting.name}_FILE", "")
+    if not path:
+        return ""
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise ValueError(f"readable in the file that {setting.name}_FILE names, {path}: {reason}") from None
+    if not text:
+        raise ValueError(f"in the file that {setting.name}_FILE names, {path}: it is empty")
+    return text
 
 
 def _s3_problems(values: Mapping[str, Any]) -> list[str]:
@@ -305,12 +327,68 @@ def _s3_problems(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+CONTAINERS = """
+# --- For `docker compose` alone (docs/compose.md); HOST, PORT and DATA_ROOT are then set by it. ---
+
+# standard: server, MongoDB, web client, nginx. lite: one server on SQLite, nginx. Beside them, separated by commas:
+# s3 (MinIO), scale (a second server and Redis, with standard), letsencrypt (certificates).
+COMPOSE_PROFILES=standard
+
+# off: plain HTTP. letsencrypt: certificates by themselves. own: fullchain.pem and privkey.pem in CERTIFICATES.
+#TLS=off
+
+# Name of the site, such as chat.example.org; and where Let's Encrypt writes before a certificate ends.
+#DOMAIN=
+#LETSENCRYPT_EMAIL=
+
+# Folder of your own certificate.
+#CERTIFICATES=./certificates
+
+# Ports of this machine. OBJECTS_PORT is the object store's, with the profile s3.
+#HTTP_PORT=80
+#HTTPS_PORT=443
+#OBJECTS_PORT=9000
+
+# Addresses of a proxy in front of nginx, whose X-Forwarded-For is believed; empty: there is none.
+#FRONT_PROXIES=
+
+# Names of the images, where they come from a registry.
+#SERVER_IMAGE=hypersend-server:latest
+#WEB_IMAGE=hypersend-web:latest
+"""
+
+
 def example_env() -> str:
     """The text of config/example.env: every setting with its meaning and default."""
     lines = [
         "# Settings of the server; what is commented out stands at its default.",
         "# Sizes: 500MB, 40GiB. Times: 90s, 30m, 12h, 7d.",
+        "# A secret may stand in a file instead: SECRET_KEY_FILE=/run/secrets/secret_key, and so on.",
     ]
     for setting in SETTINGS:
-        lines += ["", f"# {setting.help}", f"#{setting.name}={setting.default}"]
+        is_key = setting.name == "SECRET_KEY"
+        shown = f"SECRET_KEY={TEMPLATE_SECRET}" if is_key else f"#{setting.name}={setting.default}"
+        lines += ["", f"# {setting.help}", shown]
+    return "\n".join(lines) + "\n" + CONTAINERS
+
+
+def settings_page() -> str:
+    """The text of docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables, read once at the start. An empty one counts as not set. What is wrong is reported all",
+        "together, and nothing starts; `hypersend-server config` prints what is in force, secrets hidden.",
+        "",
+        "Sizes: `500MB` (1,000,000 bytes a MB), `40GiB` (1,073,741,824 a GiB). Times: `90s`, `30m`, `12h`, `7d`.",
+        "This page is made from the table in `hypersend_server/settings.py`, as is `config/example.env`.",
+        "",
+        "| name | default | meaning |",
+        "|---|---|---|",
+    ]
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        mark = " A secret." if setting.secret else ""
+        meaning = setting.help.replace("|", "\\|")
+        lines.append(f"| `{setting.name}` | {default} | {meaning}{mark} |")
     return "\n".join(lines) + "\n"

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from hypersend_server.settings import SETTINGS, Settings, SettingsError, example_env, size_bytes
+from hypersend_server.settings import SETTINGS, Settings, SettingsError, example_env, settings_page, size_bytes
 from tests.process import REPOSITORY
 
 
 def test_every_setting_stands_in_the_example_with_its_default() -> None:
     assert (REPOSITORY / "config" / "example.env").read_text() == example_env()
+
+
+def test_the_page_of_settings_is_the_one_made_from_the_table() -> None:
+    assert (REPOSITORY / "docs" / "settings.md").read_text() == settings_page()
 
 
 def test_settings_have_a_field_for_each_row_of_the_table_and_no_other() -> None:

@@ -169,7 +169,8 @@ def _tabs(tab: str, t: Callable[[str], str], unread: int, moving: int, newer: bo
 @ft.component
 def BottomBar(tab: str) -> ft.Control:
     app, t = use_app(), use_t()
-    unread, moving = watch(app.chats).unread, running_count(watch(app.transfers))
+    unread, peers = watch(app.chats).unread, watch(app.peers)
+    moving = running_count(watch(app.transfers)) + peers.moving + peers.offers
     newer = watch(app.update).release is not None
     tabs: list[ft.Control] = [ft.Container(content=item, expand=True) for item in _tabs(tab, t, unread, moving, newer)]
     return ft.Container(
@@ -180,7 +181,8 @@ def BottomBar(tab: str) -> ft.Control:
 @ft.component
 def Rail(tab: str) -> ft.Control:
     app, t = use_app(), use_t()
-    unread, moving = watch(app.chats).unread, running_count(watch(app.transfers))
+    unread, peers = watch(app.chats).unread, watch(app.peers)
+    moving = running_count(watch(app.transfers)) + peers.moving + peers.offers
     newer = watch(app.update).release is not None
     return ft.Container(
         bgcolor=Colour.BAR,

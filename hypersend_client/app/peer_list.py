@@ -7,9 +7,11 @@ together give one frozen view. The web app neither sends nor receives: its code 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import flet as ft
@@ -19,6 +21,7 @@ from hypersend_client.sdk import HyperSendError
 from hypersend_client.sdk.events import Event, TransferChanged
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.transfer import ENDED, Progress
+from hypersend_client.sdk.uploads import Upload
 
 Choice = Literal["accept", "decline", "cancel", "pause", "resume", "retry", "store"]
 Standing = Literal[
@@ -36,9 +39,11 @@ class End(Protocol):
     def progress(self) -> Progress: ...
 
     @property
-    def safety_number(self) -> str | None: ...
+    def ended(self) -> bool: ...
 
     def on_progress(self, listener: Callable[[Progress], None]) -> Callable[[], None]: ...
+
+    async def wait(self) -> Any: ...
 
     def pause(self) -> None: ...
 
@@ -47,23 +52,18 @@ class End(Protocol):
     def start(self) -> None: ...
 
 
-class Device(Protocol):
-    """What moves the bytes on this device."""
+class Peers(Protocol):
+    """`HyperSend.p2p`, as far as it is used here."""
 
-    async def send(self, chat_id: str, path: str) -> End: ...
+    async def send(self, chat_id: str, path: str) -> Any: ...
 
-    async def receive(self, transfer_id: str) -> End: ...
+    async def receive(self, transfer_id: str) -> Any: ...
 
-    async def store(self, transfer_id: str) -> PeerTransfer: ...
+    async def store(self, transfer_id: str) -> Any: ...
 
-    async def cancel(self, transfer_id: str) -> None: ...
+    async def cancel(self, transfer_id: str) -> Any: ...
 
-    async def resume(self) -> list[End]: ...
-
-    async def close(self) -> None: ...
-
-    def path_of(self, end: End) -> str:
-        """Of a file that was received; "" before."""
+    async def resume(self) -> list[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +176,25 @@ def _moving(progress: Progress | None, sends: bool) -> set[Choice]:
 
 
 class PeerList(ft.Observable):
-    """views: those that concern this person and were open in this run, the newest first. version: grows with every
-    change, also of what is not among them.
+    """views: those that concern this person and were open in this run, the newest first.
+
+    version: grows with every change, also of what is not among them. offers, moving: how many wait for a word, and
+    move. on_upload: called when a file goes to the server instead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_upload: Callable[[], None] = lambda: None) -> None:
+        self._on_upload = on_upload
         self.views: tuple[PeerView, ...] = ()
         self.version = 0
         self.offers = 0
+        self.moving = 0
         self._me = ""
         self._session_id = ""
         self._calls: PeerCalls | None = None
-        self._device: Device | None = None
+        self._peers: Peers | None = None
+        self._went_on = False
+        self._going_on = asyncio.Lock()
+        self._paths: dict[str, str] = {}
         self._known: dict[str, PeerTransfer] = {}
         self._listed: dict[str, None] = {}
         self._ends: dict[str, End] = {}
@@ -195,42 +202,41 @@ class PeerList(ft.Observable):
         self._drawn_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, calls: PeerCalls, device: Device | None, *, me: str, session_id: str) -> None:
-        """device: None in the browser."""
-        self._calls, self._device = calls, device
+    def begin(self, calls: PeerCalls, peers: Peers | None, *, me: str, session_id: str) -> None:
+        """peers: None in the browser, where a person can only look on."""
+        self._calls, self._peers, self._went_on = calls, peers, False
         self._me, self._session_id = me, session_id
 
     async def go_on(self) -> None:
         """What was on its way when the app ended, and what was offered meanwhile. Raises: HyperSendError."""
-        if self._device is not None:
-            for end in await self._device.resume():
-                self._hold(end)
-        await self.refresh()
-
-    async def refresh(self) -> None:
-        """Ask what is open. Raises: HyperSendError."""
-        if self._calls is not None:
+        async with self._going_on:
+            if self._calls is None:
+                return
+            if self._peers is not None and not self._went_on:
+                for end in await self._peers.resume():
+                    if not isinstance(end, Upload):
+                        self._hold(end)
+                self._went_on = True
+                self._on_upload()
             for info in await self._calls.open():
                 self._learn(info, listed=True)
             self._draw()
 
-    async def end(self) -> None:
-        """Stop all for now: the window is gone, or nobody is signed in."""
+    def end(self) -> None:
+        """Nobody is signed in any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for undo in self._heard.values():
             undo()
-        device, self._device, self._calls = self._device, None, None
-        for kept in (self._heard, self._ends, self._known, self._listed):
+        self._calls = self._peers = None
+        for kept in (self._heard, self._ends, self._known, self._listed, self._paths):
             kept.clear()
-        if device is not None:
-            await device.close()
-        self.views, self.offers = (), 0
+        self.views, self.offers, self.moving = (), 0, 0
 
     @property
     def can_move(self) -> bool:
-        return self._device is not None
+        return self._peers is not None
 
     def view(self, transfer: dict[str, Any] | PeerTransfer) -> PeerView | None:
         """Of a message's `transfer`, as it is by now; None where it cannot be read."""
@@ -243,15 +249,14 @@ class PeerList(ft.Observable):
         end = self._ends.get(info.id)
         return view_of(
             info, None if end is None else end.progress, me=self._me, session_id=self._session_id,
-            native=self._device is not None,
-            path=self._device.path_of(end) if self._device is not None and end is not None else "",
+            native=self._peers is not None, path=self._paths.get(info.id, ""),
         )  # fmt: skip
 
     async def safety_numbers(self, chat_id: str) -> list[tuple[str, str]]:
         """(the transfer's name, number) of the chat's latest transfers of this device, the newest first; a number
         once. Raises: HyperSendError.
         """
-        if self._device is None or self._calls is None:
+        if self._peers is None or self._calls is None:
             return []
         # Where nothing is moved, what seals it is not needed, and perhaps not installed.
         from hypersend_client.sdk.p2p_seal import decode_key, safety_number
@@ -270,28 +275,26 @@ class PeerList(ft.Observable):
 
     async def send(self, chat_id: str, path: str) -> None:
         """Offer a local file. Raises: FileUnreadable, ApiError."""
-        assert self._device is not None
-        self._hold(await self._device.send(chat_id, path))
+        assert self._peers is not None
+        self._hold(await self._peers.send(chat_id, path))
         self._draw()
 
     async def do(self, transfer_id: str, choice: Choice) -> None:
         """Raises: ApiError, LocalStorageFailed."""
         assert self._calls is not None
-        end = self._ends.get(transfer_id)
+        calls, peers, end = self._calls, self._peers, self._ends.get(transfer_id)
         match choice:
-            case "accept":
-                assert self._device is not None
-                self._hold(await self._device.receive(transfer_id))
+            case "accept" if peers is not None:
+                self._hold(await peers.receive(transfer_id))
             case "decline":
-                self._learn(await self._calls.decline(transfer_id))
-            case "cancel" if self._device is not None and end is not None:
-                await self._device.cancel(transfer_id)
-                self._learn(await self._calls.get(transfer_id))
+                self._learn(await calls.decline(transfer_id))
             case "cancel":
-                self._learn(await self._calls.cancel(transfer_id))
-            case "store":
-                assert self._device is not None
-                self._learn(await self._device.store(transfer_id))
+                await (peers or calls).cancel(transfer_id)
+                self._learn(await calls.get(transfer_id))
+            case "store" if peers is not None:
+                await peers.store(transfer_id)
+                self._on_upload()
+                self._learn(await calls.get(transfer_id))
             case "pause" if end is not None:
                 end.pause()
             case "resume" | "retry" if end is not None:
@@ -338,10 +341,21 @@ class PeerList(ft.Observable):
 
     def _moved(self, end: End, progress: Progress) -> None:
         self._learn(end.info)
+        if progress.state == "done" and end.info.id not in self._paths:
+            self._paths[end.info.id] = ""
+            self._finding = asyncio.ensure_future(self._find(end))
         if progress.state in ("running", "checking", "finishing"):
             self._draw_soon()
         else:
             self._draw()
+
+    async def _find(self, end: End) -> None:
+        """Where a file that was received has come to lie."""
+        with contextlib.suppress(HyperSendError):
+            result = await end.wait()
+            if isinstance(result, Path):
+                self._paths[end.info.id] = str(result)
+                self._draw()
 
     # Drawing
 
@@ -357,8 +371,9 @@ class PeerList(ft.Observable):
             self._timer.cancel()
             self._timer = None
         self._drawn_at = time.monotonic()
-        self.views = tuple(_present(self.view(self._known[transfer_id]) for transfer_id in reversed(self._listed)))
+        self.views = tuple(_present(self.view(self._known[transfer_id]) for transfer_id in reversed([*self._listed])))
         self.offers = sum(1 for view in self.views if view.standing == "offer")
+        self.moving = sum(1 for view in self.views if view.group == "running")
         self.version += 1
 
 

@@ -38,8 +38,8 @@ import flet as ft
 
 from hypersend_client.app.chat_list import ChatList, ChatRow
 from hypersend_client.app.i18n import Translator, pick_language
+from hypersend_client.app.peer_list import PeerList
 from hypersend_client.app.tokens import THREE_PANES, TWO_PANES
-from hypersend_client.app.peer_list import Device, PeerList
 from hypersend_client.app.transfer_list import TransferList
 from hypersend_client.app.updates import Build, UpdateNotice
 from hypersend_client.app.words import explain
@@ -56,7 +56,15 @@ from hypersend_client.sdk import (
     User,
 )
 from hypersend_client.sdk.address import normalise
-from hypersend_client.sdk.events import Event, PresenceChanged, Ready, StateChanged, TransferChanged, Typing, UpdateAvailable
+from hypersend_client.sdk.events import (
+    Event,
+    PresenceChanged,
+    Ready,
+    StateChanged,
+    TransferChanged,
+    Typing,
+    UpdateAvailable,
+)
 from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.transfers import Transfers
 
@@ -196,7 +204,6 @@ class AppState:
     transfers: makes what moves files on this device; None in the browser, where the upload page does.
     media_base: the address that this person sees, also for pictures, where it is another than the process uses
     (in the browser); "" where it is the same.
-    peers: makes what moves files from device to device, beside `transfers`; None in the browser.
     build: this app, where a newer one can take its place; None in the browser.
     keep: makes a session that just began outlast this page (in the browser); None: the token store does.
     """
@@ -213,8 +220,6 @@ class AppState:
         transfers: Callable[[HyperSend], Transfers] | None = None,
         keep: Callable[[HyperSend], Awaitable[None]] | None = None,
         build: Build | None = None,
-        peers: Callable[[HyperSend, Transfers], Device] | None = None,
-        peer_calls: Callable[[HyperSend], PeerCalls] = lambda hs: PeerCalls(hs.transport),
     ) -> None:
         self.session = Session()
         self.link = Link()
@@ -225,9 +230,7 @@ class AppState:
         self.notices = Notices()
         self.clock = Clock()
         self.transfers = TransferList()
-        self.peers = PeerList()
-        self._make_peers = peers
-        self._peer_calls = peer_calls
+        self.peers = PeerList(self.transfers.look_again)
         self.update = UpdateNotice(build)
         self._make_transfers = transfers
         self._keep = keep
@@ -350,7 +353,7 @@ class AppState:
             await hs.close()
 
     async def _stop_moving(self) -> None:
-        await self.peers.end()  # first: it lives in the journal of the other
+        self.peers.end()
         await self.transfers.end()
 
     def wake(self) -> None:
@@ -388,10 +391,11 @@ class AppState:
         # Before the outbox starts, which asks it for files that are to be sent.
         mover = None if self._make_transfers is None else self._make_transfers(hs)
         self.transfers.begin(hs, mover)
-        device = None if self._make_peers is None or mover is None else self._make_peers(hs, mover)
         account = hs.account
         session_id = "" if account is None else account.session_id
-        self.peers.begin(self._peer_calls(hs), device, me=self.me_id, session_id=session_id)
+        self.peers.begin(
+            PeerCalls(hs.transport), None if mover is None else hs.p2p, me=self.me_id, session_id=session_id
+        )
         await hs.start()
         self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
         hs.sync.on_state = lambda state: self._show_link()
@@ -586,7 +590,7 @@ class AppState:
             self._watched = frozenset()
             self.spawn(self._watch_presence())
             if self.session.server is not None and "p2p" in self.session.server.features:
-                self.spawn(self.peers.refresh())
+                self.spawn(self.peers.go_on())
         elif isinstance(event, TransferChanged):
             self.peers.on_event(event)
         elif isinstance(event, PresenceChanged):

@@ -146,6 +146,12 @@ class TransferList(ft.Observable):
             await sdk.close()
         self.rows, self.waiting = (), 0
 
+    def look_again(self) -> None:
+        """Transfers were begun elsewhere."""
+        if self._sdk is not None:
+            self._listen()
+            self._draw()
+
     def row(self, row_id: str) -> TransferRow | None:
         return next((row for row in self.rows if row.id == row_id), None)
 

@@ -34,26 +34,27 @@ async def open_upload_page(app: AppState, page: Any, chat_id: str, title: str, *
     if dock is not None:
         dock.remove()
     ticket = await app.hs.files.upload_ticket(chat_id=chat_id)
-    source = _source(app, page, ticket.url, title, media=media)
+    source = page_source(app, page, ticket.url, {"to": title, **({"accept": "media"} if media else {})})
     page.overlay.append(UploadDock(app, page, chat_id, title, source).control)
     page.update()
 
 
-def _source(app: AppState, page: Any, url: str, title: str, *, media: bool = False) -> str:
-    """The page's address with its language, theme and accent after the #, where no server sees them."""
+def page_source(app: AppState, page: Any, url: str, more: dict[str, str], *, place: str = "/upload") -> str:
+    """A page's address with its language, theme, accent and `more` after the #, where no server sees them.
+
+    url: of a ticket. place: the page's path.
+    """
     dark = app.prefs.theme == "dark" or (app.prefs.theme == "system" and page.platform_brightness == ft.Brightness.DARK)
     options = {
         "lang": app.prefs.spoken,
         "theme": "dark" if dark else "light",
         "accent": app.prefs.accent or DEFAULT_ACCENT,
-        "to": title,
+        **more,
     }
-    if media:
-        options["accept"] = "media"
     whole = page_url(page, on_this_server(app, url))
     fragment = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
     base, _, ticket = whole.partition("#")
-    return f"{base}#{ticket}&{fragment}" if ticket else str(URL(base).with_fragment(fragment))
+    return f"{URL(base).with_path(place)}#{ticket}&{fragment}"
 
 
 class UploadDock:

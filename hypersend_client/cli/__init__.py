@@ -36,9 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.fail(error.code, explain(error))
         return 1
     except KeyboardInterrupt:
-        screen.say(
-            "Stopped. " + ("The same command again goes on." if options.command in ("send", "upload", "get") else "")
-        )
+        goes_on = options.command in ("send", "upload", "get", "p2p")
+        screen.say("Stopped. " + ("The same command again goes on." if goes_on else ""))
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); there is nobody left to tell.

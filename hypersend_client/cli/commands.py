@@ -123,11 +123,26 @@ def _check_send(options: Namespace) -> None:
         raise UsageError("there is nothing to send: give a text or --file PATH")
     if len(options.message) > MAX_TEXT:
         raise UsageError(f"a message has at most {MAX_TEXT:,} characters; send it as a file")
-    if len(options.file) > MAX_FILES:
+    if options.p2p and not options.file:
+        raise UsageError("--p2p sends files: say which with --file PATH")
+    if len(options.file) > MAX_FILES and not options.p2p:
         raise UsageError(f"a message has at most {MAX_FILES} files")
 
 
+async def _p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:
+    from hypersend_client.cli.p2p import p2p  # late: its ciphers take a while to load
+
+    return await p2p(hs, options, screen)
+
+
 async def _send(hs: HyperSend, options: Namespace, screen: Screen) -> int:
+    if options.p2p:
+        from hypersend_client.cli import p2p
+
+        if options.message.strip():
+            chat = await find_chat(hs, options.chat)
+            await hs.messages.send(chat.id, options.message)
+        return await p2p.send(hs, options, screen, options.file)
     chat = await find_chat(hs, options.chat)
     async with _transfers(hs, options) as transfers:
         sending = await send(transfers, hs, chat.id, options.message, options.file, give_up_s=GIVE_UP_S)
@@ -239,6 +254,7 @@ COMMANDS: dict[str, Callable[[HyperSend, Namespace, Screen], Awaitable[int]]] = 
     "send": _send,
     "watch": watch,
     "get": _get,
+    "p2p": _p2p,
     "upload": _upload,
     "ls": _ls,
     "rm": _rm,

@@ -6,6 +6,7 @@ import argparse
 
 _TAKES_PATH = frozenset({"--file", "-o", "--output"})
 _PATH_COMMANDS = frozenset({"upload"})
+_P2P = "send receive safety"
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
@@ -50,6 +51,10 @@ _hypersend() {{
 {cases}
   esac
   [[ $command == completion ]] && words='bash zsh fish'
+  if [[ $command == p2p ]]; then
+    words="{_P2P} $words"
+    [[ $COMP_CWORD -gt 3 && $current != -* ]] && files=1
+  fi
   if [[ $files ]]; then
     compopt -o filenames 2>/dev/null
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
@@ -82,7 +87,8 @@ _hypersend() {{
   fi
   case ${{words[2]}} in
     completion) compadd bash zsh fish ;;
-{chr(10).join(line for line in cases.split(chr(10)) if not line.startswith("    completion)"))}
+    p2p) if (( CURRENT == 3 )); then compadd {_P2P}; else _files; fi ;;
+{chr(10).join(line for line in cases.split(chr(10)) if not line.startswith(("    completion)", "    p2p)")))}
   esac
 }}
 compdef _hypersend hypersend
@@ -107,6 +113,7 @@ def _fish(commands: dict[str, tuple[str, list[str]]], common: list[str]) -> str:
         if name in _PATH_COMMANDS:
             lines.append(f"complete -c hypersend {when} -F")
     lines.append("complete -c hypersend -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'")
+    lines.append(f"complete -c hypersend -n '__fish_seen_subcommand_from p2p' -a '{_P2P}' -F")
     return "\n".join(lines) + "\n"
 
 

@@ -66,6 +66,8 @@ def build() -> argparse.ArgumentParser:
     send.add_argument("chat", metavar="CHAT", help="its id, @username, or the title of a group")
     send.add_argument("text", nargs="*", default=[], metavar="TEXT", help="the text; - reads it from standard input")
     send.add_argument("--file", nargs="+", action="extend", default=[], metavar="PATH", help="up to 10 files")
+    send.add_argument("--p2p", action="store_true", help="from device to device; the server keeps nothing")
+    send.set_defaults(relay_only=False)
     limit(send)
     watch = command("watch", "show messages as they come")
     watch.add_argument("chat", nargs="?", metavar="CHAT", help="of this chat alone")
@@ -76,6 +78,27 @@ def build() -> argparse.ArgumentParser:
     upload = command("upload", "upload a file without sending it to anyone")
     upload.add_argument("path", metavar="PATH")
     limit(upload)
+    p2p = command("p2p", "send files from device to device; the server keeps nothing of them")
+    ways = p2p.add_subparsers(dest="p2p", metavar="send|receive|safety", required=True)
+
+    def way(name: str, help_: str) -> argparse.ArgumentParser:
+        of = ways.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", allow_abbrev=False)
+        of.set_defaults(limit_rate=None, relay_only=False)
+        return of
+
+    offer = way("send", "offer files, or all in a folder, and send them once they are accepted")
+    offer.add_argument("chat", metavar="CHAT", help="its id, @username, or the title of a group")
+    offer.add_argument("path", nargs="+", metavar="PATH")
+    take = way("receive", "accept a file and receive it; what was stopped goes on")
+    take.add_argument("transfer", nargs="?", metavar="TRANSFER", help="otherwise the oldest that waits, else the next")
+    take.add_argument("--yes", action="store_true", help="accept without asking")
+    take.add_argument("--all", action="store_true", help="all that come, until nothing more is offered")
+    take.add_argument("-o", "--output", metavar="DIR", help="folder; otherwise the Downloads folder")
+    for of in (offer, take):
+        limit(of)
+        of.add_argument("--relay-only", action="store_true", help="never directly, also on the same network")
+    number = way("safety", "show the safety numbers of this device and theirs, to compare them")
+    number.add_argument("chat", metavar="CHAT", help="its id, @username, or the title of a group")
     command("ls", "list your files on the server")
     rm = command("rm", "remove a file from the server, for everyone")
     rm.add_argument("id", metavar="FILE_ID")

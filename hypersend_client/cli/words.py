@@ -23,9 +23,13 @@ from hypersend_client.sdk.transfer_errors import (
     CorruptTransfer,
     DiskFull,
     FileUnreadable,
+    KeyMissing,
+    PeerEnded,
+    PeerFailed,
     RemoteFileChanged,
     RemoteFileGone,
     SourceChanged,
+    Tampered,
     TransferBusy,
     TransferCancelled,
     TransferStalled,
@@ -151,6 +155,20 @@ def _disk(error: DiskFull) -> str:
     return f"No space is left in {error.path}.{figures} Make room; the same command goes on."
 
 
+_PEER = {
+    "source_changed": "The file was changed on the other device while it was being sent. Ask for it once more.",
+    "tampered": "The other device noticed that something on the way altered the file, and stopped.",
+    "wrong_size": "The other device sent more or less than it had offered, so nothing of it was kept.",
+    "corrupt_transfer": "The file arrived damaged on the other device.",
+}
+_ENDED = {
+    "declined": "The offer was declined.",
+    "cancelled": "The transfer was called off.",
+    "expired": "Nobody took the offer in time.",
+    "failed": "The transfer has failed. It has to be offered anew.",
+    "done": "The transfer is done already.",
+}
+
 _KINDS: tuple[tuple[type[HyperSendError], Callable[[Any], str]], ...] = (
     (InvalidAddress, lambda e: f"“{e.address}” is no server address. Write it like https://chat.example.org."),
     (ConnectionFailed, _connection),
@@ -190,6 +208,17 @@ _KINDS: tuple[tuple[type[HyperSendError], Callable[[Any], str]], ...] = (
             "The file on the server is not what it was when its download began. Give the command again to begin anew."
         ),
     ),
+    (
+        Tampered,
+        lambda e: (
+            "What arrived is not what the other device sent: something on the way altered it, so the transfer was "
+            f"stopped ({str(e).partition(': ')[2]}). Compare the safety number with the other person before you try "
+            "again."
+        ),
+    ),
+    (KeyMissing, lambda e: "The server does not tell the key of both devices, so nothing can be sent safely."),
+    (PeerFailed, lambda e: _PEER.get(e.reason, f"The other device cannot go on ({e.reason}).")),
+    (PeerEnded, lambda e: _ENDED.get(e.status, f"The transfer is over: {e.status}.")),
     (UploadRemoved, lambda e: "The upload was removed on the server. Give the command again to begin anew."),
     (CorruptTransfer, lambda e: "The bytes keep arriving damaged. Something on the way alters them, or a disk fails."),
     (TransferBusy, lambda e: f"Another program is transferring {e.path} just now."),

@@ -63,7 +63,16 @@ class Me:
         await self._http.call("PUT", "/auth/device-key", json={"public_key": public_key})
 
     async def blocks(self) -> list[User]:
-        return items_of(User, await self._http.call("GET", "/users/me/blocks"))
+        """All of them."""
+        found: list[User] = []
+        cursor: str | None = None
+        while True:
+            query = {"limit": 200, "cursor": cursor}
+            page = page_of(User, await self._http.call("GET", "/users/me/blocks", query=query))
+            found += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
 
     async def block(self, user_id: str) -> None:
         await self._http.call("PUT", f"/users/me/blocks/{quote(user_id, safe='')}")

@@ -87,6 +87,17 @@ class Chats:
         answer = await self._http.call("PATCH", _chat(chat_id, "/me"), json=body, idempotent=True)
         return None if answer.data is None else self._told(answer)
 
+    async def set_avatar(self, chat_id: str, image: bytes) -> Chat:
+        """A group's picture: at most 2 MiB of an image. Raises: ApiError `picture_invalid`, `not_allowed`, …"""
+        return self._told(
+            await self._http.call(
+                "PUT", _chat(chat_id, "/avatar"), body=image, headers={"Content-Type": "application/octet-stream"}
+            )
+        )
+
+    async def remove_avatar(self, chat_id: str) -> None:
+        await self._http.call("DELETE", _chat(chat_id, "/avatar"))
+
     async def delete(self, chat_id: str) -> None:
         """A group for everyone (its owner), a direct chat for oneself."""
         await self._http.call("DELETE", _chat(chat_id))

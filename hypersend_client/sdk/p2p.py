@@ -318,9 +318,19 @@ class PeerToPeer:
             found.append(end)
         return found
 
-    async def safety_number(self, info: PeerTransfer) -> str:
-        """Of the two devices of a transfer. Raises: KeyMissing while one is not known."""
-        return safety_number(decode_key(info.sender_key), decode_key(info.receiver_key))
+    async def public_key(self) -> str:
+        """Of this device, base64url. Raises: SignedOut, LocalStorageFailed."""
+        device = await self._keys.get(await self._ready().account())
+        return encode_key(device.public_key().public_bytes_raw())
+
+    async def number_for(self, info: PeerTransfer) -> str:
+        """The safety number of this device and the other one of a transfer, also before it is accepted.
+
+        Raises: KeyMissing while the other one is not known.
+        """
+        own = await self.public_key()
+        theirs = info.receiver_key if info.sender_key == own else info.sender_key
+        return safety_number(decode_key(own), decode_key(theirs))
 
     def network_changed(self) -> None:
         for end in self.all:

@@ -95,7 +95,9 @@ class PeerCalls:
     async def history(self, chat_id: str, *, limit: int = 50, cursor: str | None = None) -> Page[PeerTransfer]:
         """A chat's transfers, the newest first."""
         query = {"limit": limit, "cursor": cursor}
-        return page_of(PeerTransfer, await self._http.call("GET", f"/p2p/history/{quote(chat_id, safe='')}", query=query))
+        path = f"/p2p/history/{quote(chat_id, safe='')}"
+        return page_of(PeerTransfer, await self._http.call("GET", path, query=query))
 
     async def _post(self, transfer_id: str, what: str) -> PeerTransfer:
-        return read(PeerTransfer, await self._http.call("POST", f"/p2p/{quote(transfer_id, safe='')}/{what}", idempotent=True))
+        path = f"/p2p/{quote(transfer_id, safe='')}/{what}"
+        return read(PeerTransfer, await self._http.call("POST", path, idempotent=True))

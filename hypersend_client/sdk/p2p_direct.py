@@ -197,7 +197,7 @@ def told_addresses(found: Any, *, loopback: bool) -> list[Address]:
             case [str(host), int(port)] if 0 < port < 65536 and not isinstance(port, bool):
                 with contextlib.suppress(ValueError):
                     ip = ipaddress.ip_address(host)
-                    if ip.is_loopback and not loopback or ip.is_unspecified or ip.is_multicast:
+                    if (ip.is_loopback and not loopback) or ip.is_unspecified or ip.is_multicast:
                         continue
                     if ip.is_private or ip.is_link_local:
                         addresses.append((str(ip), port))

@@ -43,9 +43,9 @@ class PeerJournal:
     ) -> PeerRow | None:
         """The row of this very file to these people, if it is on its way."""
         for row in await self.rows(account):
-            if (row.role, row.chat_id, row.receiver_id, row.path) == ("sender", chat_id, receiver_id, path):
-                if row.identity.is_content_of(identity):
-                    return row
+            is_same = (row.role, row.chat_id, row.receiver_id, row.path) == ("sender", chat_id, receiver_id, path)
+            if is_same and row.identity.is_content_of(identity):
+                return row
         return None
 
     async def add_sending(

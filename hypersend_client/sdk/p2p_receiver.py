@@ -96,6 +96,8 @@ class PeerReceiver(PeerEnd[Path]):
             except PeerEnded as ended:
                 await part.close()
                 if ended.file_id is None:
+                    await part.forget()
+                    await self._journal.drop(self.row.key)
                     raise
                 path = await self._stored(self, ended.file_id)
             finally:
@@ -226,7 +228,8 @@ class PeerReceiver(PeerEnd[Path]):
     async def _end(self, control: dict[str, Any]) -> None:
         """The sender says that this was all, and what it is."""
         part = self._part_file
-        assert part is not None and self._sealer is not None
+        assert part is not None
+        assert self._sealer is not None
         if control.get("size") != self.info.size or self._verified != self.info.size:
             raise PeerFailed("wrong_size")
         self._set("checking")

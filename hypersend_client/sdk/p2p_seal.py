@@ -9,9 +9,9 @@ Only who holds the secret half of a device's key gets the keys of a round, and n
 over, even with the devices' keys. Whatever a relay changes of what was agreed (keys, round, offset, cipher, which
 transfer) gives other keys, so the first frame does not open.
 
-A frame: kind (1 byte), offset (8 bytes, big-endian), ciphertext, tag (16 bytes). The first nine bytes are the additional
-data; the nonce is four zero bytes and the number of the frame in its direction, from 0. Nothing else than the very next
-frame opens: one left out, repeated, moved, turned back to where it came from or altered does not.
+A frame: kind (1 byte), offset (8 bytes, big-endian), ciphertext, tag (16 bytes). The first nine bytes are the
+additional data; the nonce is four zero bytes and the number of the frame in its direction, from 0. Nothing else than
+the very next frame opens: one left out, repeated, moved, turned back to where it came from or altered does not.
 
     kind 0   data     1 to 65,536 bytes of the file, from `offset`, which is where the last one ended
     kind 1   control  a JSON object of at most 16 KiB; offset 0

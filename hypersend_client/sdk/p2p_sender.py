@@ -33,6 +33,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
         self._window = Window()
         self._digest: RunningDigest
         self._sha256 = ""
+        self._sent = 0
         self._opener: Opener | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._channel: p2p_direct.Channel | None = None
@@ -116,7 +117,8 @@ class PeerSender(PeerEnd[PeerTransfer]):
 
     async def _pump(self, sealer: Sealer, offset: int) -> None:
         send: Callable[[bytes], Awaitable[None]] = self._send
-        position, ahead = offset, None
+        position = self._sent = offset
+        ahead = None
         try:
             while position < self.size_bytes:
                 if self._channel is not None and not self.is_direct:
@@ -126,8 +128,8 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 if ahead is None:
                     ahead = asyncio.create_task(self._prepare(sealer, position))
                 frames = await ahead
-                position = min(self.size_bytes, position + BATCH_BYTES)
-                self._digest.follow(lambda: position)
+                position = self._sent = min(self.size_bytes, position + BATCH_BYTES)
+                self._digest.follow(lambda: self._sent)
                 # The next ones are read and sealed while these are on their way.
                 is_last = position == self.size_bytes or (self._channel is not None and not self.is_direct)
                 ahead = None if is_last else asyncio.create_task(self._prepare(sealer, position))

@@ -19,10 +19,11 @@ MAX_MARKED_MEMBERS = 100  # in larger chats marks go to one's own devices only
 class Readers:
     """The members of a chat at one members_rev. latest_start: the highest first_seq among them."""
 
-    __slots__ = ("_members", "latest_start", "members_rev", "user_ids")
+    __slots__ = ("_members", "is_direct", "latest_start", "members_rev", "user_ids")
 
-    def __init__(self, members_rev: int, members: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, members_rev: int, members: Sequence[tuple[str, int]], is_direct: bool) -> None:
         self.members_rev = members_rev
+        self.is_direct = is_direct
         self._members = members
         self.user_ids = [user_id for user_id, _ in members]
         self.latest_start = max((first_seq for _, first_seq in members), default=0)
@@ -49,7 +50,7 @@ class Publisher:
         if audience.members is None:
             assert known is not None
             return known
-        readers = Readers(audience.members_rev, audience.members)
+        readers = Readers(audience.members_rev, audience.members, audience.is_direct)
         held = self._known.get(audience.chat_id)
         if held is None or held.members_rev < readers.members_rev:
             if held is None and len(self._known) >= KNOWN_CHATS:
@@ -91,23 +92,27 @@ class Publisher:
         if user_ids:
             self._bus.publish(ChatGone(chat_id, list(user_ids)))
 
-    async def present_to(self, user_id: str, user_ids: list[str]) -> list[str]:
-        """Of a chat's people those whom a sign of this person's presence may reach: a block hides it between two."""
-        if self._unblocked is None or len(user_ids) != 2:
-            return user_ids
-        others = [other for other in user_ids if other != user_id]
+    async def present_to(self, user_id: str, readers: Readers) -> list[str]:
+        """Of a chat's people those whom a sign of this person's presence may reach: a block hides it between two.
+
+        It is the sign, and its moment, that is held back. How far somebody has read stands in the member row, which
+        a client sees when it syncs; in groups nothing changes.
+        """
+        if self._unblocked is None or not readers.is_direct:
+            return readers.user_ids
+        others = [other for other in readers.user_ids if other != user_id]
         seen_by = await self._unblocked(user_id, others)
-        return [other for other in user_ids if other == user_id or other in seen_by]
+        return [other for other in readers.user_ids if other == user_id or other in seen_by]
 
     async def marked(self, chat_id: str, user_id: str, marks: Marks, known: Readers | None) -> None:
         user_ids = [user_id]
         if marks.members_count <= MAX_MARKED_MEMBERS:
-            user_ids = await self.present_to(user_id, self.readers(marks.audience, known).user_ids)
+            user_ids = await self.present_to(user_id, self.readers(marks.audience, known))
         if marks.read_moved:
             self._bus.publish(Frame(user_ids, wire.read(chat_id, user_id, marks.read_seq)))
         if marks.delivered_moved and not (marks.read_moved and marks.delivered_seq == marks.read_seq):
             self._bus.publish(Frame(user_ids, wire.delivered(chat_id, user_id, marks.delivered_seq)))
 
     async def typing(self, chat_id: str, user_id: str, readers: Readers, except_session: str | None) -> None:
-        others = [reader for reader in await self.present_to(user_id, readers.user_ids) if reader != user_id]
+        others = [reader for reader in await self.present_to(user_id, readers) if reader != user_id]
         self._bus.publish(Frame(others, wire.typing(chat_id, user_id), except_session))

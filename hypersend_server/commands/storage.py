@@ -57,7 +57,12 @@ def _rate(text: str) -> int:
 def run_gc(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     async def work() -> GcReport:
         async with open_parts(settings, must_exist=True) as parts:
-            return await parts.housekeeping.gc(delete=arguments.delete)
+            report = await parts.housekeeping.gc(delete=arguments.delete)
+            if arguments.delete:  # and what else recurs, for servers with BACKGROUND_JOBS=off
+                await parts.account_deletion.resume()
+                await parts.accounts.tidy()
+                await parts.transfers.tidy()
+            return report
 
     report = asyncio.run(work())
     for stray in report.stray:

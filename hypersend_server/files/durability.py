@@ -69,6 +69,20 @@ class Durability:
         """A receipt was recorded that is not durable yet."""
         self._new.setdefault(file.id, (file, set()))[1].add(index)
 
+    async def is_awaited(self, file: FileRecord) -> bool:
+        """Whether receipts of this boot, of whichever process, are not durable yet; older ones are being verified."""
+        return bool(await self._of_this_boot(file))
+
+    async def take_over(self, file: FileRecord) -> None:
+        """Let the next sync count for what other processes received, too: the one that did may have died since."""
+        for index in await self._of_this_boot(file):
+            self.written(file, index)
+
+    async def _of_this_boot(self, file: FileRecord) -> list[int]:
+        boot_id = self.boot_id(file.backend)
+        return [receipt.chunk_index for receipt in await self._files.volatile()
+                if receipt.file_id == file.id and receipt.boot_id == boot_id]
+
     def generation(self, file_id: str) -> int:
         """Grows when syncing this file failed: bytes written before are not to be trusted."""
         return self._failures.get(file_id, 0)

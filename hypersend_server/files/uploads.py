@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,12 +26,13 @@ from hypersend_server.files.progress import ProgressEvents
 from hypersend_server.files.storing import layout_of, ref_of, require_store, translated
 from hypersend_server.files.turns import Joined, Turns
 from hypersend_server.files.types import Uploader
-from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord, Files, runs
+from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord, Files, Finished, runs
 from hypersend_storage.base import ChunkReceipt, ChunkSlot, NamedFirst, Store, UploadRef
 from hypersend_storage.errors import ChunkBusy, ChunksLost, DigestMismatch, StorageFull
 
 RECENT = 1000  # uploads whose unchanging part is kept in memory
-SYNC_TRIES = 3
+SYNC_WAITS = 8
+SYNC_WAIT_S = 0.25
 COMPLETE_TRIES = 40
 COMPLETE_RETRY_S = 0.05
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class Uploads:
         self._turns = Turns()
         self._recent: dict[str, FileRecord] = {}
         self._opening: Joined[FileRecord] = Joined()
-        self._completing: Joined[FileRecord] = Joined()
+        self._completing: Joined[Finished] = Joined()
         self._writing: set[asyncio.Task[Accepted]] = set()
         self._recovery: asyncio.Task[None] | None = None
 
@@ -319,10 +321,12 @@ class Uploads:
             return file, False
         if file.state == "uploading":
             file = await self.open(file)
-        return await self._completing.do(file_id, partial(self._complete, file_id))
+        done, began = await self._completing.do(file_id, partial(self._complete, file_id))
+        return done.file, began and done.is_new
 
     async def _begin_completing(self, file_id: str) -> FileRecord:
-        for attempt in range(SYNC_TRIES):
+        is_judged = False
+        for waited in itertools.count():
             # What is not on the disk yet either gets there now or is sent again: later it would be too late.
             await self._durability.sync(file_id)
             file = await self._files.get(file_id)
@@ -335,9 +339,14 @@ class Uploads:
             try:
                 return await self._files.begin_completing(file_id)
             except HyperSendError as error:
-                # The last receipt may have come behind the sync.
-                if error.code != "verifying" or attempt == SYNC_TRIES - 1:
+                # The last receipt may have come behind the sync, or be of another process, which syncs it presently.
+                if error.code != "verifying" or is_judged or waited > SYNC_WAITS:
                     raise
+                is_judged = not await self._durability.is_awaited(file)  # once more: they may be durable by now
+                if waited and not is_judged:
+                    await asyncio.sleep(SYNC_WAIT_S)
+                if waited == SYNC_WAITS:
+                    await self._durability.take_over(file)
         raise AssertionError("unreachable")
 
     async def _count_direct(self, file: FileRecord) -> None:
@@ -350,10 +359,10 @@ class Uploads:
             if now is None or now.state == "uploading":
                 raise  # else another process has just completed it
 
-    async def _complete(self, file_id: str) -> FileRecord:
+    async def _complete(self, file_id: str) -> Finished:
         file = await self._begin_completing(file_id)
         if file.state == "complete":
-            return file
+            return Finished(file, False)
         store = require_store(self._stores, file.backend)
         chunks = await self._files.chunks(file_id)
         receipts = [ChunkReceipt(c.index, c.size, c.sha256, c.tag) for c in chunks]
@@ -368,7 +377,8 @@ class Uploads:
                             if file.size else [])
         checksum = hashlib.sha256(b"".join([c.sha256 for c in chunks])).digest()
         done = await self._files.finish(file_id, location, checksum, sniff(head), self._clock())
-        self._events.state(done, "complete")
+        if done.is_new:
+            self._events.state(done.file, "complete")
         return done
 
     async def _complete_in(self, store: Store, file: FileRecord, receipts: list[ChunkReceipt]) -> str:

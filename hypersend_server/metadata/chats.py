@@ -145,12 +145,14 @@ class ChatPosition(msgspec.Struct, frozen=True, array_like=True):
 class Audience(NamedTuple):
     """The members of a chat at one members_rev.
 
-    members: (user_id, first_seq) pairs; None where the caller said that it knows those of this members_rev.
+    members: (user_id, first_seq) pairs; None where the caller said that it knows those of this members_rev, and
+    with them whether the chat is a direct one.
     """
 
     chat_id: str
     members_rev: int
     members: tuple[tuple[str, int], ...] | None
+    is_direct: bool = False
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):

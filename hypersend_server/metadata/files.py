@@ -86,6 +86,13 @@ class Begun(NamedTuple):
     is_new: bool
 
 
+class Finished(NamedTuple):
+    """is_new: False where another call had completed it before."""
+
+    file: FileRecord
+    is_new: bool
+
+
 class ChunkState(NamedTuple):
     """A file and what is known of one of its chunks.
 
@@ -229,8 +236,9 @@ class Files(Protocol):
 
     async def finish(
         self, file_id: str, location: str, checksum: bytes, sniffed_mime: str | None, now: int
-    ) -> FileRecord:
-        """completing → complete; one that is complete stays as it is. Raises: `not_found`, `upload_closed`."""
+    ) -> Finished:
+        """completing → complete; one that is complete stays as it is: of several calls one alone is answered that
+        it is new. Raises: `not_found`, `upload_closed`."""
 
     async def completing(self) -> list[FileRecord]:
         """What was on its way when a process ended."""

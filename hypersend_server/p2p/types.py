@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hypersend_server.resources import MEDIA_TYPE, Body, Id, Page, Resource
+from hypersend_server.resources import MEDIA_TYPE, Body, ClientId, Id, Page, Resource
 
 
 class SendBody(Body, frozen=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypersend_client.app.state import AppState
@@ -20,7 +22,9 @@ from hypersend_client.sdk import (
 )
 from hypersend_client.sdk.events import Event, StateChanged
 from hypersend_client.sdk.models import Device, File, Page, StorageUse
+from hypersend_client.sdk.p2p_calls import PeerTransfer
 from hypersend_client.sdk.store import Store
+from hypersend_client.sdk.transfer import ENDED, Progress
 
 ME = User(id="u-me", username="meera", display_name="Meera Kulkarni", email="meera@example.org")
 ANN = User(id="u-ann", username="ann", display_name="Ann Lee", online=True)
@@ -113,6 +117,89 @@ class FakeSession:
         self.listeners.append(listener)
 
 
+class Answer:
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+
+class FakeTransport:
+    """For what is called without a part: answered by `answers["GET /p2p"]`."""
+
+    def __init__(self, owner: FakeClient) -> None:
+        self._owner = owner
+
+    async def call(self, method: str, path: str, **options: Any) -> Answer:
+        return Answer(self._owner.answer(f"{method} {path}", **options))
+
+
+class FakeEnd:
+    """One end of a transfer from device to device; a test moves it."""
+
+    def __init__(self, info: PeerTransfer) -> None:
+        self.info = info
+        self.progress = Progress("waiting", 0, info.size, 0.0, None, None)
+        self.did: list[str] = []
+        self._listeners: list[Callable[[Progress], None]] = []
+        self._result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    @property
+    def ended(self) -> bool:
+        return self.progress.state in ENDED
+
+    def on_progress(self, listener: Callable[[Progress], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def be(self, state: Any, done: int = 0, error: HyperSendError | None = None, result: Any = None, **info: Any
+           ) -> None:  # fmt: skip
+        self.info = replace(self.info, **info)
+        speed = 20_000_000.0 if state == "running" else 0.0
+        self.progress = Progress(state, done, self.info.size, speed, 60.0 if speed else None, error)
+        if state == "done":
+            self._result.set_result(result)
+        for listener in list(self._listeners):
+            listener(self.progress)
+
+    async def wait(self) -> Any:
+        return await self._result
+
+    def pause(self) -> None:
+        self.did.append("pause")
+        self.be("paused", self.progress.done_bytes)
+
+    def resume(self) -> None:
+        self.did.append("resume")
+
+    def start(self) -> None:
+        self.did.append("start")
+        self.be("running", self.progress.done_bytes)
+
+
+class FakePeers:
+    """`HyperSend.p2p`: each call is noted, and answered by `answers["p2p.send"]` and so on."""
+
+    def __init__(self, owner: FakeClient) -> None:
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return getattr(Calls("p2p", self._owner), name)  # type: ignore[no-any-return]
+
+
+class FakeMover:
+    """`Transfers` without anything to move."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+        self.uploads: dict[str, Any] = {}
+        self.downloads: dict[str, Any] = {}
+
+    async def resume(self) -> list[Any]:
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
 class FakeClient:
     """Stands where HyperSend stands. answers: by `part.call`, such as `me.devices`; `login`, `connect` too."""
 
@@ -126,6 +213,8 @@ class FakeClient:
         self.sync = FakeSync()
         self.outbox = FakeOutbox()
         self.store = Store(":memory:", ME.id)
+        self.transport = FakeTransport(self)
+        self.p2p = FakePeers(self)
         self.account: Account | None = None
         self.server: ServerInfo | None = None
         self.closed = False
@@ -202,7 +291,8 @@ DEFAULTS: dict[str, Any] = {
     "files.page": Page([File("f-1", name="holiday.mp4", size=3_000_000_000, state="complete")], None),
     "chats.update_mine": None, "chats.delete": None, "chats.remove_member": None, "me.end_device": None,
     "me.unblock": None, "me.update": ME, "me.set_password": None, "files.delete": None, "me.delete": {},
-    "updates.check": None, "chats.members": [], "messages.page": None, "me.remove_avatar": None,
+    "updates.check": None, "p2p.resume": [], "GET /p2p": {"items": []},
+    "chats.members": [], "messages.page": None, "me.remove_avatar": None,
 }  # fmt: skip
 
 
@@ -210,14 +300,15 @@ class World:
     """An AppState over fakes. client: the one in use. clients: all that were made."""
 
     def __init__(self, *, signed_in: bool = True, built_in: str = "", memory: dict[str, str] | None = None,
-                 locale: str = "en", build: Build | None = None, **answers: Any) -> None:  # fmt: skip
+                 locale: str = "en", build: Build | None = None, native: bool = False,
+                 **answers: Any) -> None:  # fmt: skip
         self.answers = {name.replace("__", "."): value for name, value in answers.items()}
         self.tokens = MemoryTokenStore()
         self.memory = FakeMemory(**(memory or {}))
         self.clients: list[FakeClient] = []
         self.app = AppState(
             connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale,
-            build=build,
+            build=build, transfers=(lambda hs: FakeMover()) if native else None,
         )  # type: ignore[arg-type]
         self._signed_in = signed_in
 

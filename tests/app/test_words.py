@@ -175,7 +175,7 @@ def test_times_are_relative_under_a_day_and_by_the_calendar_above() -> None:
     transfer_errors.CorruptTransfer(1), transfer_errors.TransferBusy("/x"), transfer_errors.TransferStalled(3, None),
     transfer_errors.TransferCancelled(), transfer_errors.UpdateBroken("1.4.0"), transfer_errors.Tampered("no"),
     transfer_errors.KeyMissing(), transfer_errors.PeerAway(), transfer_errors.PeerFailed("source_changed"),
-    transfer_errors.PeerEnded("declined"), transfer_errors.DeviceNeeded(),
+    transfer_errors.PeerEnded("declined"),
     *(ApiError(code, status=kind.status) for code, kind in ERRORS.items() if code not in INSIDE),
 ], ids=lambda value: f"{type(value).__name__}-{value.code}" if isinstance(value, HyperSendError) else value,
 )  # fmt: skip

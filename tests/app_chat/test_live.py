@@ -133,6 +133,7 @@ async def test_a_file_goes_through_the_upload_page_and_comes_back_byte_for_byte(
     path.write_bytes(os.urandom(24 * 1024 * 1024))
     await ann.go(f"/chat/{world.chat_id}")
     await ann.click("attach")
+    await ann.click("attach-file")
     frame = ann.page.frame_locator("iframe").first
     await frame.locator("#files").set_input_files(path, timeout=30_000)
     await world.bo.go(f"/chat/{world.chat_id}")

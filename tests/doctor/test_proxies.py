@@ -27,7 +27,7 @@ MISTAKES = {
     "its own ETag": ("downloads", {"files": "internal; alias {files}/; etag off;"}, "ETag", "etag off;"),
     "no ranges": ("downloads", {"files": RIGHT["files"] + " max_ranges 0;"}, "range", "alias"),
     "open CORS": ("cors", {"other": "add_header Access-Control-Allow-Origin * always;"}, "twice",
-                  "Remove `add_header"),
+                  "remove `add_header"),
 }
 
 
@@ -77,13 +77,18 @@ def test_a_mistake_in_nginx_is_named_with_its_fix(tmp_path: Path, server: Server
 def test_the_named_fix_of_each_part_is_what_a_right_nginx_has(tmp_path: Path, server: ServerProcess) -> None:
     """The lines that doctor names, put into a wrong nginx, make it right."""
     wrong = {"body": "client_max_body_size 1m;", "stream": "", "address": "", "idle": "proxy_read_timeout 1s;"}
-    found = through(tmp_path, server, parts=wrong)
-    lines = [line.strip() for finding in found.findings for line in finding["fix"].splitlines()
-             if finding["level"] == "problem"]
-    fixed = " ".join(line for line in dict.fromkeys(lines) if line.startswith(("proxy_", "client_")) and "pass" not in
-                     line.split()[0] and "Upgrade" not in line and "Connection" not in line)
-    again = through(tmp_path, server, parts={**dict.fromkeys(wrong, ""), "other": fixed})
-    assert again.problems() == set(), (fixed, again.findings)
+    told: dict[str, None] = {}
+    for _ in range(4):  # one mistake may hide another
+        parts = {**dict.fromkeys(wrong, ""), "other": " ".join(told)} if told else wrong
+        found = through(tmp_path, server, parts=parts)
+        if not found.problems():
+            break
+        lines = [line.strip() for finding in found.findings if finding["level"] == "problem"
+                 for line in finding["fix"].splitlines()]
+        # Those of the socket stand in this nginx already.
+        told.update(dict.fromkeys(line for line in lines if line.endswith(";") and "pgrade" not in line))
+    assert found.problems() == set(), (told, found.findings)
+    assert len(told) >= 4
 
 
 def test_a_proxy_that_is_not_trusted_is_named(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_deep_json_and_broken_utf8_are_bad_frames(text: bytes) -> None:
 
 
 def test_the_longest_text_fits_however_it_is_escaped() -> None:
-    for character in ("\U0001f600", "\u0937", "\x01"):
+    for character in ("\U0001f600", "\u0937", "\n"):
         frame = {"type": "message.send", "chat_id": "c", "client_id": "1", "text": character * 8000}
         data = json.dumps(frame).encode()
         assert len(data) <= wire.MAX_FRAME_BYTES
@@ -183,6 +183,15 @@ def test_the_longest_text_fits_however_it_is_escaped() -> None:
         assert parsed.text == character * 8000
     frame["text"] = "x" * 8001
     assert outcome(json.dumps(frame).encode()) == {"error": "validation_failed", "ref": None}
+
+
+@pytest.mark.parametrize("field", ["text", "client_id"])
+@pytest.mark.parametrize("character", ["\0", "\x07", "\x1b", "\x7f", "\x85"])
+def test_control_characters_are_refused(field: str, character: str) -> None:
+    frame = {"type": "message.send", "chat_id": "c", "client_id": "1", "text": "hello", field: f"a{character}b"}
+    assert outcome(json.dumps(frame).encode())["error"] == "validation_failed"
+    frame[field] = "a\tb\r\nc"
+    assert isinstance(wire.parse(json.dumps(frame).encode()), wire.MessageSend)
 
 
 def test_a_token_is_not_in_the_text_of_its_frame() -> None:

@@ -9,8 +9,8 @@ import flet as ft
 
 from hypersend_client.app.chat.actions import Actions
 from hypersend_client.app.chat.file_body import FileBody, Picture, WaitingFile, picture_size, picture_wall
-from hypersend_client.app.chat.peer_body import PeerBody
 from hypersend_client.app.chat.model import Bubble, DayLine, Quote, SystemLine, is_shown, pieces
+from hypersend_client.app.chat.peer_body import PeerBody
 from hypersend_client.app.components.avatar import avatar, tone
 from hypersend_client.app.components.text import is_rtl, style, text
 from hypersend_client.app.i18n import Translator
@@ -161,6 +161,8 @@ def spoken(line: Bubble, t: Translator) -> str:
     """What a screen reader says of it."""
     name = t("chat.you") if line.mine else line.name or t("someone")
     words = t("chat.deleted") if line.deleted else line.text or ", ".join(file.name for file in line.files)
+    if line.message is not None and line.message.kind == "transfer" and not line.deleted:
+        words = t("preview.transfer", name=str((line.message.transfer or {}).get("name") or ""))
     when = clock(line.at) if line.at is not None else ""
     if line.edited:
         when = f"{when} {t('chat.edited')}"

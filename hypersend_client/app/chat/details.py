@@ -31,7 +31,10 @@ _NO_FILE: File | None = None
 
 
 class About(ft.Observable):
-    """What is known of a chat. files: its files, the newest first; more: there are others. error: of the files."""
+    """What is known of a chat. files: its files, the newest first; more: there are others. error: of the files.
+
+    safety: (a transfer's name, the safety number of its two devices).
+    """
 
     def __init__(self, app: AppState, chat_id: str) -> None:
         self.app = app
@@ -43,6 +46,7 @@ class About(ft.Observable):
         self.files_known = False
         self.more = ""
         self.error: HyperSendError | None = None
+        self.safety: tuple[tuple[str, str], ...] = ()
         self._undo: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
@@ -50,6 +54,7 @@ class About(ft.Observable):
         self._undo = self.app.on_changes(self._on_changes)
         await self._load()
         self.app.spawn(self._fresh())
+        self.app.spawn(self._learn_safety())
         await self.more_files()
 
     def close(self) -> None:
@@ -62,6 +67,11 @@ class About(ft.Observable):
         elif self.chat is not None and self.chat.kind == "group":
             await self.app.hs.sync.members(self.chat_id)
             await self._load()
+
+    async def _learn_safety(self) -> None:
+        server = self.app.session.server
+        if server is not None and "p2p" in server.features:
+            self.safety = tuple(await self.app.peers.safety_numbers(self.chat_id))
 
     async def _load(self) -> None:
         store = self.app.hs.store
@@ -144,6 +154,8 @@ def DetailsBody(about: About) -> ft.Control:
                 ],
             )
         )
+    if about.safety:
+        parts.append(forms.section(t("p2p.safety"), [_safety(name, number, t) for name, number in about.safety]))
     if row.kind == "group":
         parts.append(_members(about, app, t, all_members, lambda: show_all(True)))
     parts += _files(about, app, t, lambda file: app.spawn(show(file)))
@@ -195,6 +207,14 @@ def _words_about(about: About, t: Translator) -> list[ft.Control]:
     if peer is not None and peer.username:
         lines.append(_fact(t("details.handle"), t("new.handle", name=peer.username)))
     return [forms.section("", lines)] if lines else []
+
+
+def _safety(name: str, number: str, t: Translator) -> ft.Control:
+    return ft.Semantics(
+        identifier="safety-number",
+        container=True,
+        content=_fact(t("p2p.safety_hint", name=short_name(name)), number),
+    )
 
 
 def _fact(label: str, words: str) -> ft.Control:

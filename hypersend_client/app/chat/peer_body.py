@@ -23,7 +23,7 @@ from hypersend_client.app.words import size
 @ft.component
 def PeerBody(transfer: dict[str, Any]) -> ft.Control:
     """In a bubble. transfer: of its message."""
-    app, t = use_app(), use_t()
+    app = use_app()
     view = watch(app.peers).view(transfer)
     if view is None:
         return text(str(transfer.get("name") or ""), Type.BODY_STRONG, lines=2)

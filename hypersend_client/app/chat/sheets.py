@@ -90,7 +90,13 @@ def message_menu(
 
 
 def attach_sheet(
-    t: Translator, *, device: bool, web: bool, name: str, close: Callable[[], None], choose: Callable[[Attachment], None]
+    t: Translator,
+    *,
+    device: bool,
+    web: bool,
+    name: str,
+    close: Callable[[], None],
+    choose: Callable[[Attachment], None],
 ) -> ft.BottomSheet:
     """What can be sent besides words. device: the server passes files from device to device. name: of the app."""
 

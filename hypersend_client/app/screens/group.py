@@ -13,6 +13,7 @@ from hypersend_client.app.components.text import text
 from hypersend_client.app.finder import PeopleFinder, name_of
 from hypersend_client.app.frame import Screen
 from hypersend_client.app.i18n import Translator
+from hypersend_client.app.picture_page import choose_picture
 from hypersend_client.app.router import go, use_app, use_t, watch
 from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import DIALOG_WIDTH, ChatSize, Colour, Size, Space, Type
@@ -115,6 +116,7 @@ def GroupBody(group: Group) -> ft.Control:
         )
     ]
     if group.may_manage:
+        head.append(_picture_buttons(group, app, t))
         head.append(GroupForm(group, chat.title, chat.about))
     else:
         head.append(text(chat.title, Type.TITLE, align=ft.TextAlign.CENTER))
@@ -153,6 +155,28 @@ def GroupBody(group: Group) -> ft.Control:
     return forms.page_of(
         [*head, forms.section(t("group.members", n=len(group.members)), tiles), forms.section("", ends)]
     )
+
+
+def _picture_buttons(group: Group, app: AppState, t: Translator) -> ft.Control:
+    chats = app.hs.chats
+    buttons = [
+        states.quiet_button(
+            t("profile.picture"),
+            lambda e: app.spawn(
+                choose_picture(app, ft.context.page, lambda image: chats.set_avatar(group.chat_id, image))
+            ),
+            identifier="choose-picture",
+        )
+    ]
+    if group.chat is not None and group.chat.avatar_url:
+        buttons.append(
+            states.quiet_button(
+                t("profile.picture_remove"),
+                lambda e: app.spawn(group.changed(chats.remove_avatar(group.chat_id))),
+                identifier="remove-picture",
+            )
+        )
+    return ft.Row(buttons, alignment=ft.MainAxisAlignment.CENTER, wrap=True)
 
 
 @ft.component

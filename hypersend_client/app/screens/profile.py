@@ -9,14 +9,13 @@ import flet as ft
 from hypersend_client.app.components import forms, states
 from hypersend_client.app.components.avatar import avatar
 from hypersend_client.app.frame import Screen
+from hypersend_client.app.picture_page import choose_picture
 from hypersend_client.app.router import go, use_app, use_t, watch
 from hypersend_client.app.screens.settings import pair
 from hypersend_client.app.tokens import Size
 from hypersend_client.app.words import explain
 from hypersend_client.sdk import HyperSendError
 
-MAX_PICTURE = 2 * 1024 * 1024
-PICTURES = ["jpg", "jpeg", "png", "webp"]
 MIN_PASSWORD = 10
 
 
@@ -47,18 +46,6 @@ def Profile() -> ft.Control:
             fields = [entry.get("field") for entry in getattr(error, "errors", ())]
             set_problem(("about" if "about" in fields else "name", explain(error, t, address=app.session.address)))
         set_busy(False)
-
-    async def choose_picture(event: object = None) -> None:
-        # A picture is at most 2 MB, so reading it whole is fine here.
-        files = await ft.FilePicker().pick_files(
-            file_type=ft.FilePickerFileType.CUSTOM, allowed_extensions=PICTURES, with_data=True
-        )
-        if not files or files[0].bytes is None:
-            return
-        if len(files[0].bytes) > MAX_PICTURE:
-            app.notices.tell(t("profile.picture_large"))
-            return
-        await app.attempt(set_picture(files[0].bytes))
 
     async def set_picture(image: bytes) -> None:
         await app.hs.me.set_avatar(image)
@@ -104,7 +91,11 @@ def Profile() -> ft.Control:
     picture = ft.Column(
         [
             avatar(name, me.id, app.media_url(me.avatar_url), size=Size.AVATAR_LARGE),
-            states.quiet_button(t("profile.picture"), choose_picture, identifier="choose-picture"),
+            states.quiet_button(
+                t("profile.picture"),
+                lambda e: app.spawn(choose_picture(app, ft.context.page, set_picture)),
+                identifier="choose-picture",
+            ),
             *(
                 [states.quiet_button(t("profile.picture_remove"), lambda e: app.spawn(remove_picture()))]
                 if me.avatar_url

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flet as ft
 
 from hypersend_client.app.chat.file_body import progress_words, transfer_buttons
 from hypersend_client.app.chat.model import short_name
+from hypersend_client.app.chat.peer_body import PeerCard
 from hypersend_client.app.components import forms, states
 from hypersend_client.app.components.text import text
 from hypersend_client.app.frame import Screen
@@ -17,12 +20,20 @@ from hypersend_client.app.tokens import Colour, Corner, Size, Space, Type
 from hypersend_client.app.transfer_list import TransferRow, total_of
 from hypersend_client.app.words import duration, size, speed
 
+keyed: Any = ft.memo
+
 
 @ft.component
 def Transfers() -> ft.Control:
     app, t = use_app(), use_t()
     rows = watch(app.transfers).rows
+    views = watch(app.peers).views
     actions: list[ft.Control] = []
+
+    def clear() -> None:
+        app.transfers.clear_done()
+        app.peers.clear_done()
+
     if any(row.group == "running" and not row.in_page for row in rows):
         actions.append(
             forms.icon_button(
@@ -38,10 +49,10 @@ def Transfers() -> ft.Control:
                 identifier="resume-all",
             )
         )
-    if any(row.group == "done" for row in rows):
+    if any(row.group == "done" for row in rows) or any(view.group == "done" for view in views):
         actions.append(
             forms.icon_button(
-                ft.Icons.CLEAR_ALL, t("transfers.clear"), lambda e: app.transfers.clear_done(), identifier="clear-done"
+                ft.Icons.CLEAR_ALL, t("transfers.clear"), lambda e: clear(), identifier="clear-done"
             )
         )
     return Screen(t("transfers.title"), TransfersBody(), actions=actions)
@@ -51,6 +62,7 @@ def Transfers() -> ft.Control:
 def TransfersBody() -> ft.Control:
     app, t = use_app(), use_t()
     rows = watch(app.transfers).rows
+    views = watch(app.peers).views
     doomed, set_doomed = ft.use_state("")
     dialog = None
     if any(row.id == doomed for row in rows):
@@ -64,16 +76,23 @@ def TransfersBody() -> ft.Control:
             on_yes=yes, on_no=lambda: set_doomed(""),
         )  # fmt: skip
     ft.use_dialog(dialog)
-    if not rows:
+    if not rows and not views:
         return states.empty(ft.Icons.SWAP_VERT, t("transfers.empty"), hint=t("transfers.empty_hint"))
     parts: list[ft.Control] = []
     total = total_of(rows)
     if total.count:
         parts.append(_total(rows, t))
     for group in ("running", "waiting", "done"):
-        of_group = [row for row in rows if row.group == group]
-        if of_group:
-            tiles = [_row(row, app, t, lambda row_id: set_doomed(row_id)) for row in of_group]
+        tiles: list[ft.Control] = [
+            ft.Container(
+                content=keyed(PeerCard)(view, key=view.id),
+                padding=ft.Padding.symmetric(horizontal=Space.L, vertical=Space.M),
+            )
+            for view in views
+            if view.group == group
+        ]
+        tiles += [_row(row, app, t, lambda row_id: set_doomed(row_id)) for row in rows if row.group == group]
+        if tiles:
             parts.append(forms.section(t(f"transfers.{group}"), tiles))
     return forms.page_of(parts)
 

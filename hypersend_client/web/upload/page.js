@@ -1,10 +1,11 @@
 // The upload page. Its address carries, after the #: ticket, and optionally lang, theme, accent, chat (an id), to (the
 // chat's name). What comes after a # never reaches a server's log.
 
+import { accent, dress, language } from "./dress.js";
 import { WORDS, sizeWords, timeWords } from "./words.js";
 
 const options = new URLSearchParams(location.hash.slice(1));
-const lang = (options.get("lang") || navigator.language || "en").startsWith("hi") ? "hi" : "en";
+const lang = language(options);
 const words = WORDS[lang];
 const ticket = options.get("ticket");
 const $ = (id) => document.getElementById(id);
@@ -12,6 +13,7 @@ const size = (bytes) => sizeWords(bytes, lang);
 if (options.get("accept") === "media") $("files").accept = "image/*,video/*";
 const rows = new Map();
 const worker = new Worker("/upload/worker.js", { type: "module" });
+const LONG_NAME = 60;
 const ICONS = {
   file: "M7 3h7l5 5v13H7zM14 3v5h5",
   image: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01",
@@ -27,24 +29,6 @@ const ICONS = {
 let mostBytes = Infinity;
 let count = 0;
 let speed = 0;
-
-// How it looks
-
-function dress() {
-  const dark = options.has("theme") ? options.get("theme") === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.className = dark ? "dark" : "";
-  document.documentElement.lang = lang;
-  accent(options.get("accent"));
-}
-
-function accent(colour) {
-  if (!/^#[0-9a-f]{6}$/i.test(colour ?? "")) return;
-  const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-  const { style } = document.documentElement;
-  style.setProperty("--accent", colour);
-  style.setProperty("--on-accent", 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.36 ? "#1a1c20" : "#fff");
-}
 
 function banner(text, isLoss = false) {
   $("banner").textContent = text;
@@ -76,6 +60,12 @@ const keyOf = (file) => JSON.stringify([file.name, file.size, file.lastModified,
 
 // Rows
 
+/** A long name with its ending kept: about two lines on a phone. */
+function shortName(name) {
+  const signs = [...name];
+  return signs.length <= LONG_NAME ? name : `${signs.slice(0, LONG_NAME - 16).join("")}…${signs.slice(-15).join("")}`;
+}
+
 function addRow(name, bytes, type = "") {
   const item = $("row").content.firstElementChild.cloneNode(true);
   const find = (selector) => item.querySelector(selector);
@@ -83,9 +73,7 @@ function addRow(name, bytes, type = "") {
     n: count += 1, item, name, bytes, state: "", sent: 0,
     words: find(".words"), bar: find(".bar"), main: find(".main-button"), cancel: find(".cancel"),
   };
-  const [, stem, ending] = /^(.*?)(.{0,3}\.[^.\s]{1,8}|.{0,6})$/su.exec(name);
-  find(".stem").textContent = stem;
-  find(".ending").textContent = ending;
+  find(".name").textContent = shortName(name);
   find(".name").title = name;
   find(".kind path").setAttribute("d", ICONS[type.split("/")[0]] ?? ICONS.file);
   row.bar.setAttribute("aria-label", words.progress(name));
@@ -285,7 +273,7 @@ async function askServer() {
   }
 }
 
-dress();
+dress(options);
 document.title = words.title;
 $("title").textContent = words.title;
 $("chat").textContent = options.get("to") ? words.to(options.get("to")) : "";

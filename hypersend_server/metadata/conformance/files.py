@@ -56,7 +56,7 @@ async def complete(metadata: Metadata, file_id: str, **fields: Any) -> FileRecor
         size = min(CHUNK, file.size - index * CHUNK)
         await metadata.files.add_receipt(file_id, chunk(index, size=size, boot_id=None), LATER)
     await metadata.files.begin_completing(file_id)
-    return await metadata.files.finish(file_id, f"files/{file_id}", b"c" * 32, None, NOW)
+    return (await metadata.files.finish(file_id, f"files/{file_id}", b"c" * 32, None, NOW)).file
 
 
 async def refused(code: str, call: Any) -> HyperSendError:
@@ -222,10 +222,14 @@ class FilesConformance:
         assert (await metadata.files.begin_completing("f")).state == "completing"
         assert (await metadata.files.begin_completing("f")).state == "completing"
         assert [file.id for file in await metadata.files.completing()] == ["f"]
-        done = await metadata.files.finish("f", "files/f", b"c" * 32, "image/png", NOW)
+        answers = await asyncio.gather(*(
+            metadata.files.finish("f", "files/f", b"c" * 32, "image/png", NOW) for _ in range(3)))
+        assert sorted(answer.is_new for answer in answers) == [False, False, True]
+        done = answers[0].file
+        assert all(answer.file == done for answer in answers)
         assert (done.state, done.location, done.checksum, done.sniffed_mime, done.completed_at, done.expires_at) == (
             "complete", "files/f", b"c" * 32, "image/png", NOW, None)
-        assert await metadata.files.finish("f", "elsewhere", b"x" * 32, None, NOW + 1) == done
+        assert await metadata.files.finish("f", "elsewhere", b"x" * 32, None, NOW + 1) == (done, False)
         assert await metadata.files.begin_completing("f") == done
         assert await metadata.files.volatile() == []
         assert [c.index for c in await metadata.files.chunks("f")] == [0, 1, 2, 3, 4]

@@ -176,7 +176,9 @@ async def audience_of(tx: Tx, chat_id: str, members_rev: int, known: int = -1) -
     if known == members_rev:
         return Audience(chat_id, members_rev, None)
     docs = await tx.many("members", {"chat_id": chat_id, "left_at": None}, {"user_id": 1, "first_seq": 1})
-    return Audience(chat_id, members_rev, tuple((doc["user_id"], doc["first_seq"]) for doc in docs))
+    chat = await tx.one("chats", {"_id": chat_id}, {"kind": 1})
+    return Audience(chat_id, members_rev, tuple((doc["user_id"], doc["first_seq"]) for doc in docs),
+                    chat is not None and chat["kind"] == "direct")
 
 
 async def views_of(tx: Tx, pairs: Sequence[tuple[ChatRecord, MemberRecord]]) -> list[ChatView]:

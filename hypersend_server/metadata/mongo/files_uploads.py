@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.files import Begun, FileRecord, Preview, Range
+from hypersend_server.metadata.files import Begun, FileRecord, Finished, Preview, Range
 from hypersend_server.metadata.mongo.chats_upkeep import enqueue
 from hypersend_server.metadata.mongo.engine import Doc, Engine, Tx
 from hypersend_server.metadata.mongo.file_access import FILE
@@ -96,11 +96,11 @@ class MongoUploads:
 
     async def finish(
         self, file_id: str, location: str, checksum: bytes, sniffed_mime: str | None, now: int
-    ) -> FileRecord:
-        async def job(tx: Tx) -> FileRecord:
+    ) -> Finished:
+        async def job(tx: Tx) -> Finished:
             file = await require_file(tx, file_id)
             if file.state == "complete":
-                return file
+                return Finished(file, False)
             if file.state != "completing":
                 raise HyperSendError("upload_closed")
             await tx.update("files", {"_id": file_id}, {"$set": {
@@ -109,7 +109,7 @@ class MongoUploads:
                 "unshown_since": None if file.chat_id is None else now}})
             await tx.update_all("chunks", {"file_id": file_id, "boot_id": {"$gt": ""}}, {"$set": {"boot_id": None}})
             await tx.delete("partials", {"file_id": file_id})
-            return await require_file(tx, file_id)
+            return Finished(await require_file(tx, file_id), True)
 
         return await self._engine.write(f"file:{file_id}", job)
 

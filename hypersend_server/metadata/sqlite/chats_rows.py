@@ -158,7 +158,10 @@ def present_members(connection: sqlite3.Connection, chat_id: str) -> tuple[tuple
 
 def audience_of(connection: sqlite3.Connection, chat_id: str, members_rev: int, known: int = -1) -> Audience:
     """known: the members_rev that the caller has the members of."""
-    return Audience(chat_id, members_rev, None if known == members_rev else present_members(connection, chat_id))
+    if known == members_rev:
+        return Audience(chat_id, members_rev, None)
+    kind, = connection.execute("SELECT kind FROM chats WHERE id = ?", (chat_id,)).fetchone()
+    return Audience(chat_id, members_rev, present_members(connection, chat_id), kind == "direct")
 
 
 def views_of(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> list[ChatView]:

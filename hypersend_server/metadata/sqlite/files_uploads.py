@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.files import DELETION_DELAY_MS, Begun, FileRecord, Preview, Range
+from hypersend_server.metadata.files import DELETION_DELAY_MS, Begun, FileRecord, Finished, Preview, Range
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 from hypersend_server.metadata.sqlite.files_rows import FILE, file_of, get_file
 
@@ -90,11 +90,11 @@ class SqliteUploads:
 
     async def finish(
         self, file_id: str, location: str, checksum: bytes, sniffed_mime: str | None, now: int
-    ) -> FileRecord:
-        def job(tx: Tx) -> FileRecord:
+    ) -> Finished:
+        def job(tx: Tx) -> Finished:
             file = _require(tx, file_id)
             if file.state == "complete":
-                return file
+                return Finished(file, False)
             if file.state != "completing":
                 raise HyperSendError("upload_closed")
             tx.execute(
@@ -104,7 +104,7 @@ class SqliteUploads:
                 (file_id, location, checksum, sniffed_mime, now))
             tx.execute("UPDATE chunks SET boot_id = NULL WHERE file_id = ? AND boot_id IS NOT NULL", (file_id,))
             tx.execute("DELETE FROM partials WHERE file_id = ?", (file_id,))
-            return _require(tx, file_id)
+            return Finished(_require(tx, file_id), True)
 
         return await self._engine.write(job)
 

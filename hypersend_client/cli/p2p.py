@@ -1,0 +1,179 @@
+"""`hypersend p2p …`: files from this device to another, which the server never keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from argparse import Namespace
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from hypersend_client.cli.people import UsageError, find_chat
+from hypersend_client.cli.screen import Screen, clean
+from hypersend_client.cli.words import size
+from hypersend_client.sdk.client import HyperSend
+from hypersend_client.sdk.errors import HyperSendError
+from hypersend_client.sdk.p2p import PeerReceiver, PeerSender, PeerTransfer
+from hypersend_client.sdk.places import state_folder
+from hypersend_client.sdk.transfer_errors import PeerEnded
+from hypersend_client.sdk.transfers import Transfers
+
+AT_ONCE = 32
+QUIET_S = 5.0
+
+
+async def p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:
+    match options.p2p:
+        case "send":
+            return await send(hs, options, screen, options.path)
+        case "receive":
+            return await _receive(hs, options, screen)
+        case _:
+            return await _safety(hs, options, screen)
+
+
+def files_of(paths: Sequence[str]) -> list[tuple[Path, str]]:
+    """Files, and those in folders: (path, name to send it under). Raises: UsageError."""
+    found: list[tuple[Path, str]] = []
+    for text in paths:
+        path = Path(text)
+        if not path.is_dir():
+            found.append((path, path.name))
+            continue
+        inside = sorted(Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        # A name is no path: what stood between the folders becomes part of it.
+        found += [(file, " - ".join(file.relative_to(path).parts)) for file in inside if file.is_file()]
+        if not inside:
+            raise UsageError(f"there is no file in {text}")
+    return found
+
+
+async def send(hs: HyperSend, options: Namespace, screen: Screen, paths: Sequence[str]) -> int:
+    files = await asyncio.to_thread(files_of, paths)
+    chat = await find_chat(hs, options.chat)
+    async with _live(hs, options):
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(path: Path, name: str) -> PeerTransfer:
+            async with gate:
+                sending = await hs.p2p.send(chat.id, path, name=name)
+                asking = asyncio.create_task(_tell_number(sending, screen))
+                try:
+                    await screen.follow([sending])
+                    return await sending.wait()
+                finally:
+                    asking.cancel()
+
+        done = await _all(one(path, name) for path, name in files)
+    names = ", ".join(clean(transfer.name) for transfer in done)
+    found = done[0].to_json() if len(done) == 1 else {"items": [transfer.to_json() for transfer in done]}
+    screen.result(found, f"Sent to {clean(chat.title) or options.chat}, from device to device: {names}")
+    return 0
+
+
+async def _all(sendings: Iterable[Coroutine[Any, Any, PeerTransfer]]) -> list[PeerTransfer]:
+    """The first that fails stops the others for now."""
+    tasks = [asyncio.create_task(sending) for sending in sendings]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tell_number(sending: PeerSender, screen: Screen) -> None:
+    """Once somebody has accepted."""
+    async for _ in sending.updates():
+        if (number := sending.safety_number) is not None:
+            screen.say(f"Safety number: {number} (it must be the same on the other device)")
+            return
+
+
+async def _receive(hs: HyperSend, options: Namespace, screen: Screen) -> int:
+    found: list[tuple[PeerTransfer, Path]] = []
+    async with _live(hs, options):
+        while True:
+            if options.transfer is not None:
+                info = await hs.p2p.calls.get(options.transfer)
+            else:
+                try:
+                    async with asyncio.timeout(QUIET_S if found else None):
+                        info = await hs.p2p.next()
+                except TimeoutError:
+                    break
+            if not await _agreed(hs, info, options, screen):
+                await hs.p2p.decline(info.id)
+                raise PeerEnded("declined")
+            receiving = await hs.p2p.receive(info.id, options.output)
+            await screen.follow([receiving])
+            path = await receiving.wait()
+            found.append((await _ended(hs, receiving), path))
+            if not options.all or options.transfer is not None:
+                break
+    items = [transfer.to_json() | {"path": str(path)} for transfer, path in found]
+    screen.result(items[0] if len(items) == 1 else {"items": items}, "\n".join(str(path) for _, path in found))
+    return 0
+
+
+async def _ended(hs: HyperSend, receiving: PeerReceiver) -> PeerTransfer:
+    try:
+        return await hs.p2p.calls.get(receiving.transfer_id)
+    except HyperSendError:
+        return receiving.info  # the file is here, whatever the server says now
+
+
+async def _agreed(hs: HyperSend, info: PeerTransfer, options: Namespace, screen: Screen) -> bool:
+    """Whether the person wants it; asked but once a transfer."""
+    if info.status != "offered":
+        return True
+    sender = await hs.users.get(info.sender_id)
+    number = await hs.p2p.number_for(info)
+    screen.say(
+        f"{clean(sender.display_name or sender.username or '')} sends {clean(info.name)} ({size(info.size)}), "
+        f"from device to device.\nSafety number: {number} (it must be the same on the other device)")
+    if options.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to accept")
+    answer = await asyncio.to_thread(input, "Accept it? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+async def _safety(hs: HyperSend, options: Namespace, screen: Screen) -> int:
+    chat = await find_chat(hs, options.chat)
+    async with _live(hs, options):
+        own = await hs.p2p.public_key()
+        account = hs.account
+        assert account is not None
+        found: dict[str, dict[str, str]] = {}
+        for info in (await hs.p2p.calls.history(chat.id, limit=200)).items:
+            if own not in (info.sender_key, info.receiver_key) or not (info.sender_key and info.receiver_key):
+                continue
+            other = info.receiver_id if info.sender_key == own else info.sender_id
+            number = await hs.p2p.number_for(info)
+            if number not in found:
+                user = await hs.users.get(other or "")
+                found[number] = {"user_id": user.id, "username": user.username or "", "safety_number": number}
+    rows = [(f"@{clean(item['username'])}", item["safety_number"]) for item in found.values()]
+    text = screen.table(rows, "No device of theirs is known yet: the number is shown when a transfer is accepted.")
+    screen.result({"items": [*found.values()]}, text)
+    return 0
+
+
+@asynccontextmanager
+async def _live(hs: HyperSend, options: Namespace) -> AsyncIterator[None]:
+    """With the journal, and hearing at once what others do."""
+    transfers = Transfers(hs, state_folder() / "transfers.sqlite")
+    p2p = hs.p2p
+    p2p.send_limit.bytes_per_s = p2p.receive_limit.bytes_per_s = options.limit_rate
+    p2p.direct = not options.relay_only
+    hs.connection.start()
+    try:
+        yield
+    finally:
+        await hs.connection.stop()
+        await transfers.close()
