@@ -16,7 +16,7 @@ from hypersend_client.app.frame import App
 from hypersend_client.app.router import back
 from hypersend_client.app.state import AppState
 from hypersend_client.app.theme import MODES, theme
-from hypersend_client.app.tokens import FONT_DEVANAGARI, Motion
+from hypersend_client.app.tokens import FONT_DEVANAGARI, FONT_EMOJI, Motion
 from hypersend_client.app.updates import this_build
 from hypersend_client.sdk import FileTokenStore, HyperSend, KeyringTokenStore, MemoryTokenStore, TokenStore
 from hypersend_client.sdk.address import normalise
@@ -27,6 +27,7 @@ from hypersend_client.web.kept import WebHyperSend, account_in, is_kept
 
 MEMORY_S = 2.0
 KEY = "hypersend."
+KEEPER = "keeper"  # the frame that has the browser set its cookie
 KEEP_S = (1, 1, 2, 4, 8, 15, 29)  # together as long as a ticket is good
 
 
@@ -123,7 +124,9 @@ async def keep_in_browser(page: ft.Page, hs: WebHyperSend) -> None:
     from flet_webview import WebView  # type: ignore[import-untyped]  # only the web app has to have it
 
     # A frame that is not drawn is not loaded either: it gets a pixel.
-    frame = ft.Container(content=WebView(url=public_origin(page) + path), width=1, height=1, left=0, bottom=0)
+    frame = ft.Container(
+        data=KEEPER, content=WebView(url=public_origin(page) + path), width=1, height=1, left=0, bottom=0
+    )
     page.overlay.append(frame)
     page.update()
     try:
@@ -132,9 +135,10 @@ async def keep_in_browser(page: ft.Page, hs: WebHyperSend) -> None:
             if await hs.is_kept(renewal):
                 return
     finally:
-        page.overlay.remove(frame)
-        if page.session.connection is not None:
-            page.update()
+        if frame in page.overlay:
+            page.overlay.remove(frame)
+            if page.session.connection is not None:
+                page.update()
 
 
 def follow_browser(page: ft.Page, app: AppState) -> None:
@@ -145,8 +149,12 @@ def follow_browser(page: ft.Page, app: AppState) -> None:
     if found is None:
         if is_kept(shown):
             app.become(None)
+        elif shown is not None:
+            app.keep_session()  # the line was cut before the browser had done it
     elif shown is None or shown.session_id != found.session_id:
         app.become(found)
+    elif not is_kept(shown):
+        app.spawn(app.hs.session.begin(found))
 
 
 def _locale(page: ft.Page) -> str:
@@ -217,6 +225,7 @@ async def show(page: ft.Page, app: AppState) -> None:
         # A browser that comes back is first sent what is mounted, and can hang on it: so it gets an empty view, and
         # then everything drawn anew. Drafts are in the state.
         page.views = [ft.View(route="/away")]
+        page.overlay[:] = [control for control in page.overlay if control.data != KEEPER]
         page.update()
 
     def on_connect(event: Any) -> None:
@@ -235,8 +244,13 @@ async def show(page: ft.Page, app: AppState) -> None:
 
     page.padding = 0
     if page.web:
-        # The engine believes that its own fallback has Devanagari, so it would never ask for it.
-        page.fonts = {FONT_DEVANAGARI: f"{public_origin(page)}/fonts/notosansdevanagari.woff2"}
+        # The engine believes that its own fallback has Devanagari, so it would never ask for it; and it takes emoji
+        # that are symbols too, such as a heart, from a font without colours.
+        fonts = f"{public_origin(page)}/fonts"
+        page.fonts = {
+            FONT_DEVANAGARI: f"{fonts}/notosansdevanagari.woff2",
+            FONT_EMOJI: f"{fonts}/emojisymbols.woff2",
+        }
     page.on_resize = on_resize
     page.on_keyboard_event = on_key
     page.on_connect = on_connect

@@ -43,11 +43,14 @@ class Stores:
         self._retrying: asyncio.Task[None] | None = None
 
     async def start(self, *, must: Collection[str] = ()) -> None:
-        """Open what is wanted. must: names without which nothing shall begin; the local store always is one.
+        """Open what is wanted. must: names without which nothing shall begin; the local store always is one, but with
+        MongoDB and object storage it is left out unless records name it: then DATA_ROOT need not be there at all.
 
         Raises: StorageError with a sentence for the operator.
         """
-        wanted = {"local", self._settings.storage_backend, *must, *await self._named()}
+        wanted = {self._settings.storage_backend, *must, *await self._named()}
+        if not self._settings.mongodb_uri:
+            wanted.add("local")  # DATA_ROOT is there for the database
         if self._settings.s3_endpoint:
             wanted.add("s3")
         for name in sorted(wanted):

@@ -276,6 +276,10 @@ class Presigned(Protocol):
         """Whether URLs may be handed out: switched on, and the store refused a wrong checksum when it was tried.
         Where it is False, only `parts` is of use."""
 
+    def tells_checksums(self, upload: UploadRef) -> bool:
+        """Whether `parts` tells the SHA-256 of this upload's parts. Where not, for example because it was begun while
+        the store kept none, only receipts say what has arrived: nobody may send parts to the store directly."""
+
     def sign_part(self, upload: UploadRef, index: int, sha256: bytes, expires_s: int) -> SignedRequest:
         """A PUT that is good for exactly the bytes of chunk `index` with this SHA-256 (32 bytes), and ends."""
 

@@ -237,13 +237,14 @@ class S3Store(Store, NamedFirst, Presigned):
             await reader.close()
 
     async def items(self) -> AsyncIterator[StoredItem]:
+        kind = CHECKED if (await self._know()).keeps_checksums else UNCHECKED
         for listing in (self._api.objects, self._api.uploads):
             found = listing("files/")
             while batch := await self._calls.run(_take, found, 200):
                 for item in batch:
                     if match := _KEY.fullmatch(item.key):
                         yield StoredItem(
-                            location=f"{item.key}?{CHECKED}{item.upload_id}" if item.upload_id else item.key,
+                            location=f"{item.key}?{kind}{item.upload_id}" if item.upload_id else item.key,
                             file_id=match[1], uploading=bool(item.upload_id), size=item.size,
                             modified_ms=int(item.modified * 1000))
 
@@ -262,6 +263,10 @@ class S3Store(Store, NamedFirst, Presigned):
         if not self._direct:
             return "S3_DIRECT is off"
         return "the object store has not been reached yet" if self._probed is None else self._probed.direct_problem
+
+    def tells_checksums(self, upload: UploadRef) -> bool:
+        _, kind, _ = _split(upload.location)
+        return kind != UNCHECKED
 
     def sign_part(self, upload: UploadRef, index: int, sha256: bytes, expires_s: int) -> SignedRequest:
         target = _target(upload.location)

@@ -17,6 +17,9 @@ HOW_TO_GET = {
     "promtool": "apt-get install prometheus",
     "openssl": "apt-get install openssl",
     "redis-server": "apt-get install redis-server",
+    "ip": "apt-get install iproute2",
+    "ss": "apt-get install iproute2",
+    "namespaces": "run as root, where network namespaces may be made",
     "tmpfs": "run as root, so that a small tmpfs can be mounted",
 }
 

@@ -103,7 +103,9 @@ def view_of(
     # To oneself: the device that offered it sends, the others may receive.
     mine = info.sender_id == me and not (info.receiver_id == me and not sends_here)
     for_me = not sends_here and (info.receiver_id == me or (info.receiver_id is None and info.sender_id != me))
-    moves = progress is not None and progress.state not in ENDED
+    # A receiver may still be writing what is done, or go on with the upload that took the transfer's place.
+    goes_on = receives_here and (info.status == "done" or info.file_id is not None)
+    moves = goes_on and progress is not None and progress.state not in ENDED
     standing: Standing
     choices: set[Choice] = set()
     if info.is_over and not moves:

@@ -437,7 +437,7 @@ class AppState:
         """Raises: what HyperSend.login raises, LocalStorageFailed."""
         self.session.me = await self.hs.login(email.strip(), password)
         await self._begin()
-        self._outlast()
+        self.keep_session()
 
     async def register(self, email: str, username: str, password: str, display_name: str, invite: str) -> None:
         """Raises: what HyperSend.register raises, LocalStorageFailed."""
@@ -445,9 +445,10 @@ class AppState:
             email.strip(), username.strip(), password, display_name=display_name.strip(), invite=invite.strip()
         )
         await self._begin()
-        self._outlast()
+        self.keep_session()
 
-    def _outlast(self) -> None:
+    def keep_session(self) -> None:
+        """Make it outlast this page, where the token store does not."""
         if self._keep is not None:
             self.spawn(self._keep(self.hs))
 

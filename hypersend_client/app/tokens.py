@@ -105,6 +105,7 @@ LINE_HEIGHT = 1.35
 LINE_HEIGHT_DEVANAGARI = 1.5
 FONT = "Roboto"
 FONT_DEVANAGARI = "Noto Sans Devanagari"
+FONT_EMOJI = "Emoji"
 
 
 class Colour:

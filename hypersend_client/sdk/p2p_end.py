@@ -57,6 +57,10 @@ DIRECT_LOSSES = 2  # then the bytes stay with the relay
 TOKEN_EXPIRED, NOT_ALLOWED, SESSION_ENDED, REPLACED, OVER = 4001, 4501, 4503, 4510, 4511
 
 
+class _LineCut(ConnectionFailed):
+    """Nothing more can be sent."""
+
+
 @cache
 def own_cipher() -> Cipher:
     try:
@@ -367,7 +371,7 @@ class PeerEnd(Transfer[R]):
                 raise ConnectionResetError
             await (ws.send_str(data) if isinstance(data, str) else ws.send_bytes(data))
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            raise ConnectionFailed("the line was cut") from error
+            raise _LineCut("the line was cut") from error
 
     def _fail(self, error: BaseException) -> None:
         """Something that belongs to the round went wrong: it ends the socket."""
@@ -378,7 +382,10 @@ class PeerEnd(Transfer[R]):
         """What ends this task ends the socket."""
 
         def done(task: asyncio.Task[Any]) -> None:
-            if not task.cancelled() and (error := task.exception()) is not None:
+            if task.cancelled() or (error := task.exception()) is None:
+                return
+            # Whoever reads the socket notices, and may first find there why it was closed.
+            if not isinstance(error, _LineCut):
                 self._fail(error)
 
         task.add_done_callback(done)

@@ -121,7 +121,8 @@ class PeerSender(PeerEnd[PeerTransfer]):
         ahead = None
         try:
             while position < self.size_bytes:
-                if self._channel is not None and not self.is_direct:
+                # Not while frames sealed for the relay wait: they belong there.
+                if self._channel is not None and not self.is_direct and ahead is None:
                     send, sealer = self._send_direct, self._channel.sealer
                     await send(sealer.control({"kind": "switch", "offset": position}))
                     self.is_direct = True

@@ -340,4 +340,5 @@ async def in_thread(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         await asyncio.wait({future})
+        future.exception()  # of no importance any more
         raise

@@ -27,15 +27,20 @@ class DirectParts:
 
     def offer(self, file: FileRecord) -> Direct | None:
         """What an upload says of itself: no parts yet, or None where all bytes go through the server."""
+        return None if self._store(file) is None else self._direct([])
+
+    def _store(self, file: FileRecord) -> Presigned | None:
+        """The store that takes this upload's parts from clients, or None."""
         store = self._stores.get(file.backend)
         if file.size == 0 or store is None or not isinstance(store, Presigned) or not store.is_direct:
             return None
-        return self._direct([])
+        return store if not file.location or store.tells_checksums(ref_of(file)) else None
 
     def sign(self, file: FileRecord, parts: Sequence[WantedPart]) -> Direct:
         """Raises: `chunk_index_invalid`, `direct_unavailable`, `storage_unavailable`."""
-        store = require_store(self._stores, file.backend)
-        if not isinstance(store, Presigned) or not store.is_direct:
+        require_store(self._stores, file.backend)
+        store = self._store(file)
+        if store is None:
             raise HyperSendError("direct_unavailable")
         for part in parts:
             if not 0 <= part.index < file.chunk_count:
@@ -74,8 +79,8 @@ class DirectParts:
         found = {part.index: ChunkRecord(part.index, part.size, part.sha256, part.tag, None)
                  for part in listed if part.sha256}
         new = [chunk for index, chunk in found.items() if _differs(known.get(index), chunk)]
-        # A store that keeps no checksums lists nothing, and then the receipts are right.
-        gone = sorted(known.keys() - found.keys()) if self.offer(file) is not None else []
+        # Without checksums the list says nothing of what was received, and then the receipts are right.
+        gone = sorted(known.keys() - found.keys()) if self._store(file) is not None else []
         if new or gone:
             await self._files.reconcile(file.id, new, gone)
         return sum(chunk.size for chunk in new if chunk.index not in known)

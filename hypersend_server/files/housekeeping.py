@@ -36,6 +36,11 @@ LAST_GC = "last-gc"  # the mark that says when it was
 log = logging.getLogger(__name__)
 
 
+def copy_mark(file_id: str) -> str:
+    """The mark that names where a file is being copied to."""
+    return f"move {file_id}"
+
+
 class Stray(msgspec.Struct, frozen=True):
     """Bytes in a store that no record names."""
 
@@ -180,16 +185,24 @@ class Housekeeping:
         async for batch in _batches(store):
             holds_some = True
             old = [item for item in batch if item.modified_ms < before]
-            known = await self._files.known(
-                backend, [i.location for i in old if not i.uploading], [i.file_id for i in old if i.uploading])
+            known = await self._files.known(backend, [i.location for i in old], [i.file_id for i in old])
             for item in old:
-                if (item.file_id if item.uploading else item.location) in known:
+                if item.location in known or item.file_id in known or not await self._is_stray(backend, item):
                     continue
                 report.stray.append(Stray(backend, item.location, item.size))
                 report.stray_bytes += item.size
                 if delete:
                     await self._remove_stray(store, item)
         return holds_some
+
+    async def _is_stray(self, backend: str, item: StoredItem) -> bool:
+        """Of bytes that no record named just now. Some stores date an object from the beginning of its upload, so one
+        that was put together a moment ago may look old: while it is copied (then its deletion is entered already), or
+        while its record still names the upload, it is left alone."""
+        if await self._records.get_mark(copy_mark(item.file_id)):
+            return False
+        # Only now: a copy that has ended names its place in the record first, and drops its mark after.
+        return not await self._files.known(backend, [item.location], [item.file_id])
 
     async def _remove_stray(self, store: Store, item: StoredItem) -> None:
         try:

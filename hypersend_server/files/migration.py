@@ -18,7 +18,7 @@ import msgspec
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
-from hypersend_server.files.housekeeping import Pace
+from hypersend_server.files.housekeeping import Pace, copy_mark
 from hypersend_server.files.storing import layout_of, require_store
 from hypersend_server.metadata.files import ChunkRecord, Deletion, FileRecord, Files
 from hypersend_server.metadata.server import ServerRecords
@@ -170,7 +170,7 @@ class Migration:
             self.report.bytes += file.size
         else:
             self.report.removed += 1
-        await self._records.set_mark(_mark(file), "")
+        await self._records.set_mark(copy_mark(file.id), "")
 
     async def _copy_and_switch(self, file: FileRecord) -> bool:
         """False where the file was removed, or moved by another run, meanwhile."""
@@ -186,10 +186,10 @@ class Migration:
             except (UploadLost, KeyError):
                 if tries == COPY_TRIES - 1:
                     raise HyperSendError("upload_lost", "The copy was lost before it was whole.") from None
-                await self._records.set_mark(_mark(file), "")
+                await self._records.set_mark(copy_mark(file.id), "")
             except (HyperSendError, StorageError):
                 await self._patiently(lambda ref=ref: self._store.abort(ref))  # type: ignore[misc]
-                await self._records.set_mark(_mark(file), "")
+                await self._records.set_mark(copy_mark(file.id), "")
                 raise
         target = Deletion(self._target, location)
         moved = await self._files.move(
@@ -202,7 +202,7 @@ class Migration:
         self, file: FileRecord, chunks: list[ChunkRecord]
     ) -> tuple[UploadRef, dict[int, ChunkReceipt]]:
         """Where it is copied to, and what of it an earlier run has copied already."""
-        noted = await self._records.get_mark(_mark(file))
+        noted = await self._records.get_mark(copy_mark(file.id))
         if noted.startswith(f"{self._target} "):
             try:
                 ref = await self._begin_at(file, noted.removeprefix(f"{self._target} "))
@@ -230,7 +230,7 @@ class Migration:
 
     async def _note(self, file: FileRecord, location: str) -> None:
         await self._files.add_deletions([Deletion(self._target, location)], self._clock() + LEFTOVER_MS)
-        await self._records.set_mark(_mark(file), f"{self._target} {location}")
+        await self._records.set_mark(copy_mark(file.id), f"{self._target} {location}")
 
     async def _copied(self, ref: UploadRef, chunks: list[ChunkRecord]) -> dict[int, ChunkReceipt]:
         """Raises: UploadLost."""
@@ -301,10 +301,6 @@ class Migration:
             else:
                 self._answered_at = self._monotonic()
                 return result
-
-
-def _mark(file: FileRecord) -> str:
-    return f"move {file.id}"
 
 
 async def _all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Locator, Page
 from tests.harness import PASSWORD
 from tests.web.chromium import Watched, watch
 
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 
 
 class Screen:

@@ -21,7 +21,7 @@ from tests.sdk.people import person, user_id
 from tests.web.chromium import chromium
 from tests.web.site import site
 
-SIZES = {"phone": (400, 850), "desk": (1280, 800)}
+SIZES = {"phone": (400, 850), "desk": (1280, 800), "small": (320, 640)}
 LONG = "Maximiliana-Alexandrina von Hohenlohe-Schillingsfürst-Oberdo"
 PLACES = {
     "chats": ("/", "chat-filter"),
@@ -34,6 +34,7 @@ PLACES = {
     "blocks": ("/settings/blocks", None),
     "appearance": ("/settings/appearance", "theme-dark"),
     "about": ("/settings/about", None),
+    "transfers": ("/transfers", None),
 }
 
 
@@ -70,9 +71,10 @@ async def people(url: str, stack: AsyncExitStack) -> HyperSend:
 
 
 def _variants(wanted: set[str]) -> list[tuple[str, bool, str]]:
+    sizes = [size for size in SIZES if size in wanted] or ["phone", "desk"]
     return [
         (size, dark, language)
-        for size, dark, language in product(SIZES, (False, True), ("en", "hi"))
+        for size, dark, language in product(sizes, (False, True), ("en", "hi"))
         if all(
             not wanted & set(kind) or wanted & set(kind) & {size, "dark" if dark else "light", language}
             for kind in (tuple(SIZES), ("light", "dark"), ("en", "hi"))
@@ -95,7 +97,9 @@ async def signed_out(browser: object, url: str, folder: Path, wanted: set[str]) 
 
 
 async def main(folder: Path, wanted: set[str]) -> None:
-    """wanted: names of places, of sizes, `light`, `dark`, `en`, `hi`; of each kind that is not named, all."""
+    """wanted: names of places, of sizes, `light`, `dark`, `en`, `hi`; of each kind that is not named, all, but
+    `small`, where letters are twice as large.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
         async with AsyncExitStack() as stack:
@@ -112,6 +116,8 @@ async def main(folder: Path, wanted: set[str]) -> None:
                 await screen.fill("password", PASSWORD)
                 await screen.page.keyboard.press("Enter")
                 await screen.sees("chat-filter")
+                if size == "small":
+                    await screen.page.evaluate("document.documentElement.style.fontSize = '32px'")
                 await screen.page.wait_for_timeout(1500)
                 for name, (path, sign) in PLACES.items():
                     if wanted & {*PLACES, "sign_in", "register"} and name not in wanted:

@@ -358,3 +358,22 @@ async def test_a_finished_download_can_be_opened_and_shown_and_a_failed_one_says
         await stage.sees("show-t-1")
         await stage.click("open-t-1")
         await stage.reads("The file is no longer where it was saved. Download it again.")
+
+
+async def test_of_many_chats_so_many_are_drawn_as_are_scrolled_to() -> None:
+    many = tuple(direct(n, title=f"Chat {n}", kind="group", peer=None) for n in range(300))
+    async with shown(chats=many) as (_, stage):
+        await stage.until(lambda: len(rows_of(stage)) == 120)
+        near = {"event_type": "update", "pixels": 8000.0, "min_scroll_extent": 0.0, "max_scroll_extent": 8640.0,
+                "viewport_dimension": 700.0, "scroll_delta": 100.0}  # fmt: skip
+        for wanted in (240, 300):
+            listed = next(c for c in stage.controls() if isinstance(c, ft.ListView) and c.on_scroll is not None)
+            await stage.page.session.dispatch_event(listed._i, "scroll", near)
+            await stage.until(lambda wanted=wanted: len(rows_of(stage)) == wanted)
+        await stage.fill("chat-filter", "Chat 29")
+        await stage.until(lambda: len(rows_of(stage)) == 11)
+
+
+def rows_of(stage: Stage) -> list[str]:
+    return [c.identifier or "" for c in stage.controls()
+            if isinstance(c, ft.Semantics) and (c.identifier or "").startswith("chat-row-")]  # fmt: skip

@@ -90,6 +90,7 @@ async def world(url: str, stack: AsyncExitStack, folder: Path) -> tuple[HyperSen
     await say(chat.id, "صباح الخير، هل وصل الملف؟")
     await meera.messages.send(chat.id, "OK")
     await say(chat.id, "👍")
+    await ann.p2p.send(chat.id, film)
     group = await ann.chats.create_group("Weekend in the hills 🏔️", [me, user_id(bo), user_id(noor), user_id(long)])
     lift = await bo.messages.send(group.id, "मैं शनिवार को सुबह सात बजे गाड़ी लेकर आ जाऊँगा")
     await long.messages.send(group.id, "Room for two more?")

@@ -85,7 +85,7 @@ async def test_device_to_device_is_offered_where_the_server_can_and_says_that_it
         await opened(stage)
         await stage.click("attach")
         await stage.click("attach-device")
-        words = "For this, open HyperSend as an app on a phone or computer."
+        words = "For this, open Tea house as an app on a phone or computer."
         await stage.until(lambda: house.app.notices.text == words)
 
 
@@ -408,3 +408,14 @@ async def test_typing_is_shown_in_the_header() -> None:
         await opened(stage)
         house.client.connection.happen(Typing(chat_id="c-1", user_id=ANN.id))
         await stage.reads("typing…")
+
+
+async def test_a_place_in_the_chat_that_is_open_is_jumped_to() -> None:
+    async with lived_in(width=1280) as (house, stage):
+        await house.furnish(count=400)
+        await opened(stage)
+        await stage.until(lambda: "message-m-c-1-400" in bubbles(stage))
+        await stage.go("/chat/c-1?at=42")
+        await stage.until(lambda: "message-m-c-1-42" in bubbles(stage))
+        await stage.go("/chat/c-1?at=300")
+        await stage.until(lambda: "message-m-c-1-300" in bubbles(stage))

@@ -458,3 +458,32 @@ async def test_nobody_is_brought_into_a_group_by_somebody_they_block(tmp_path: P
         group = (await asha.post("/chats", {"kind": "group", "title": "Tea", "member_ids": []})).json
         added = await asha.post(f"/chats/{group['id']}/members", {"user_ids": [ben.id]})
         assert (added.status, added.code) == (403, "blocked")
+
+
+async def test_a_block_between_two_hides_typing_and_marks_as_they_come_and_groups_go_on(server: Server) -> None:
+    alice, bob, carol = await trio(server)
+    await alice.post("/chats", {"kind": "direct", "user_id": carol.id})
+    direct = (await alice.post("/chats", {"kind": "direct", "user_id": bob.id})).json["id"]
+    pair = await group(alice, bob)  # a group of two is no direct chat
+    told = await say(alice, direct, "before")
+    said = await say(alice, pair, "in the group")
+    hers = await alice.socket()
+    his, his_other = await bob.socket(), await bob.socket()
+    await his.send(type="typing", chat_id=direct)
+    assert (await hers.until("typing"))["chat_id"] == direct
+    for blocker, blocked in ((alice, bob), (bob, alice)):
+        assert (await blocker.put(f"/users/me/blocks/{blocked.id}")).status == 204
+        await his.send(type="typing", chat_id=direct)
+        await his.send(type="read", chat_id=direct, seq=told["seq"])
+        assert (await his_other.until("read"))["chat_id"] == direct  # one's own devices know
+        await his.send(type="typing", chat_id=pair)
+        frame = await hers.receive()
+        while frame["type"] not in ("typing", "read", "delivered"):
+            frame = await hers.receive()
+        assert (frame["type"], frame["chat_id"]) == ("typing", pair)  # and nothing of the direct chat before it
+        assert (await blocker.delete(f"/users/me/blocks/{blocked.id}")).status == 204
+        told = (await say(alice, direct, f"after {blocker.id}"))
+    await his.send(type="read", chat_id=pair, seq=said["seq"])
+    assert (await hers.until("read"))["chat_id"] == pair
+    await his.send(type="read", chat_id=direct, seq=told["seq"])
+    assert (await hers.until("read"))["chat_id"] == direct

@@ -4,20 +4,26 @@ safe."""
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from minio.credentials import StaticProvider
+from minio.minioadmin import MinioAdmin
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from hypersend_server.doctor import machine
+from hypersend_server.doctor import machine, objects
 from hypersend_server.doctor.disk import file_system
 from hypersend_server.doctor.findings import Area
 from hypersend_server.keys import server_process
 from hypersend_server.metadata.mongo import MongoMetadata
+from hypersend_storage.s3_api import S3Api
 from tests.doctor.front import diagnose, free_port, nginx
 from tests.mongo_server import MongoServer
 from tests.parts import program
@@ -205,3 +211,56 @@ def test_a_mongodb_that_is_not_there_is_named_without_its_password(tmp_path: Pat
     found = diagnose(tmp_path, **KEY, MONGODB_URI=uri)
     assert found.of("database", "problem")
     assert "sesame" not in str(found.findings)
+
+
+RIGHTS = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
+          "s3:ListBucket", "s3:ListBucketMultipartUploads"]
+
+
+@pytest.mark.parametrize("missing", RIGHTS)
+async def test_a_key_without_a_right_is_named_by_that_right(minio: S3Server, tmp_path: Path, missing: str) -> None:
+    bucket = minio.new_bucket()
+    policy = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": [right for right in RIGHTS if right != missing],
+         "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}]}
+    admin = MinioAdmin(endpoint=f"127.0.0.1:{minio.port}", region=minio.region, secure=False,
+                       credentials=StaticProvider(minio.access_key, minio.secret_key))
+    made = json.loads(admin.add_service_account(policy=policy, name="test", description="test"))["credentials"]
+    settings = {**KEY, "STORAGE_BACKEND": "s3", "S3_ENDPOINT": minio.url, "S3_BUCKET": bucket,
+                "S3_ACCESS_KEY": made["accessKey"], "S3_SECRET_KEY": made["secretKey"], "S3_REGION": minio.region}
+    found = await asyncio.to_thread(lambda: diagnose(tmp_path, **settings))
+    (problem,) = found.of("object storage", "problem")
+    assert missing in problem["what"]
+    assert missing in problem["fix"]
+    assert made["secretKey"] not in str(found.findings)
+
+
+def test_what_earlier_checks_left_in_the_bucket_is_removed_by_fix(
+    minio: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = minio.new_bucket()
+    minio.client().put_object(bucket, "probe/old", io.BytesIO(b"x"), 1)
+    minio.client().put_object(bucket, "files/a/b", io.BytesIO(b"x"), 1)
+    api = S3Api(endpoint=minio.url, bucket=bucket, access_key=minio.access_key, secret_key=minio.secret_key,
+                region=minio.region, connections=2, clock=time.time)
+    monkeypatch.setattr(objects, "STALE_S", -60.0)
+    for fix, level, left in ((False, "warn", {"probe/old", "files/a/b"}), (True, "ok", {"files/a/b"})):
+        area = Area("object storage")
+        objects._check_leftovers(api, area, fix=fix)
+        assert area.findings[0].level == level
+        assert {item.object_name for item in minio.client().list_objects(bucket, recursive=True)} == left
+    api.close()
+
+
+def test_nothing_is_said_of_a_clock_that_agrees_and_much_of_one_that_does_not(
+    minio: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    area = Area("object storage")
+    objects._check_clock(minio.url, area)
+    assert area.findings[0].level == "ok"
+    now = time.time()
+    monkeypatch.setattr(objects.time, "time", lambda: now + 3600)
+    area = Area("object storage")
+    objects._check_clock(minio.url, area)
+    assert area.findings[0].level == "problem"
+    assert "clock" in area.findings[0].what

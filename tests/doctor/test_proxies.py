@@ -113,6 +113,22 @@ def test_x_accel_without_a_proxy_that_knows_it_is_found(tmp_path: Path, server: 
     assert found.of("downloads")[0]["fix"] == "X_ACCEL_PREFIX="
 
 
+@pytest.mark.parametrize(("other", "words"), [
+    ('proxy_set_header Range "";', "range is answered 200"),
+    ("proxy_hide_header ETag;", "ETag"),
+    ("proxy_hide_header Content-Disposition;", "Content-Disposition"),
+])
+def test_a_proxy_that_changes_downloads_of_the_server_itself_is_named(tmp_path: Path, other: str, words: str) -> None:
+    port = free_port()
+    settings = {"SECRET_KEY": SETTINGS["SECRET_KEY"], "ALLOWED_ORIGINS": f"http://127.0.0.1:{port}"}
+    with (ServerProcess(tmp_path / "data", **settings) as server,
+          nginx(tmp_path, server, port=port, other=other) as url):
+        found = diagnose(server.data_root, "--idle", "1", PUBLIC_URL=url, **settings)
+    assert found.problems() == {"downloads"}
+    assert words in found.of("downloads", "problem")[0]["what"]
+    assert "the server itself" in found.of("downloads", "problem")[0]["what"]
+
+
 def test_a_server_that_does_not_run_and_another_one_are_told_apart(tmp_path: Path, server: ServerProcess) -> None:
     with nginx(tmp_path, server) as url:
         server.kill()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.harness import Person
 from tests.mongo_server import MongoServer, free_port
 from tests.parts import program
 from tests.process import REPOSITORY, ServerProcess
@@ -18,12 +19,17 @@ SECRET_KEY = "k" * 40
 START_S = 30.0
 
 
+def at(url: str, person: Person) -> Person:
+    """The same person, speaking to another process."""
+    return Person(person.http, url, person.headers, person.session)
+
+
 class Deployment:
     """mongo: a server that is running. Settings beyond those of a deployment: by their names."""
 
     def __init__(self, folder: Path, mongo: MongoServer, redis: RedisServer | None, **settings: str) -> None:
         self.folder = folder
-        (folder / "data").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.settings = {"MONGODB_URI": mongo.fresh_uri(), "SECRET_KEY": SECRET_KEY, "RATE_LIMITS": "off", **settings}
         if redis is not None:
             self.settings["REDIS_URL"] = redis.url

@@ -23,7 +23,7 @@ from tests.harness import PASSWORD, Answer, Client, Person, Server
 from tests.mongo_server import MongoServer
 from tests.process import environment
 from tests.redis_server import RedisServer
-from tests.scale.deployment import Deployment
+from tests.scale.deployment import Deployment, at
 from tests.sdk.people import person, texts, until, user_id
 
 LONG_S = 90.0
@@ -46,11 +46,6 @@ async def group(owner: Person, *others: str) -> str:
     answer = await owner.post("/chats", {"kind": "group", "title": "Tea", "member_ids": list(others)})
     assert answer.status == 201, answer
     return str(answer.json["id"])
-
-
-def at(client: Any, person_: Person) -> Person:
-    """The same person, speaking to another process."""
-    return Person(person_.http, client.url, person_.headers, person_.session)
 
 
 async def say(who: Person, chat_id: str, text: str) -> Answer:
@@ -82,11 +77,11 @@ async def test_a_message_a_mark_and_presence_cross_from_one_process_to_the_other
 async def test_a_session_that_ends_at_one_process_ends_its_sockets_at_the_other(two: Deployment) -> None:
     async with clients(two) as (a, b):
         alice = await a.person("alice")
-        socket = await at(b, alice).socket()
+        socket = await at(b.url, alice).socket()
         assert (await alice.post("/auth/logout")).status == 204
         assert await socket.close_code(LONG_S) == 4503
         async with asyncio.timeout(LONG_S):  # requests too, by the bus or by the poll
-            while (await at(b, alice).get("/users/me")).status != 401:
+            while (await at(b.url, alice).get("/users/me")).status != 401:
                 await asyncio.sleep(0.05)
 
 
@@ -127,7 +122,7 @@ async def test_every_message_of_a_burst_reaches_the_other_process_once(two: Depl
 async def test_chunks_may_go_to_either_process_and_completing_happens_once(two: Deployment) -> None:
     async with clients(two) as (a, b):
         alice = await a.person("alice")
-        sides = alice, at(b, alice)
+        sides = alice, at(b.url, alice)
         chunk = 8 * 1024 * 1024
         data = os.urandom(4 * chunk + 5)
         file = (await alice.post("/files/init", {"name": "tea.bin", "size": len(data)})).json
@@ -165,12 +160,12 @@ async def test_a_chunk_that_one_process_is_taking_is_busy_at_the_other(two: Depl
         first = asyncio.create_task(alice.put(path, data=slowly(), headers={"Content-Length": str(chunk)}))
         await going.wait()
         async with asyncio.timeout(LONG_S):
-            while (other := await at(b, alice).put(path, data=data)).status == 200:
+            while (other := await at(b.url, alice).put(path, data=data)).status == 200:
                 raise AssertionError("both were taken")
         assert (other.status, other.code) == (409, "chunk_busy")
         go_on.set()
         assert (await first).status == 200
-        assert (await at(b, alice).put(path, data=data)).status == 200  # the same bytes again
+        assert (await at(b.url, alice).put(path, data=data)).status == 200  # the same bytes again
 
 
 async def friends(alice: HyperSend, bob: HyperSend) -> str:
@@ -228,7 +223,7 @@ async def test_the_database_away_is_said_and_all_goes_on_by_itself(tmp_path: Pat
                 sender = await a.login("alice@example.org", PASSWORD)
                 assert (await say(sender, chat_id, "before")).status == 201
                 await until(bob, lambda: _shows(bob, chat_id, "before"), LONG_S)
-                mongo.kill()
+                await asyncio.to_thread(mongo.stop)  # killed, the stand-in forgets; see tests/mongo_server.py
                 refused = await say(sender, chat_id, "meanwhile")
                 assert (refused.status, refused.code) == (503, "metadata_unavailable")
                 assert int(refused.headers["Retry-After"]) > 0

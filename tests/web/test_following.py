@@ -14,7 +14,7 @@ from hypersend_client.app.state import AppState
 from hypersend_client.main import follow_browser, make_state
 from hypersend_client.sdk import HyperSend
 from hypersend_client.web.browser import Browser, set_browser
-from hypersend_client.web.kept import WebHyperSend
+from hypersend_client.web.kept import WebHyperSend, is_kept
 from tests.harness import PASSWORD, running
 from tests.sdk.people import person
 from tests.web.site import Site, site
@@ -102,6 +102,31 @@ async def test_a_page_whose_browser_takes_no_cookies_keeps_its_session(server: S
         await state.sign_in("carla@example.org", PASSWORD)
         follow_browser(page(server), state)
         assert state.session.status == "signed_in"
+    finally:
+        await state.close()
+
+
+async def test_a_line_that_was_cut_while_the_browser_kept_the_session_is_no_loss(server: Site) -> None:
+    jar = Jar(server)
+    await jar.open("/")
+    set_browser(Browser())
+    state = make_state(page(server))
+    await state.open()
+    try:
+        async with HyperSend(server.url) as hs:
+            await hs.register("carla@example.org", "carla", PASSWORD)
+        await state.sign_in("carla@example.org", PASSWORD)
+        assert isinstance(state.hs, WebHyperSend)
+        named = (await jar.connect()).browser
+        assert named is not None
+        assert await jar.open((await state.hs.web_ticket(named))[0]) == 204
+        set_browser(await jar.connect())
+        follow_browser(page(server), state)
+        async with asyncio.timeout(LONG_S):
+            while not is_kept(state.account):
+                await asyncio.sleep(0.01)
+        assert state.session.status == "signed_in"
+        assert (await state.hs.me.get()).username == "carla"
     finally:
         await state.close()
 

@@ -127,7 +127,7 @@ def _card(line: Bubble, t: Translator, most: int, highlighted: bool, actions: Ac
     if has_words:
         parts.append(ft.Container(content=_words(line, t, ink), width=wide))
     if line.reactions:
-        parts.append(_reactions(line, t, actions))
+        parts.append(ft.Container(content=_reactions(line, t, actions), width=wide))
     if not has_words:
         parts.append(ft.Row([_meta(line, t)], alignment=ft.MainAxisAlignment.END, width=wide))
     if line.tick == "failed":

@@ -209,7 +209,7 @@ def Blocked(room: Room) -> ft.Control:
                 ft.Semantics(
                     identifier="blocked",
                     expand=True,
-                    content=text(t("chat.is_blocked", name=name), Type.SECONDARY, color=Colour.SECONDARY, lines=3),
+                    content=text(t("chat.is_blocked", name=name), Type.SECONDARY, color=Colour.SECONDARY),
                 ),
                 states.quiet_button(
                     t("chat.unblock"), lambda e: app.spawn(room.set_blocked(False)), identifier="unblock"

@@ -165,7 +165,8 @@ def picture_wall(files: list[File], most: int, show: Callable[[File], Any]) -> t
     for count in album(len(files)):
         side = (wide - Space.XXS * (count - 1)) / count
         high = side if count > 1 else side * ChatSize.WIDE_SHARE
-        rows.append(ft.Row([Picture(file, most, show, (side, high)) for file in left[:count]], spacing=Space.XXS))
+        tiles: list[ft.Control] = [Picture(file, most, show, (side, high)) for file in left[:count]]
+        rows.append(ft.Row(tiles, spacing=Space.XXS, tight=True))
         left = left[count:]
     return ft.Column([*rows], spacing=Space.XXS, tight=True), wide
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import flet as ft
 
-from hypersend_client.app.tokens import FONT_DEVANAGARI, LINE_HEIGHT, LINE_HEIGHT_DEVANAGARI, Colour, Type
+from hypersend_client.app.tokens import FONT_DEVANAGARI, FONT_EMOJI, LINE_HEIGHT, LINE_HEIGHT_DEVANAGARI, Colour, Type
 
 
 def style(type_: Type, text: str = "", *, color: str | None = None, italic: bool = False) -> ft.TextStyle:
@@ -19,7 +19,7 @@ def style(type_: Type, text: str = "", *, color: str | None = None, italic: bool
         color=color,
         italic=italic,
         letter_spacing=0,
-        font_family_fallback=[FONT_DEVANAGARI],
+        font_family_fallback=[FONT_DEVANAGARI, FONT_EMOJI],
     )
 
 

@@ -37,6 +37,16 @@ def ChatScreen() -> ft.Control:
         await room.open(at=_wanted_seq())
 
     ft.use_effect(opened, [chat_id], cleanup=room.close)
+    place = _wanted_seq()
+    came: Any = ft.use_ref(place)
+
+    async def moved() -> None:
+        """To a place in the chat that is open already."""
+        if place is not None and place != came.current and room.is_open:
+            await room.jump_to_seq(place)
+        came.current = place
+
+    ft.use_effect(moved, [chat_id, place])
     layout = watch(app.layout)
     screen = Screen(ChatHeader(chat_id, room), ChatBody(room), actions=[ChatMenu(room)])
     if layout.panes < 3 or not layout.details:

@@ -72,9 +72,18 @@ def write(source: Path, target: Path, code_points: set[int] | None) -> None:
 
 
 def main(noto: Path, twemoji: Path) -> None:
+    emoji: set[int] = set()
+    symbols: set[int] = set()
     for path, code_points in engine_table().items():
         if path.startswith("notocoloremoji/"):
+            emoji |= code_points
             write(twemoji, HERE / f"notocoloremoji.{path.split('.')[-2]}.woff2", code_points | {0x200D, 0xFE0F})
+        elif path.startswith("notosanssymbols"):
+            symbols |= code_points
+    # What stands in both, such as a heart, the engine takes from the symbols, which have no colour: so the app asks
+    # for this font first. Below U+2190 are digits and signs that belong to the text.
+    both = {point for point in emoji & symbols if point >= 0x2190}
+    write(twemoji, HERE / "emojisymbols.woff2", both | {0x200D, 0xFE0F})
     for script in SCRIPTS:
         write(noto / f"NotoSans{script}-Regular.ttf", HERE / f"notosans{script.lower()}.woff2", None)
     write(noto / "NotoSans-Regular.ttf", HERE / "notosans.woff2", None)

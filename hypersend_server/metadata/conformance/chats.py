@@ -80,6 +80,7 @@ class ChatsConformance:
         posted = await post(chats, chat_id, "b", "new")
         assert posted.reopened == ("a",)
         assert dict(posted.audience.members or ()) == {"a": 2, "b": 1}
+        assert posted.audience.is_direct
         assert await texts(chats, chat_id, "a") == ["new"]
         assert await chats.get_message(chat_id, old.id, "a") is None
         [page] = await rest(chats, at)
@@ -245,6 +246,7 @@ class ChatsConformance:
         chats = metadata.chats
         await group(chats, "a")
         audience = (await post(chats, "g", "a", "one")).audience
+        assert not audience.is_direct
         draft = Draft(id="m2", chat_id="g", sender_id="a", client_id="2", text="two", now=NOW)
         assert (await chats.append(draft, audience.members_rev)).audience.members is None
         await chats.add_members("g", "a", ["b"], "n", NOW)

@@ -1,0 +1,167 @@
+"""Devices that see each other speak without the relay; it stays the way that always works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from hypersend_client.sdk import p2p_direct
+from hypersend_client.sdk.p2p_direct import Channel, Listener, connect, told_addresses
+from hypersend_client.sdk.p2p_seal import Handshake, encode_key
+from tests.harness import Server, running
+from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair, until
+from tests.sdk_transfers.device import MIB, digest
+from tests.sdk_transfers.line import Line, line_to
+
+ASHA, BEN, MALLORY = (X25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
+HELLO = {"transfer": "t", "round": 1}
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running(tmp_path / "data", RATE_LIMITS="off") as server:
+        yield server
+
+
+@pytest.fixture
+async def line(server: Server) -> AsyncIterator[Line]:
+    """Ben's."""
+    async with line_to(server.url) as line:
+        yield line
+
+
+@pytest.fixture
+async def two(tmp_path: Path, server: Server, line: Line) -> AsyncIterator[Pair]:
+    async with pair(tmp_path / "people", server.url, line.url, direct=True) as two:
+        yield two
+
+
+async def test_bytes_go_directly_where_the_devices_see_each_other(two: Pair, line: Line, server: Server) -> None:
+    line.bytes_per_s = 8 * MIB  # of the relay alone
+    path = two.asha.file("film.mkv", 64 * MIB)
+    sending, receiving = await two.begin(path)
+    await until(lambda: sending.is_direct and receiving.is_direct)
+    assert (await two.status(sending.transfer_id)).status == "active"
+    found = await both(sending, receiving)
+    assert digest(found) == digest(path)
+    assert sending.is_confirmed
+    assert line.down_bytes < 32 * MIB
+    done = await two.status(sending.transfer_id)
+    assert (done.status, done.transferred_bytes) == ("done", 64 * MIB)
+
+
+async def test_direct_connection_that_breaks_gives_way_to_the_relay_and_loses_nothing(two: Pair) -> None:
+    path = two.asha.file("film.mkv", 48 * MIB)
+    two.asha.hs.p2p.send_limit.bytes_per_s = 24 * MIB
+    sending, receiving = await two.begin(path)
+    for losses in (1, 2):  # after the second one it stays with the relay
+        await until(lambda: sending.is_direct and receiving.is_direct)
+        verified = receiving.verified_bytes
+        await until(lambda verified=verified: receiving.verified_bytes > verified)
+        assert sending._channel is not None
+        sending._channel.close()
+        await until(lambda losses=losses: receiving.rounds > losses)
+    assert digest(await both(sending, receiving)) == digest(path)
+    assert not receiving.is_direct
+
+
+def shake(role: str, device: X25519PrivateKey, peer: X25519PrivateKey) -> Handshake:
+    return Handshake(
+        "sender" if role == "sender" else "receiver", device, peer.public_key().public_bytes_raw(),
+        transfer_id="t", round_=1, cipher="aes-256-gcm", way="direct")
+
+
+class Door:
+    """A listener of Ben's, and who was let in."""
+
+    def __init__(self) -> None:
+        self.guests: list[Channel] = []
+        self.came = asyncio.Event()
+        self.listener = Listener(HELLO, lambda: shake("receiver", BEN, ASHA), self._found)
+
+    async def _found(self, channel: Channel) -> None:
+        self.guests.append(channel)
+        self.came.set()
+        await channel.receive()
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[tuple[Door, p2p_direct.Address]]:
+    door = Door()
+    (address,) = await door.listener.open(["127.0.0.1"])
+    try:
+        yield door, address
+    finally:
+        await door.listener.close()
+
+
+async def test_the_other_device_is_let_in(door: tuple[Door, p2p_direct.Address]) -> None:
+    channel = await connect([door[1]], HELLO, lambda: shake("sender", ASHA, BEN))
+    assert channel is not None
+    async with asyncio.timeout(LIMIT_S):
+        await door[0].came.wait()
+    channel.close()
+
+
+@pytest.mark.parametrize("stranger", ["another key", "another transfer", "no key", "noise", "a very long message"])
+async def test_stranger_who_connects_is_dropped_and_the_other_device_still_gets_in(
+    door: tuple[Door, p2p_direct.Address], stranger: str
+) -> None:
+    match stranger:
+        case "another key":
+            assert await connect([door[1]], HELLO, lambda: shake("sender", MALLORY, BEN)) is None
+        case "another transfer":
+            assert await connect([door[1]], {**HELLO, "transfer": "x"}, lambda: shake("sender", ASHA, BEN)) is None
+        case _:
+            hello = {"no key": json.dumps({**HELLO, "key": encode_key(bytes(32)), "cipher": "aes-256-gcm"}).encode(),
+                     "noise": os.urandom(500), "a very long message": b""}[stranger]
+            reader, writer = await asyncio.open_connection(*door[1])
+            length = len(hello) or 2**31
+            writer.write(length.to_bytes(4, "big") + hello)
+            async with asyncio.timeout(LIMIT_S):
+                try:
+                    assert await reader.read() == b""
+                except ConnectionError:
+                    pass  # dropped is dropped
+            writer.transport.abort()
+    assert door[0].guests == []
+    channel = await connect([door[1]], HELLO, lambda: shake("sender", ASHA, BEN))
+    assert channel is not None
+    channel.close()
+
+
+async def test_address_that_leads_to_somebody_else_leads_nowhere(door: tuple[Door, p2p_direct.Address]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody who would like to be Ben."""
+        channel = Channel(reader, writer)
+        try:
+            await channel.answer(shake("receiver", MALLORY, ASHA), json.loads(await channel.receive()))
+        except Exception as error:  # noqa: BLE001
+            refused.append(error)
+        finally:
+            channel.close()
+
+    refused: list[Exception] = []
+    other = await asyncio.start_server(answer, "127.0.0.1", 0)
+    false = other.sockets[0].getsockname()[:2]
+    assert await connect([false], HELLO, lambda: shake("sender", ASHA, BEN)) is None
+    assert refused
+    channel = await connect([false, door[1]], HELLO, lambda: shake("sender", ASHA, BEN))
+    assert channel is not None
+    channel.close()
+    other.close()
+
+
+def test_only_addresses_of_a_network_at_home_are_tried() -> None:
+    told = [["192.168.1.5", 4000], ["fd12::1", 4000], ["8.8.8.8", 53], ["127.0.0.1", 22], ["0.0.0.0", 1],  # noqa: S104
+            ["224.0.0.1", 5], ["example.org", 80], ["10.0.0.1", 0], ["10.0.0.1", 70000], ["10.0.0.1"], "x", None]
+    assert told_addresses(told, loopback=False) == [("192.168.1.5", 4000), ("fd12::1", 4000)]
+    assert ("127.0.0.1", 22) in told_addresses(told, loopback=True)
+    assert told_addresses("nonsense", loopback=True) == []
+    assert len(told_addresses([["10.0.0.1", 1000 + n] for n in range(99)], loopback=False)) == 12

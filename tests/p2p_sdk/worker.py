@@ -1,0 +1,27 @@
+"""One end of a transfer as a process of its own: it says `verified N` or `sent N` now and then, and ends with 0.
+
+python -m tests.p2p_sdk.worker HOME URL send CHAT PATH DIRECT
+python -m tests.p2p_sdk.worker HOME URL receive TRANSFER FOLDER DIRECT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.sdk_transfers.device import device
+
+
+async def main(home: Path, url: str, what: str, name: str, place: str, direct: str) -> None:
+    async with device(home, url) as own:
+        own.hs.p2p.direct = direct == "direct"
+        end = await (own.hs.p2p.send(name, place) if what == "send" else own.hs.p2p.receive(name, place))
+        async for progress in end.updates(0.05):
+            way = "direct" if end.is_direct else "relay"
+            print(f"{progress.state} {way} {end.rounds} {progress.done_bytes} {progress.error or ''}", flush=True)
+        await end.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:7]))
