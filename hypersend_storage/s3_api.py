@@ -74,7 +74,8 @@ class _Client(Minio):
         given: dict[str, Any] = dict(headers or {})
         if body:
             given["Content-Length"] = str(len(body))
-        given.setdefault("x-amz-content-sha256", hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256)
+        if "x-amz-content-sha256" not in given:
+            given["x-amz-content-sha256"] = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
         now = datetime.fromtimestamp(self.clock(), UTC)
         return {**given, "Host": host, "User-Agent": "HyperSend", "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}"}, now
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 
+IDLE = 3
+"""Buffers without a stream whose memory is kept: to have it made and cleared anew for each chunk takes as long as
+hashing the chunk."""
+
 Chunk = tuple[str, int]
 """An upload's object key, and the index of a chunk."""
 
@@ -19,8 +23,8 @@ class Buffer:
 
     __slots__ = ("data", "filled")
 
-    def __init__(self, size: int) -> None:
-        self.data = bytearray(size)
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
         self.filled = 0
 
 
@@ -33,6 +37,7 @@ class Buffers:
         """Of buffers that are held or kept; never above `size_bytes`."""
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._kept: OrderedDict[Chunk, Buffer] = OrderedDict()
+        self._idle: deque[bytearray] = deque(maxlen=IDLE)
 
     async def take(self, size: int) -> Buffer:
         """Wait for room; whoever asked first gets it first."""
@@ -48,10 +53,21 @@ class Buffers:
                 self.used_bytes -= size
             self._serve()
             raise
-        return Buffer(size)
+        return Buffer(self._memory(size))
+
+    def _memory(self, size: int) -> bytearray:
+        """Of this size, used before where possible. What is idle has room only as long as nobody needs it."""
+        for at, data in enumerate(self._idle):
+            if len(data) == size:
+                del self._idle[at]
+                return data
+        while self._idle and self.used_bytes + sum(map(len, self._idle)) > self.size_bytes:
+            self._idle.popleft()
+        return bytearray(size)
 
     def give_back(self, buffer: Buffer) -> None:
         self.used_bytes -= len(buffer.data)
+        self._idle.append(buffer.data)
         self._serve()
 
     def keep(self, chunk: Chunk, buffer: Buffer) -> None:
@@ -80,6 +96,7 @@ class Buffers:
             while self.used_bytes + size > self.size_bytes and self._kept:
                 _, oldest = self._kept.popitem(last=False)
                 self.used_bytes -= len(oldest.data)
+                self._idle.append(oldest.data)
             if self.used_bytes + size > self.size_bytes:
                 return
             self._waiting.popleft()

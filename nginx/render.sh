@@ -108,10 +108,11 @@ fill() { # template, result
         /^#if / {
             wanted = substr($2, 1, 1) != "!"
             name = wanted ? $2 : substr($2, 2)
-            skipping = (ENVIRON[name] != "") != wanted
+            depth++
+            if (!skipping && (ENVIRON[name] != "") != wanted) skipping = depth
             next
         }
-        /^#end/ { skipping = 0; next }
+        /^#end/ { if (skipping == depth) skipping = 0; depth--; next }
         skipping { next }
         /^#each / { name = $2; sub(/^#each [A-Z_]+/, ""); each($0, ENVIRON[name]); next }
         /^ *server 10\.0\.0\.2:8000/ { sub(/10\.0\.0\.2:8000/, "@EACH@"); sub(/;/, "@RESOLVE@;"); each($0, ENVIRON["SERVERS"]); next }

@@ -70,6 +70,15 @@ class MongoServer:
         """Of a database that nobody has used."""
         return self.uri(f"test{os.getpid()}x{next(_numbers)}")
 
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)

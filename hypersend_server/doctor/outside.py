@@ -55,6 +55,11 @@ async def check(url: str, token: str, server_id: str, tls: Area, way: Area, addr
             found = second
     except (OSError, http.client.HTTPException) as error:
         found = error
+    if isinstance(found, ssl.SSLError):
+        tls.problem(f"what answers at {url} speaks no TLS there, or has no certificate for {host}: {found.reason}",
+                    f"nginx:\n    listen 443 ssl;\n    server_name {host};\n    ssl_certificate …; "
+                    "ssl_certificate_key …;\nand PUBLIC_URL with http:// where there is none (docs/nginx.md).")
+        return None
     if not isinstance(found, _Answer):
         way.problem(f"nothing answers at {url}: {found or type(found).__name__}",
                     "Is the server running, is the name's address this machine's, does the firewall let port "

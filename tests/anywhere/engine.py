@@ -157,7 +157,7 @@ class Stack:
             if name == "nginx":
                 # Docker before 26 cannot mount a folder of a volume; here nginx sees the whole of it.
                 lines += ["    environment: {FILES: /srv/volume/files}", "    volumes: !override",
-                          f"      - {json.dumps(str(REPOSITORY / 'nginx'))}:/etc/hypersend/nginx:ro",
+                          f"      - {json.dumps(f'{REPOSITORY}/nginx:/etc/hypersend/nginx:ro')}",
                           "      - data:/srv/volume:ro"]
             for key, value in override.get(name, {}).items():
                 lines.append(f"    {key}: {value}")

@@ -7,13 +7,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import World
 
 
-async def run(seed: int, minutes: float, folder: Path, disk: Path | None) -> None:
-    began = time.monotonic()
-    async with World(folder, seed, disk) as world:
-        await world.suffer(minutes * 60)
+async def run(arguments: argparse.Namespace, folder: Path) -> None:
+    seed, began = arguments.seed, time.monotonic()
+    make = ScaleWorld(folder, seed) if arguments.scale else World(folder, seed, arguments.disk)
+    async with make as world:
+        await world.suffer(arguments.minutes * 60)
         counted = await world.check()
     print(f"seed {seed}, {time.monotonic() - began:.0f} s: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
 
@@ -23,15 +25,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--disk", type=Path, help="a small file system of its own, to be filled up")
+    parser.add_argument("--scale", action="store_true", help="two servers behind nginx, over MongoDB, Redis and MinIO")
     parser.add_argument("--folder", type=Path, help="kept afterwards; by default a new one that is removed")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True)
-        asyncio.run(run(arguments.seed, arguments.minutes, arguments.folder, arguments.disk))
+        asyncio.run(run(arguments, arguments.folder))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(run(arguments.seed, arguments.minutes, Path(folder), arguments.disk))
+            asyncio.run(run(arguments, Path(folder)))
 
 
 main()

@@ -23,6 +23,7 @@ from tests.process import REPOSITORY, ServerProcess, command
 from tests.sdk_transfers.line import Line, line_to
 
 SETTLE_S = 240
+Fault = Callable[[], Awaitable[None]]
 log = logging.getLogger("chaos")
 
 
@@ -83,16 +84,32 @@ class World:
         self.seed = seed
         self.moments = random.Random(seed)
         self.disk = disk
-        self.server = ServerProcess((disk or folder) / "data", RATE_LIMITS="off")
+        self.servers = [ServerProcess((disk or folder) / "data", RATE_LIMITS="off")]
+        self.url = ""
         self.writers: list[Writer] = []
         self.done: dict[str, int] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> World:
-        await asyncio.to_thread(self.server.start)
+        try:
+            await asyncio.to_thread(self._start)
+            await self._make_people()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        """Begin to serve at `url`."""
+        self.url = self.servers[0].start().url
+
+    def _end(self) -> None:
+        self.servers[0].kill()
+
+    async def _make_people(self) -> None:
         people: list[HyperSend] = []
         for name in ("asha", "ben", "cleo"):
-            line = await self._stack.enter_async_context(line_to(self.server.url))
+            line = await self._stack.enter_async_context(line_to(self.url))
             home = self.folder / name
             home.mkdir()
             hs = HyperSend(line.url, tokens=FileTokenStore(home / "accounts.json"))
@@ -107,21 +124,18 @@ class World:
         await people[1].chats.open_direct(ids[2])
         for hs in people:
             await hs.close()
-        return self
 
     async def __aexit__(self, *details: object) -> None:
         for writer in self.writers:
             await writer.kill()
         await self._stack.aclose()
-        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self._end)
 
     # What goes wrong
 
     async def suffer(self, seconds: float) -> None:
         """Let people write while one thing after another happens."""
-        faults: list[Callable[[], Awaitable[None]]] = [
-            self.kill_server, self.stop_server, self.freeze_server, self.kill_client, self.cut, self.slow, self.silence,
-            self.refuse, *([self.fill_disk] if self.disk else [])]
+        faults = self.faults()
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
             for writer in self.writers:
@@ -137,22 +151,29 @@ class World:
             writer.line.refusals = 0
             writer.line.is_open = True
 
+    def faults(self) -> list[Fault]:
+        return [self.kill_server, self.stop_server, self.freeze_server, self.kill_client, self.cut, self.slow,
+                self.silence, self.refuse, *([self.fill_disk] if self.disk else [])]
+
     def _someone(self) -> Writer:
         return self.moments.choice(self.writers)
 
     async def kill_server(self) -> None:
-        await asyncio.to_thread(self.server.kill)
+        server = self.moments.choice(self.servers)
+        await asyncio.to_thread(server.kill)
         await asyncio.sleep(self.moments.uniform(0, 2))
-        await asyncio.to_thread(self.server.start)
+        await asyncio.to_thread(server.start)
 
     async def stop_server(self) -> None:
-        assert await asyncio.to_thread(self.server.stop) == 0
-        await asyncio.to_thread(self.server.start)
+        server = self.moments.choice(self.servers)
+        assert await asyncio.to_thread(server.stop) == 0
+        await asyncio.to_thread(server.start)
 
     async def freeze_server(self) -> None:
-        os.kill(self.server.pid, signal.SIGSTOP)
+        server = self.moments.choice(self.servers)
+        os.kill(server.pid, signal.SIGSTOP)
         await asyncio.sleep(self.moments.uniform(0.5, 4))
-        os.kill(self.server.pid, signal.SIGCONT)
+        os.kill(server.pid, signal.SIGCONT)
 
     async def kill_client(self) -> None:
         await self._someone().kill()
@@ -223,7 +244,7 @@ class World:
 
     async def _check_file(self, name: str, file_id: str, sha256: str) -> None:
         async with self._as(name) as (http, headers):
-            url = f"{self.server.url}/api/v1/files/{file_id}/download"
+            url = f"{self.url}/api/v1/files/{file_id}/download"
             async with http.get(url, headers=headers) as answer:
                 assert answer.status == 200, (file_id, answer.status)
                 digest = hashlib.sha256()
@@ -237,22 +258,25 @@ class World:
         reserved = uploads = 0
         for writer in self.writers:
             async with self._as(writer.home.name) as (http, headers):
-                async with http.get(f"{self.server.url}/api/v1/users/me/storage", headers=headers) as answer:
+                async with http.get(f"{self.url}/api/v1/users/me/storage", headers=headers) as answer:
                     reserved += (await answer.json())["reserved_bytes"]
-                url = f"{self.server.url}/api/v1/files?state=uploading&limit=200"
+                url = f"{self.url}/api/v1/files?state=uploading&limit=200"
                 async with http.get(url, headers=headers) as answer:
                     uploads += sum(file["size"] for file in (await answer.json())["items"])
         assert reserved == uploads
-        verified = await asyncio.to_thread(command, self.server.data_root, "verify", "--json", timeout_s=300)
+        server = self.servers[0]
+        verified = await asyncio.to_thread(
+            command, server.data_root, "verify", "--json", timeout_s=300, **server.settings)
         assert verified.returncode == 0, verified.stdout + verified.stderr
-        async with aiohttp.ClientSession() as http, http.get(f"{self.server.url}/metrics") as answer:
-            numbers = await answer.text()
-        sockets = next(line for line in numbers.splitlines() if line.startswith("hypersend_sockets "))
-        assert float(sockets.split()[1]) == 0, sockets
+        for server in self.servers:
+            async with aiohttp.ClientSession() as http, http.get(f"{server.url}/metrics") as answer:
+                numbers = await answer.text()
+            sockets = next(line for line in numbers.splitlines() if line.startswith("hypersend_sockets "))
+            assert float(sockets.split()[1]) == 0, sockets
 
     @contextlib.asynccontextmanager
     async def _as(self, name: str) -> Any:
-        async with HyperSend(self.server.url, tokens=FileTokenStore(self.folder / name / "accounts.json")) as hs:
+        async with HyperSend(self.url, tokens=FileTokenStore(self.folder / name / "accounts.json")) as hs:
             await hs.me.get()
             assert hs.account is not None
             headers = {"Authorization": f"Bearer {hs.account.access_token}"}

@@ -73,6 +73,12 @@ def test_a_certificate_that_ends_soon_or_does_not_match_is_found(
     assert ("tls" in found.problems()) == (level == "problem")
 
 
+def test_an_address_without_tls_is_told_from_one_that_is_silent(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", **KEY) as server:
+        found = diagnose(server.data_root, PUBLIC_URL=server.url.replace("http", "https"), **KEY)
+    assert "speaks no TLS" in found.of("tls", "problem")[0]["what"]
+
+
 def test_a_key_that_others_may_read_is_found_and_fix_closes_it(data_root: Path) -> None:
     (data_root / "secret.key").chmod(0o644)
     data_root.chmod(0o755)

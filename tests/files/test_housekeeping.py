@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -130,6 +131,30 @@ async def test_strays_are_listed_and_then_removed_but_never_young_ones(tmp_path:
         assert await room.content(kept.id) == b"kept"
         await room.put(uploading.id, 0, bytes(CHUNK))
         assert any(path.read_bytes() == b"young" for path in files_in(tmp_path / "files"))
+
+
+async def test_what_is_being_completed_is_no_stray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has it as a file already, with the time of its last chunk; the record does not say so yet."""
+    async with opened(tmp_path) as room:
+        file = await room.init(3)
+        await room.put(file.id, 0, b"abc")
+        stored, finish, plain = asyncio.Event(), asyncio.Event(), room.files.finish
+
+        async def held(*arguments: object) -> object:
+            stored.set()
+            await finish.wait()
+            return await plain(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(room.files, "finish", held)
+        async with asyncio.timeout(60):
+            completing = asyncio.create_task(room.service.complete(ALICE, file.id))
+            await stored.wait()
+            for path in files_in(tmp_path / "files"):
+                age(path, 2 * DAY)
+            assert (await room.housekeeping.gc(delete=True)).stray == []
+            finish.set()
+            await completing
+        assert await room.content(file.id) == b"abc"
 
 
 async def test_lost_files_are_named_and_forgotten_unless_all_are(tmp_path: Path) -> None:

@@ -264,3 +264,59 @@ async def test_people_upload_read_and_delete_while_files_move(room: Room) -> Non
     await migration(room).run()
     for file_id, content in kept.items():
         assert await content_of(room, file_id) == ("s3", content)
+
+
+async def test_a_copy_is_no_stray_until_it_is_switched_to_nor_after(
+    room: Room, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some stores date an object from the beginning of its upload: what was just put together looks old there."""
+    content = os.urandom(2 * CHUNK)
+    file = await room.stored(content)
+    copied, switch, plain = asyncio.Event(), asyncio.Event(), room.files.move
+
+    async def held(*arguments: object) -> object:
+        copied.set()
+        await switch.wait()
+        return await plain(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room.files, "move", held)
+    room.clock.advance(2 * 86400)
+    async with asyncio.timeout(WAIT_S):
+        moving = asyncio.create_task(migration(room).run())
+        await copied.wait()
+        assert (await room.housekeeping.gc(delete=True)).stray == []
+        switch.set()
+        await moving
+    assert (await room.housekeeping.gc(delete=True)).stray == []
+    assert await content_of(room, file.id) == ("s3", content)
+
+
+async def test_a_copy_that_is_switched_to_while_strays_are_looked_for_stays(
+    room: Room, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(2 * CHUNK)
+    file = await room.stored(content)
+    room.clock.advance(2 * 86400)
+    copied, switch = asyncio.Event(), asyncio.Event()
+    move, known = room.files.move, room.files.known
+
+    async def held(*arguments: object) -> object:
+        copied.set()
+        await switch.wait()
+        return await move(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room.files, "move", held)
+    async with asyncio.timeout(WAIT_S):
+        moving = asyncio.create_task(migration(room).run())
+        await copied.wait()
+
+        async def known_just_before(backend: str, *others: object) -> set[str]:
+            found = await known(backend, *others)  # type: ignore[arg-type]
+            if backend == "s3":
+                switch.set()
+                await moving
+            return found
+
+        monkeypatch.setattr(room.files, "known", known_just_before)
+        assert (await room.housekeeping.gc(delete=True)).stray == []
+    assert await content_of(room, file.id) == ("s3", content)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypersend_client.sdk.transfer_errors import PeerEnded, SourceChanged
+from hypersend_client.sdk.transfer_errors import DiskFull, PeerEnded, SourceChanged
 from tests.harness import Server, running
 from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair, until
 from tests.sdk_transfers.device import MIB, digest, leftovers
@@ -163,6 +163,47 @@ async def test_stored_instead_goes_on_from_what_is_verified(two: Pair, lines: tu
     assert lines[1].down_bytes - before < 40 * MIB - verified + 14 * MIB  # what was on its way, and a chunk's rest
     messages = (await two.ben.hs.messages.page(two.chat_id)).items
     assert [f.name for m in messages for f in m.files] == ["film.mkv"]
+
+
+async def test_full_disk_pauses_the_transfer_and_it_goes_on_when_there_is_room(two: Pair, small_disk: Path) -> None:
+    path = two.asha.file("film.mkv", 12 * MIB)
+    two.asha.hs.p2p.send_limit.bytes_per_s = 8 * MIB
+    sending = await two.asha.hs.p2p.send(two.chat_id, path)
+    receiving = await two.ben.hs.p2p.receive(sending.transfer_id, small_disk)
+    await until(lambda: receiving.verified_bytes > MIB)
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(MIB // 4))
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(DiskFull):
+            await receiving.wait()
+        while (await two.status(sending.transfer_id)).status != "paused":
+            await asyncio.sleep(0.05)
+    await until(lambda: sending.state == "waiting")
+    verified = receiving.verified_bytes
+    ballast.unlink()
+    receiving.start()
+    found = await both(sending, receiving)
+    assert digest(found) == digest(path)
+    assert verified > MIB
+
+
+async def test_receiver_that_stops_reading_holds_the_sender_and_costs_the_server_little(
+    two: Pair, lines: tuple[Line, Line]
+) -> None:
+    path = two.asha.file("film.mkv", 64 * MIB)
+    two.ben.hs.p2p.receive_limit.bytes_per_s = 1000
+    sending, receiving = await two.begin(path)
+    await until(lambda: receiving.verified_bytes > 0)
+    passed = await lines[0].until_still()
+    # What fits into the sockets on the way, ours, the relay's and the two lines'.
+    assert passed < 32 * MIB
+    assert sending.state == "running"
+    two.ben.hs.p2p.receive_limit.bytes_per_s = None
+    receiving.pause()  # what it owes to the limit until now would take minutes
+    receiving.resume()
+    assert digest(await both(sending, receiving)) == digest(path)
 
 
 async def test_group_member_that_nobody_named_may_receive(two: Pair) -> None:

@@ -16,11 +16,13 @@ from tests.sdk_transfers.device import device
 async def main(home: Path, url: str, what: str, name: str, place: str, direct: str) -> None:
     async with device(home, url) as own:
         own.hs.p2p.direct = direct == "direct"
+        own.hs.connection.start()
         end = await (own.hs.p2p.send(name, place) if what == "send" else own.hs.p2p.receive(name, place))
         async for progress in end.updates(0.05):
             way = "direct" if end.is_direct else "relay"
             print(f"{progress.state} {way} {end.rounds} {progress.done_bytes} {progress.error or ''}", flush=True)
         await end.wait()
+        await own.hs.connection.stop()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tests.mongo_server import MongoServer, free_port
 from tests.parts import program
 from tests.process import REPOSITORY, ServerProcess
 from tests.redis_server import RedisServer
+from tests.s3_servers import S3Server
 
 SECRET_KEY = "k" * 40
 START_S = 30.0
@@ -22,6 +23,13 @@ START_S = 30.0
 def at(url: str, person: Person) -> Person:
     """The same person, speaking to another process."""
     return Person(person.http, url, person.headers, person.session)
+
+
+def s3_settings(server: S3Server, **others: str) -> dict[str, str]:
+    """Of a deployment with a new bucket there."""
+    return {
+        "STORAGE_BACKEND": "s3", "S3_ENDPOINT": server.url, "S3_BUCKET": server.new_bucket(),
+        "S3_ACCESS_KEY": server.access_key, "S3_SECRET_KEY": server.secret_key, "S3_REGION": server.region, **others}
 
 
 class Deployment:

@@ -16,15 +16,9 @@ from tests.harness import Person, Server
 from tests.mongo_server import MongoServer
 from tests.redis_server import RedisServer
 from tests.s3_servers import S3Server
-from tests.scale.deployment import Deployment, at
+from tests.scale.deployment import Deployment, at, s3_settings
 
 CHUNK = 8 * 1024 * 1024
-
-
-def s3_settings(server: S3Server, **others: str) -> dict[str, str]:
-    return {
-        "STORAGE_BACKEND": "s3", "S3_ENDPOINT": server.url, "S3_BUCKET": server.new_bucket(),
-        "S3_ACCESS_KEY": server.access_key, "S3_SECRET_KEY": server.secret_key, "S3_REGION": server.region, **others}
 
 
 @pytest.fixture

@@ -55,9 +55,3 @@ def test_a_redis_address_that_cannot_be_read(tmp_path: Path, mongo_server: Mongo
             f"mongodb://me:{PASSWORD}@127.0.0.1/x?retryWrites=perhaps", "mongodb:///x"])
 def test_a_mongodb_address_that_cannot_be_read(tmp_path: Path, uri: str) -> None:
     require_one_line(serve(tmp_path, MONGODB_URI=uri), "MONGODB_URI")
-
-
-def test_a_redis_that_speaks_something_else(tmp_path: Path, mongo_server: MongoServer) -> None:
-    """Here it is the database's port."""
-    ended = serve(tmp_path, MONGODB_URI=mongo_server.fresh_uri(), REDIS_URL=f"redis://127.0.0.1:{mongo_server.port}/0")
-    assert ended.returncode == 1, ended.stderr

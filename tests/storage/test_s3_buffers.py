@@ -150,6 +150,9 @@ class BuffersMachine(RuleBasedStateMachine):
     def holds(self) -> None:
         kept = sum(len(buffer.data) for buffer in self.buffers._kept.values())
         assert self.buffers.used_bytes == kept + sum(len(buffer.data) for buffer in self.held) <= 10
+        memory = [buffer.data for buffer in (*self.held, *self.buffers._kept.values())] + list(self.buffers._idle)
+        assert sum(map(len, memory)) <= 10
+        assert len({id(data) for data in memory}) == len(memory)  # nobody writes into another one's
         if self.tasks:
             assert kept == 0
             assert self.held

@@ -213,7 +213,7 @@ def Picture(file: File, most: int, show: Callable[[File], Any], fixed: tuple[flo
             content=content,
             width=wide,
             height=high,
-            bgcolor=Colour.FIELD,
+            bgcolor=Colour.LINE,
             border_radius=Corner.CARD if fixed is None else Corner.TAIL,
             clip_behavior=ft.ClipBehavior.ANTI_ALIAS,
             alignment=ft.Alignment.CENTER,

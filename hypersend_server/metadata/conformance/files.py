@@ -154,6 +154,13 @@ class FilesConformance:
         await metadata.files.set_partial("f", 3, 0, BOOT, LATER)
         assert (await metadata.files.progress("f", BOOT)).partial == []
 
+    async def test_a_prefix_at_a_store_without_boots_can_be_gone_on_from(self, metadata: Metadata) -> None:
+        await uploading(metadata, "f", size=650)
+        await metadata.files.set_partial("f", 3, 40, "", LATER)
+        await metadata.files.set_partial("f", 5, 30, "before", LATER)
+        assert (await metadata.files.progress("f", None)).partial == [(3, 40)]
+        assert (await metadata.files.progress("f", BOOT)).partial == []
+
     async def test_receipts_become_what_the_store_lists(self, metadata: Metadata) -> None:
         await uploading(metadata, "f", size=450)
         for index in (0, 1, 2):

@@ -47,8 +47,8 @@ class MongoReceipts:
                     total += doc["size"]
                 else:
                     verifying.append(doc["idx"])
-            partial = [] if boot_id is None else await tx.many(
-                "partials", {"file_id": file_id, "boot_id": boot_id, "bytes": {"$gt": 0}}, sort=[("idx", 1)])
+            partial = await tx.many(
+                "partials", {"file_id": file_id, "boot_id": boot_id or "", "bytes": {"$gt": 0}}, sort=[("idx", 1)])
             return Progress(
                 runs(received), total, [(doc["idx"], doc["bytes"]) for doc in partial], runs(verifying))
 

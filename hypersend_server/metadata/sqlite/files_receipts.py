@@ -47,7 +47,7 @@ class SqliteReceipts:
                     verifying.append(index)
             partial = connection.execute(
                 "SELECT idx, bytes FROM partials WHERE file_id = ? AND boot_id = ? AND bytes > 0 ORDER BY idx",
-                (file_id, boot_id)).fetchall()
+                (file_id, boot_id or "")).fetchall()
             return Progress(runs(received), total, [(index, size) for index, size in partial], runs(verifying))
 
         return await self._engine.read(job)
