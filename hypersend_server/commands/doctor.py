@@ -11,7 +11,7 @@ import aiohttp
 
 from hypersend_server.clock import Ids, system_clock
 from hypersend_server.commands.console import Console, json_flag
-from hypersend_server.doctor import bus, database, disk, machine, mongo, objects, outside, proxy, secrecy
+from hypersend_server.doctor import bus, database, disk, machine, objects, outside, proxy, secrecy
 from hypersend_server.doctor.findings import Area, Report, report_of
 from hypersend_server.keys import KEY_FILE, server_process
 from hypersend_server.probe import TTL_S, ProbeToken, probe_signer
@@ -74,6 +74,8 @@ async def _examine(settings: Settings, areas: dict[str, Area], url: str, idle_s:
         if settings.redis_url:
             together.create_task(bus.check(settings.redis_url, areas["redis"]))
         if settings.mongodb_uri:
+            from hypersend_server.doctor import mongo  # with its driver, which the base install has not
+
             server = together.create_task(mongo.check(settings.mongodb_uri, fix=fix, area=areas["database"]))
         else:
             server = together.create_task(asyncio.to_thread(

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +25,8 @@ ANSWER_S = 10.0
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """The server that answers at HOST and PORT. degraded: parts that are gone."""
+    """The server that answers at HOST and PORT. degraded: parts that are gone. version: '' where it does not tell its
+    numbers to this address."""
 
     version: str
     uptime_s: int
@@ -85,14 +87,19 @@ def ask(settings: Settings) -> Running | None:
     base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     try:
         ready = json.loads(_get(f"{base}/readyz", settings))
-        numbers = _numbers(_get(f"{base}/metrics", settings).decode())
+        try:
+            numbers = _numbers(_get(f"{base}/metrics", settings).decode())
+        except urllib.error.HTTPError as error:  # where HOST is not loopback and there is no METRICS_TOKEN
+            error.close()
+            numbers = []
     except (OSError, ValueError):
         return None
     if not isinstance(ready, dict) or not isinstance(ready.get("degraded"), list):
         return None  # something else listens there
+    now = time.time()
     return Running(
         version=next((labels["version"] for name, labels, _ in numbers if name == "hypersend_build_info"), ""),
-        uptime_s=max(0, int(time.time() - _one(numbers, "process_start_time_seconds"))),
+        uptime_s=max(0, int(now - (_one(numbers, "process_start_time_seconds") or now))),
         sockets=int(_one(numbers, "hypersend_sockets")), people_online=int(_one(numbers, "hypersend_people_online")),
         transfers=int(_one(numbers, "hypersend_relay_transfers")),
         writes_waiting=int(_one(numbers, "hypersend_writes_waiting")),
@@ -124,17 +131,20 @@ def _show(status: Status, console: Console) -> None:
         console.say("server    not running here")
     else:
         state = f"degraded: {', '.join(running.degraded)}" if running.degraded else "well"
-        console.say(f"server    version {running.version}, up {shown_time(running.uptime_s)}, {state}, "
-                    f"{shown_size(running.memory_bytes)} of memory")
-        console.say(f"now       {running.people_online} people online, {running.sockets} sockets, "
-                    f"{running.transfers} transfers, {running.writes_waiting} writes waiting")
+        if running.version:
+            console.say(f"server    version {running.version}, up {shown_time(running.uptime_s)}, {state}, "
+                        f"{shown_size(running.memory_bytes)} of memory")
+            console.say(f"now       {running.people_online} people online, {running.sockets} sockets, "
+                        f"{running.transfers} transfers, {running.writes_waiting} writes waiting")
+        else:
+            console.say(f"server    runs, {state}; set METRICS_TOKEN for its numbers")
     console.say(f"people    {status.users}, {status.messages} messages")
     free = ", ".join(f"{shown_size(size)} free on {name}" for name, size in status.free_bytes.items())
     console.say(f"files     {status.files} ({shown_size(status.file_bytes)}){'; ' if free else ''}{free}")
     console.say(f"uploads   {status.uploads} under way ({shown_size(status.upload_bytes)})")
     console.say(f"backup    {status.last_backup or 'never'}")
     console.say(f"gc        {status.last_gc or 'never'}")
-    if running is not None and running.version != status.version:
+    if running is not None and running.version not in ("", status.version):
         console.say(f"note      this program is version {status.version}: start the server again")
 
 

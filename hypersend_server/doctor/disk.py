@@ -33,9 +33,11 @@ def check(root: Path, max_file_size: int, *, holds_database: bool, fix: bool, ar
         area.problem(f"the folder {root} (DATA_ROOT) is not there",
                      f"install -d -m 0750 -o hypersend -g hypersend {root}")
         return
-    _check_room(root, max_file_size, area)
+    free = _check_room(root, max_file_size, area)
     _check_kind(root, area, holds_database=holds_database)
     _check_modes(root, area, fix=fix)
+    if free < 4 * SPEED_BYTES:
+        return  # what is left is not to be written full
     probe = root / f".doctor-{secrets.token_hex(8)}"
     try:
         _check_writing(probe, area)
@@ -46,7 +48,8 @@ def check(root: Path, max_file_size: int, *, holds_database: bool, fix: bool, ar
         probe.unlink(missing_ok=True)
 
 
-def _check_room(root: Path, max_file_size: int, area: Area) -> None:
+def _check_room(root: Path, max_file_size: int, area: Area) -> int:
+    """Returns: the bytes that are free."""
     state = os.statvfs(root)
     free, total = state.f_bavail * state.f_frsize, state.f_blocks * state.f_frsize
     text = f"{shown_size(free)} of {shown_size(total)} are free at {root}"
@@ -60,6 +63,7 @@ def _check_room(root: Path, max_file_size: int, area: Area) -> None:
     if state.f_files and state.f_favail < state.f_files // 50:
         area.problem(f"{state.f_favail} of {state.f_files} inodes are left at {root}",
                      "Remove many small files there, or make the file system anew with more inodes (mkfs.ext4 -N).")
+    return free
 
 
 def _check_kind(root: Path, area: Area, *, holds_database: bool) -> None:

@@ -14,7 +14,7 @@ from hypersend_server.doctor.findings import Area
 from hypersend_server.doctor.outside import Reached
 from hypersend_server.probe import SCHEME, Arrival, probe_content
 
-PAUSE_S = 2.0
+PAUSE_S = 4.0
 PART_BYTES = 256 * 1024
 TRANSFER_S = 180.0
 FOREIGN = "https://elsewhere.invalid"

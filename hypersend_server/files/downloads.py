@@ -16,7 +16,7 @@ from hypersend_server.files.ranges import Selection
 from hypersend_server.files.storing import require_store
 from hypersend_server.metadata.files import FileRecord, Files
 from hypersend_storage.base import LocalPath, Presigned, Store
-from hypersend_storage.errors import StorageUnavailable
+from hypersend_storage.errors import ObjectMissing, StorageError
 
 READ_URL_S = 900  # from the start of a request; who goes on later asks here again
 log = logging.getLogger(__name__)
@@ -88,7 +88,9 @@ class Downloads:
         try:
             async for part in parts:
                 yield part
-        except StorageUnavailable as error:
+        except ObjectMissing:
+            raise
+        except StorageError as error:  # some stores refuse reading, too, where a quota is used up
             raise HyperSendError("storage_unavailable") from error
         finally:
             if isinstance(parts, AsyncGenerator):  # who leaves early must not keep the store sending

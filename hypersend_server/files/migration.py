@@ -22,7 +22,7 @@ from hypersend_server.files.housekeeping import Pace, copy_mark
 from hypersend_server.files.storing import layout_of, require_store
 from hypersend_server.metadata.files import ChunkRecord, Deletion, FileRecord, Files
 from hypersend_server.metadata.server import ServerRecords
-from hypersend_storage.base import ChunkReceipt, NamedFirst, Presigned, Store, UploadRef
+from hypersend_storage.base import ChunkReceipt, LocalPath, NamedFirst, Presigned, Store, UploadRef
 from hypersend_storage.errors import (
     ChunkBusy,
     DigestMismatch,
@@ -253,9 +253,8 @@ class Migration:
         """Raises: HyperSendError with why this file cannot be copied; UploadLost; Stopped."""
         for chunk in waiting:
             async def copy(chunk: ChunkRecord = chunk) -> ChunkReceipt:
-                parts = source.read(file.location, chunk.index * file.chunk_size, chunk.size)
                 async with self._store.chunk(ref, chunk.index) as slot:
-                    return await slot.write(self._paced(parts), offset=0, sha256=chunk.sha256)
+                    return await slot.write(self._read(source, file, chunk), offset=0, sha256=chunk.sha256)
 
             async with self._lanes:
                 try:
@@ -280,10 +279,16 @@ class Migration:
             raise HyperSendError("storage_unavailable", f"The copy has {size} bytes instead of {ref.layout.size}.")
         return location
 
-    async def _paced(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for part in parts:
-            await self._pace.passed(len(part))
-            yield part
+    async def _read(self, source: Store, file: FileRecord, chunk: ChunkRecord) -> AsyncIterator[bytes]:
+        try:
+            async for part in source.read(file.location, chunk.index * file.chunk_size, chunk.size):
+                await self._pace.passed(len(part))
+                yield part
+        except StorageUnavailable as error:
+            if not isinstance(source, LocalPath):
+                raise  # it may be back in a moment
+            raise HyperSendError(  # a disk does not come back: this file alone stays where it is
+                "storage_unavailable", f"Chunk {chunk.index} on '{file.backend}' cannot be read: {error}") from error
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Repeat what a store that is away cannot do. Raises: Stopped; what else `work` raises."""

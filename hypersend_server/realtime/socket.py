@@ -25,6 +25,7 @@ from hypersend_server.realtime.presence import PresenceBoard
 
 PATH = "/api/v1/ws"
 AUTH_TIMEOUT_S = 10.0
+CLOSE_S = 3.0  # commands that are under way when the server stops get this long
 MAX_IN_FLIGHT = 64
 FRAMES_PER_S = 100
 FRAMES_BURST = 2000
@@ -101,7 +102,7 @@ class SocketEdge:
     async def close(self) -> None:
         """Wait for the commands that are still under way."""
         if self._running:
-            await asyncio.wait(list(self._running), timeout=10)
+            await asyncio.wait(list(self._running), timeout=CLOSE_S)
 
     def _check_origin(self, request: web.Request) -> None:
         header = request.headers.get(hdrs.ORIGIN)

@@ -26,6 +26,7 @@ from tests.process import REPOSITORY
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hypersend-tests" / "docker"
 PACKAGES = ("python3", "python3-venv", "python3-pip", "python-is-python3", "nginx-light", "curl", "ca-certificates")
 START_S, BUILD_S, UP_S = 60.0, 900.0, 300.0
+STAND_IN = "stand-in:latest"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PASSED_ON = re.compile(r"(PIP_(?!FIND_LINKS).*|https?_proxy|no_proxy)", re.IGNORECASE)
 
@@ -110,15 +111,32 @@ class Engine:
         context.mkdir()
         (context / "certificates.crt").write_bytes(CERTIFICATES.read_bytes())
         (context / "Dockerfile").write_text(f"FROM stand-in:debian\nCOPY certificates.crt {CERTIFICATES}\n")
-        self.docker("build", "--quiet", "--tag", tags[0], str(context))
-        for tag in tags[1:]:
-            self.docker("tag", tags[0], tag)
+        self.docker("build", "--quiet", "--tag", STAND_IN, str(context))
+        for tag in tags:
+            self.docker("tag", STAND_IN, tag)
+
+    def mongo_stand_in(self, tag: str) -> None:
+        """The stand-in for MongoDB of tests/mongo_server.py, under the tag of MongoDB's image."""
+        context = self.folder / "mongo"
+        context.mkdir()
+        (context / "Dockerfile").write_text(
+            f"FROM {STAND_IN}\n"
+            f"RUN pip install --quiet --break-system-packages --no-cache-dir --pre {_pinned_secantusdb()}"
+            " && install -d -o 999 -g 999 /data/db /data/configdb\n")
+        self.docker("build", "--quiet", "--network", "host", "--tag", tag, str(context))
 
     def build(self, target: str) -> None:
         """An image from the project's Dockerfile, as it stands but for the frontend, which would be downloaded."""
         text = re.sub(r"\A# syntax=.*\n", "", (REPOSITORY / "docker" / "Dockerfile").read_text())
         self.docker("build", "--network", "host", "--target", target, "--tag", f"hypersend-{target}:latest",
                     "--file", "-", ".", stdin=text)
+
+
+def _pinned_secantusdb() -> str:
+    script = (REPOSITORY / "tests" / "install-parts.sh").read_text()
+    version = re.search(r"^secantusdb=(\S+)$", script, re.MULTILINE)
+    assert version
+    return f"secantusdb=={version[1]}"
 
 
 def _debian_release() -> str:

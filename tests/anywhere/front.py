@@ -83,7 +83,8 @@ def front(folder: Path, servers: str, **environment: str) -> Iterator[Front]:
     assert done.returncode == 0, done.stderr
     with (folder / "nginx.log").open("wb") as log:
         process = subprocess.Popen(
-            [program("nginx"), "-c", folder / "out" / "nginx.conf", "-g", "daemon off; user root;"], stdout=log, stderr=log)
+            [program("nginx"), "-c", folder / "out" / "nginx.conf", "-g", "daemon off; user root;"],
+            stdout=log, stderr=log)
     try:
         until = time.monotonic() + START_S
         while not _answers(http):

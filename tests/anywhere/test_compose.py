@@ -99,6 +99,29 @@ def test_lite_comes_up_and_two_people_exchange_a_file_through_a_stand_in_for_ngi
         stack.down()
 
 
+def test_standard_comes_up_with_stand_ins_for_mongodb_and_nginx(engine: Engine, tmp_path: Path) -> None:
+    engine.build("web")
+    engine.mongo_stand_in("mongo:8.0.13")
+    stack = Stack(engine, tmp_path / "stack", {
+        "COMPOSE_PROFILES": "standard", "SECRET_KEY": KEY, "REGISTRATION": "open",
+        # What the stand-in for MongoDB needs: tests/mongo_server.py.
+        "MONGODB_URI": "mongodb://mongo:27017/hypersend?retryWrites=false"}, {"mongo": {
+            "command": json.dumps(["secantusd-py", "--host", "127.0.0.1", "--port", "27017",
+                                   "--storage-path", "/data/db"]),
+            "healthcheck": json.dumps({"test": [
+                "CMD", "python", "-c", "import socket; socket.create_connection(('127.0.0.1', 27017)).close()"]})}})
+    try:
+        stack.up()
+        met = stack.inside(sys.executable, "-m", "tests.anywhere.two_people", "http://127.0.0.1:8080")
+        assert FINAL in met.stdout, met.stdout + met.stderr + stack.logs()
+        ready = json.loads(stack.inside("curl", "-fsS", "http://127.0.0.1:8080/readyz").stdout)
+        assert ready == {"status": "ready", "degraded": []}
+        page = stack.inside("curl", "-fsS", "http://127.0.0.1:8080/")
+        assert "<title>HyperSend</title>" in page.stdout
+    finally:
+        stack.down()
+
+
 @pytest.mark.parametrize(("profiles", "secret", "said"), [
     ("lite", TEMPLATE_SECRET, "SECRET_KEY must be your own"),
     ("lite", "short", "SECRET_KEY must be at least 32 bytes"),

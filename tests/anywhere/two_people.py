@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import sys
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -17,7 +18,8 @@ from tests.harness import PASSWORD, Client
 FINAL = "two people talked and exchanged a file"
 
 
-async def meet(url: str, size: int, connector: aiohttp.BaseConnector | None = None) -> dict[str, str]:
+async def meet(url: str, size: int, connector: aiohttp.BaseConnector | None = None
+               ) -> Mapping[str, str]:
     """Headers of the whole download, for who wants to look at them. size: of the file, bytes."""
     content = os.urandom(min(size, 2**20)) * max(1, size // 2**20)
     timeout = aiohttp.ClientTimeout(total=600)
@@ -60,7 +62,7 @@ async def meet(url: str, size: int, connector: aiohttp.BaseConnector | None = No
                 digest.update(block)
         assert digest.digest() == hashlib.sha256(content).digest()
         assert whole.headers["ETag"] == done.json["etag"]
-        return dict(whole.headers)
+        return whole.headers
 
 
 if __name__ == "__main__":

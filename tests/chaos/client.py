@@ -101,7 +101,8 @@ class Person:
             page: list[Any] = []
             while True:
                 before = page[0].seq if page else None
-                older = await self.hs.store.messages(chat.id, before_seq=before, limit=1000)
+                # As an app does that scrolls up: of a chat that was loaded anew only the end is here at first.
+                older = await self.hs.sync.history(chat.id, before_seq=before, limit=1000)
                 if not older:
                     break
                 page = [*older, *page]

@@ -43,7 +43,7 @@ def test_the_projects_own_nginx_passes_every_check(tmp_path: Path, tls: str) -> 
                  if os.geteuid() == 0 else "daemon off;"], stdout=said, stderr=said)
         try:
             asyncio.run(_until_listening(port))
-            found = diagnose(server.data_root, "--idle", "35", PUBLIC_URL=url, REGISTRATION="invite",
+            found = diagnose(server.data_root, "--idle", "10", PUBLIC_URL=url, REGISTRATION="invite",
                              SSL_CERT_FILE=str(certificates / "fullchain.pem"), **SETTINGS)
         finally:
             process.terminate()

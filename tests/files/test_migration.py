@@ -320,3 +320,17 @@ async def test_a_copy_that_is_switched_to_while_strays_are_looked_for_stays(
         monkeypatch.setattr(room.files, "known", known_just_before)
         assert (await room.housekeeping.gc(delete=True)).stray == []
     assert await content_of(room, file.id) == ("s3", content)
+
+
+async def test_a_file_that_the_disk_cannot_read_is_named_and_the_others_move(room: Room) -> None:
+    good, bad, last = [await room.stored(os.urandom(2 * CHUNK)) for _ in range(3)]
+    record = await room.files.get(bad.id)
+    assert record is not None
+    path = room.store.path(record.location)
+    path.unlink()
+    path.mkdir()  # reading fails, as from a sector that has gone bad
+    report = await migration(room).run()
+    assert (report.files, report.stopped, [failure.id for failure in report.failed]) == (2, "", [bad.id])
+    assert "Chunk" in report.failed[0].reason
+    for file in (good, last):
+        assert (await content_of(room, file.id))[0] == "s3"

@@ -13,7 +13,7 @@ from hypersend_server.settings import SETTINGS
 from tests.process import REPOSITORY
 
 PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"])
-COMING = {"compose.md", "nginx.md", "systemd.md", "security.md", "protocol.md", "p2p.md"}
+COMING = {"compose.md", "nginx.md", "systemd.md"}
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
-from hypersend_server.commands.status import shown_time
+from aiohttp import web
+
+from hypersend_server.commands.status import ask, shown_time
+from hypersend_server.settings import Settings
 from tests.doctor.front import free_port
 from tests.harness import PASSWORD
 from tests.process import ServerProcess, command
@@ -34,6 +38,35 @@ def test_status_of_a_running_server_and_of_none(tmp_path: Path) -> None:
     assert json.loads(stopped.stdout)["running"] is None
     assert json.loads(stopped.stdout)["users"] == 1
     assert "not running here" in command(root, "status", **port).stdout
+
+
+async def test_a_server_that_keeps_its_numbers_to_itself_runs_all_the_same(tmp_path: Path) -> None:
+    """As one whose HOST is no loopback address does, unless METRICS_TOKEN is sent."""
+    async def ready(request: web.Request) -> web.Response:
+        return web.json_response({"status": "ready", "degraded": []})
+
+    async def numbers(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer watchword":
+            raise web.HTTPForbidden
+        return web.Response(text='hypersend_build_info{version="9.9.9"} 1\nhypersend_sockets 3\n')
+
+    app = web.Application()
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/metrics", numbers)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = {"PORT": str(runner.addresses[0][1])}
+    try:
+        without = await asyncio.to_thread(ask, Settings.from_env(port))
+        assert without is not None
+        assert (without.version, without.degraded) == ("", [])
+        told = await asyncio.to_thread(ask, Settings.from_env({**port, "METRICS_TOKEN": "watchword"}))
+        assert told is not None
+        assert (told.version, told.sockets) == ("9.9.9", 3)
+    finally:
+        await runner.cleanup()
+    assert await asyncio.to_thread(ask, Settings.from_env(port)) is None
 
 
 def test_status_makes_no_server_where_there_is_none(tmp_path: Path) -> None:

@@ -203,19 +203,26 @@ def Blocked(room: Room) -> ft.Control:
     name = chat_title(app.chats.row(room.chat_id), t)
     return ft.Container(
         padding=ft.Padding.symmetric(horizontal=Space.L, vertical=Space.XS),
-        content=ft.Row(
+        content=ft.Column(
             [
-                ft.Icon(ft.Icons.BLOCK, color=Colour.SECONDARY, size=Size.ICON_SMALL),
-                ft.Semantics(
-                    identifier="blocked",
-                    expand=True,
-                    content=text(t("chat.is_blocked", name=name), Type.SECONDARY, color=Colour.SECONDARY),
+                ft.Row(
+                    [
+                        ft.Icon(ft.Icons.BLOCK, color=Colour.SECONDARY, size=Size.ICON_SMALL),
+                        ft.Semantics(
+                            identifier="blocked",
+                            expand=True,
+                            content=text(t("chat.is_blocked", name=name), Type.SECONDARY, color=Colour.SECONDARY),
+                        ),
+                    ],
+                    spacing=Space.M,
                 ),
                 states.quiet_button(
                     t("chat.unblock"), lambda e: app.spawn(room.set_blocked(False)), identifier="unblock"
                 ),
             ],
-            spacing=Space.M,
+            spacing=0,
+            tight=True,
+            horizontal_alignment=ft.CrossAxisAlignment.END,
         ),
     )
 

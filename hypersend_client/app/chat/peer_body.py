@@ -64,10 +64,10 @@ def PeerCard(view: PeerView) -> ft.Control:
             content=text(words, Type.SECONDARY, color=Colour.LOSS if lost else Colour.SECONDARY),
         ),
     ]
-    if view.group != "done":
-        lines.append(text(t("chat.p2p"), Type.SMALL, color=Colour.SECONDARY))
     if view.standing == "offer_web":
         lines.append(text(t("chat.p2p_web", name=app_name(app, t)), Type.SMALL, color=Colour.SECONDARY))
+    elif view.group != "done":
+        lines.append(text(t("chat.p2p"), Type.SMALL, color=Colour.SECONDARY))
     icons, buttons = _buttons(view, t, app, do)
     top = ft.Row(
         [_lead(view), ft.Column(lines, spacing=Space.XXS, tight=True, expand=True), *icons],

@@ -10,7 +10,7 @@ from hypersend_client.app.components.text import text
 from hypersend_client.app.frame import Screen
 from hypersend_client.app.i18n import Translator
 from hypersend_client.app.router import use_app, use_t
-from hypersend_client.app.tokens import Colour, Space, Type
+from hypersend_client.app.tokens import Colour, Space
 from hypersend_client.app.words import ago, now
 from hypersend_client.sdk.models import Device
 
@@ -87,7 +87,7 @@ def Devices() -> ft.Control:
             name,
             subtitle=_detail(device, t),
             icon=ft.Icons.DEVICES,
-            trailing=text(t("devices.this"), Type.SECONDARY, color=Colour.ACCENT) if device.current else button,
+            trailing=None if device.current else button,  # that it is this one stands over it
         )
 
     return Screen(t("devices.title"), show(loaded, draw))

@@ -105,8 +105,11 @@ def _total(rows: tuple[TransferRow, ...], t: Translator) -> ft.Control:
     return ft.Column(
         [
             ft.Row(
-                [text(words, Type.BODY_STRONG, expand=True), text(pace, Type.SECONDARY, color=Colour.SECONDARY)],
+                [text(words, Type.BODY_STRONG), text(pace, Type.SECONDARY, color=Colour.SECONDARY)],
                 spacing=Space.S,
+                run_spacing=0,
+                wrap=True,
+                alignment=ft.MainAxisAlignment.SPACE_BETWEEN,
             ),
             ft.ProgressBar(
                 value=total.done_bytes / total.size_bytes if total.size_bytes else None,
@@ -156,12 +159,14 @@ def _row(row: TransferRow, app: AppState, t: Translator, ask: object) -> ft.Cont
                 bgcolor=Colour.LINE,
             )
         )
-    lines.append(text(progress_words(row, t, address=app.session.address), Type.SECONDARY, color=colour))
+    words: list[ft.Control] = [text(progress_words(row, t, address=app.session.address), Type.SECONDARY, color=colour)]
     if row.in_page and row.group == "running":
-        lines.append(text(t("transfers.in_page"), Type.SMALL, color=Colour.SECONDARY))
+        words.append(text(t("transfers.in_page"), Type.SMALL, color=Colour.SECONDARY))
     buttons = [*transfer_buttons(row, t, app), *_opening(row, app, t)]
     if row.group != "done" and callable(ask):
         buttons.append(forms.icon_button(ft.Icons.CLOSE, t("file.cancel", name=row.name), lambda e: ask(row.id)))
+    # Below the name, which so has the whole width where letters are large.
+    lines.append(ft.Row([ft.Column(words, spacing=0, tight=True, expand=True), *buttons], spacing=0))
     return ft.Semantics(
         identifier=f"transfer-{row.id}",
         container=True,
@@ -171,9 +176,9 @@ def _row(row: TransferRow, app: AppState, t: Translator, ask: object) -> ft.Cont
                 [
                     ft.Icon(icon, color=Colour.ACCENT, tooltip=t("transfers.up" if row.up else "transfers.down")),
                     ft.Column(lines, spacing=Space.XS, tight=True, expand=True),
-                    *buttons,
                 ],
                 spacing=Space.M,
+                vertical_alignment=ft.CrossAxisAlignment.START,
             ),
         ),
     )

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 DUPLICATE_KEY = 11000
 MAX_BATCH = 256  # jobs a transaction: bounds how long the first of them waits
 WAIT_S = 30.0  # the longest a caller waits for its write; afterwards nobody knows whether it came to be
+CLOSE_S = 3.0
 GIVE_UP_S = 20.0  # a transaction that collides for so long is given up
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05  # between attempts, doubling, each a random part of it
 WARY_FOR = 20  # transactions after a collision between which others are let through
@@ -174,7 +175,11 @@ class Engine:
         return sum(len(queue) for queue in self._queues.values())
 
     async def close(self) -> None:
-        """Finish what is queued."""
+        """Finish what is queued, unless the database holds it up: nobody was told that it is done."""
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=CLOSE_S)
+        for worker in self._workers:
+            worker.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
 
@@ -234,6 +239,7 @@ class Engine:
     async def _work(self, key: str, queue: deque[_Waiting]) -> None:
         clock = asyncio.get_running_loop().time
         wary = 0
+        batch: list[_Waiting] = []
         try:
             while queue:
                 batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
@@ -254,6 +260,8 @@ class Engine:
                     await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, clock() - began))
         finally:
             del self._queues[key]
+            for waiting in (*batch, *queue):  # none is left but where this was cancelled
+                waiting.future.cancel()
 
     async def _commit(self, key: str, batch: list[_Waiting]) -> list[Any]:
         """A result or an exception for each."""
