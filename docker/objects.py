@@ -45,7 +45,7 @@ def set_up(address: str, bucket: str, keys: Path) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.5)
-    admin = MinioAdmin(address, StaticProvider(*root), secure=False)
+    admin = MinioAdmin(endpoint=address, credentials=StaticProvider(*root), secure=False)
     admin.policy_add(POLICY, policy=policy(bucket))
     if access_key not in json.loads(admin.user_list()):
         admin.user_add(access_key, secret_key)

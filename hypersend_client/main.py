@@ -104,7 +104,7 @@ def make_state(page: ft.Page) -> AppState:
         built_in=built_in,
         locale=locale,
         transfers=transfers,
-        build=this_build(ft.PagePlatform(page.platform).value, folder / "updates") if page.platform is not None else None,
+        build=this_build(ft.PagePlatform(page.platform).value, folder / "updates") if page.platform else None,
     )
 
 

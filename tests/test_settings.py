@@ -105,3 +105,29 @@ def test_sizes(text: str, size: int) -> None:
 def test_the_data_root_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert Settings.from_env({}).data_root == tmp_path / "data"
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret_key"
+    file.write_text("k" * 40 + "\n")
+    assert Settings.from_env({"SECRET_KEY_FILE": str(file)}).secret_key == "k" * 40
+    assert Settings.from_env({"SECRET_KEY_FILE": str(file), "SECRET_KEY": "s" * 40}).secret_key == "s" * 40
+    for name, text, why in (("short", "tooshort", "at least 32 bytes"), ("empty", "\n", "it is empty"),
+                            ("missing", None, "No such file")):
+        file = tmp_path / name
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(SettingsError, match=why) as raised:
+            Settings.from_env({"SECRET_KEY_FILE": str(file)})
+        (problem,) = raised.value.problems
+        assert problem.startswith("SECRET_KEY must be ")
+        assert "tooshort" not in problem
+
+
+def test_the_templates_own_secret_is_refused() -> None:
+    values = dict(line.split("=", 1) for line in example_env().splitlines() if line and not line.startswith("#"))
+    assert len(values["SECRET_KEY"]) >= 32
+    with pytest.raises(SettingsError, match="not the template's") as raised:
+        Settings.from_env(values)
+    assert values["SECRET_KEY"] not in str(raised.value)
+    assert Settings.from_env({**values, "SECRET_KEY": "k" * 40}).data_root

@@ -117,9 +117,10 @@ class PictureFrame:
         self.remove()
         file = found.items[0]
         try:
-            await self._use(await read_small(hs, file.id))
+            image = await read_small(hs, file.id)
         finally:
             await hs.files.delete(file.id)
+        await self._use(image)
 
     def remove(self) -> None:
         self._stop()

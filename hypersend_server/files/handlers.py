@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,6 +31,7 @@ from hypersend_server.resources import Direct, File, Items
 
 MAX_KEY_LENGTH = 255
 COMPLETE_WITHIN_S = 10.0
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")  # RFC 3986, no user, no path
 _DIGESTS = {
     "Content-Digest": "sha-256=:BASE64: of this body (RFC 9530).",
     "Repr-Digest": "sha-256=:BASE64: of the whole chunk.",
@@ -38,8 +40,15 @@ _UPLOADING = ("upload_closed", "upload_expired", "upload_lost", "storage_full", 
 
 
 def base_url(request: web.Request, public_url: str) -> str:
-    """Where people reach the server, without a slash at its end."""
-    return public_url or f"{request.scheme}://{request.host}"
+    """Where people reach the server, without a slash at its end.
+
+    Raises: `validation_failed` where only the Host header could tell and it is no host.
+    """
+    if public_url:
+        return public_url
+    if _HOST.fullmatch(request.host) is None:
+        raise validation_failed(("Host", "is a host name or address, with or without a port"))
+    return f"{request.scheme}://{request.host}"
 
 
 def uploader_of(caller: Caller) -> Uploader:

@@ -175,7 +175,7 @@ class Uploads:
         Its state is read once the slot is held, which is before the body is.
         """
         file = self._recent.get(file_id)
-        if file is None:
+        if file is None or uploader.ticket_id not in (None, file.ticket_id):  # another ticket may have taken it over
             file = await self.open((await self._open_chunk(uploader, file_id, index)).file)
             while len(self._recent) >= RECENT:
                 self._recent.pop(next(iter(self._recent)))
@@ -237,7 +237,9 @@ class Uploads:
         return await self._repeat(state, receipt, body, claims, offset)
 
     def _have(self, state: ChunkState) -> int:
-        """Bytes of the chunk's prefix that can be gone on from."""
+        """Bytes of the chunk that are there: all of one with a receipt, else the prefix that can be gone on from."""
+        if state.receipt is not None:
+            return state.receipt.size
         is_of_this_boot = state.partial_boot_id == (self.boot_id(state.file.backend) or "")
         return state.partial_bytes if is_of_this_boot else 0
 

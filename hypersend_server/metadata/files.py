@@ -172,6 +172,8 @@ class Files(Protocol):
     ) -> Begun:
         """Record an upload and reserve its size, of the owner's quota and of what is free, in one step.
 
+        A repeated key answers the upload that it began; repeated through another ticket, that ticket takes it over
+        (`is_taken_over`).
         free_bytes: of the store, None where it does not know.
         Raises: `quota_exceeded`, `storage_full` (both with the figures), `idempotency_conflict`.
         """
@@ -327,3 +329,12 @@ class Files(Protocol):
 
     async def backends(self) -> set[str]:
         """The stores that records name."""
+
+
+def is_taken_over(known: FileRecord, again: FileRecord) -> bool:
+    """Whether an init that was repeated through another ticket hands the upload to that ticket.
+
+    Not into or out of a chat: a ticket for one chat has no say over what was begun for another.
+    """
+    return (again.ticket_id not in (None, known.ticket_id) and known.state == "uploading"
+            and again.chat_id == known.chat_id)

@@ -72,7 +72,7 @@ def test_the_servers_key_may_use_its_bucket_and_nothing_else(store: tuple[str, P
     assert {path.name: path.read_text() for path in keys.iterdir()} == before
     assert all(path.stat().st_mode & 0o777 == 0o400 for path in keys.iterdir())
 
-    client = Minio(address, before["s3_access_key"], before["s3_secret_key"], secure=False)
+    client = Minio(address, before["s3_access_key"], before["s3_secret_key"], secure=False, region="us-east-1")
     client.put_object("hypersend", "a", io.BytesIO(b"hello"), 5)
     assert [one.object_name for one in client.list_objects("hypersend")] == ["a"]
     client.remove_object("hypersend", "a")

@@ -316,6 +316,34 @@ async def test_an_upload_ticket_uploads_and_nothing_else(tmp_path: Path) -> None
         assert (await guest("POST", "/init", json={"name": "a", "size": 1})).status == 401
 
 
+async def test_an_upload_goes_on_with_a_fresh_ticket_and_the_same_key(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, alice):
+        key, file = {"Idempotency-Key": "page"}, {"name": "a", "size": 3}
+        guests = []
+        for _ in range(2):
+            made = await alice("POST", "/upload-ticket", json={})
+            guests.append(alice.as_(made.json["url"].partition("#ticket=")[2]))
+        old, new = guests
+        begun = (await old("POST", "/init", json=file, headers=key)).json
+        assert (await old("PUT", f"/{begun['id']}/chunk?index=9", data=b"abc")).json["code"] == "chunk_index_invalid"
+        again = await new("POST", "/init", json=file, headers=key)
+        assert (again.status, again.json["id"]) == (200, begun["id"])
+        assert (await old("PUT", f"/{begun['id']}/chunk?index=0", data=b"abc")).status == 404
+        assert (await new("PUT", f"/{begun['id']}/chunk?index=0", data=b"abc")).status == 200
+        assert (await new("POST", f"/{begun['id']}/complete")).status == 201
+
+
+@pytest.mark.parametrize("host", ["a b", 'x"><script>', "e@vil", "a/b", "h:port"])
+async def test_a_host_header_that_is_no_host_makes_no_link(tmp_path: Path, host: str) -> None:
+    async with served(tmp_path) as (_, alice):
+        file = await stored(alice, b"abc")
+        for path in ("/upload-ticket", f"/{file['id']}/ticket"):
+            refused = await alice("POST", path, json={}, headers={"Host": host})
+            assert (refused.status, refused.json["errors"][0]["field"]) == (422, "Host")
+        made = await alice("POST", "/upload-ticket", json={}, headers={"Host": "[::1]:8000"})
+        assert made.json["url"].startswith("http://[::1]:8000/upload#")
+
+
 async def test_the_proxy_is_told_which_file_to_send(tmp_path: Path) -> None:
     async with served(tmp_path, x_accel_prefix="/_files") as (_, alice):
         file = await stored(alice, PNG, name="a.png")

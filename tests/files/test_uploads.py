@@ -223,6 +223,14 @@ async def test_a_prefix_whose_end_is_wrong_is_dropped(tmp_path: Path) -> None:
         assert (error.code, error.extra["have"]) == ("chunk_offset", 0)
 
 
+async def test_an_offset_behind_a_whole_chunk_is_told_that_all_of_it_is_there(tmp_path: Path) -> None:
+    async with opened(tmp_path) as room:
+        file = await room.init(100)
+        await room.put(file.id, 0, b"a" * 100)
+        error = await refused(room.put(file.id, 0, b"a", offset=101))
+        assert (error.code, error.extra["have"]) == ("chunk_offset", 100)
+
+
 async def test_starting_anew_below_a_prefix_forgets_it_first(tmp_path: Path) -> None:
     content = os.urandom(CHUNK)
     async with opened(tmp_path) as room:

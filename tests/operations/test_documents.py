@@ -13,7 +13,6 @@ from hypersend_server.settings import SETTINGS
 from tests.process import REPOSITORY
 
 PAGES = sorted([*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"])
-COMING = {"compose.md", "nginx.md", "systemd.md"}
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -37,7 +36,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target).exists()]
-    assert [target for target in missing if target not in COMING] == []
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -107,6 +107,15 @@ class FilesConformance:
         assert error.extra == {"size": 101, "free_bytes": 100, "reserved_bytes": 800}
         await begin(metadata, record("h", size=100), free=900)
 
+    async def test_a_repeat_through_another_ticket_takes_the_upload_over(self, metadata: Metadata) -> None:
+        await begin(metadata, record("f", ticket_id="one"), key="k")
+        again = await begin(metadata, record("g", ticket_id="two"), key="k")
+        assert (again.file.id, again.file.ticket_id, again.is_new) == ("f", "two", False)
+        for other in (record("h"), record("h", ticket_id="three", chat_id="another")):
+            assert (await begin(metadata, other, key="k")).file.ticket_id == "two"
+        kept = await metadata.files.get("f")
+        assert kept is not None and kept.ticket_id == "two"
+
     async def test_an_idempotency_key_belongs_to_one_body_of_one_owner(self, metadata: Metadata) -> None:
         begun = await asyncio.gather(*(begin(metadata, record(f"f{n}"), key="k") for n in range(5)))
         assert len({answer.file.id for answer in begun}) == 1

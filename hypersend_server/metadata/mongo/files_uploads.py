@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.files import Begun, FileRecord, Finished, Preview, Range
+from hypersend_server.metadata.files import Begun, FileRecord, Finished, Preview, Range, is_taken_over
 from hypersend_server.metadata.mongo.chats_upkeep import enqueue
 from hypersend_server.metadata.mongo.engine import Doc, Engine, Tx
 from hypersend_server.metadata.mongo.file_access import FILE
@@ -37,7 +37,11 @@ class MongoUploads:
                 if doc is not None:
                     if doc["request_hash"] != request_hash:
                         raise HyperSendError("idempotency_conflict")
-                    return Begun(file_of(doc), False)
+                    known = file_of(doc)
+                    if is_taken_over(known, file):
+                        await tx.update("files", {"_id": known.id}, {"$set": {"ticket_id": file.ticket_id}})
+                        known = msgspec.structs.replace(known, ticket_id=file.ticket_id)
+                    return Begun(known, False)
             await _require_quota(tx, file, default_quota_bytes)
             await _require_space(tx, file, free_bytes)
             # Whoever reserves of the same room, or with the same key, collides here and begins again.

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import msgspec
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.files import DELETION_DELAY_MS, Begun, FileRecord, Finished, Preview, Range
+from hypersend_server.metadata.files import (
+    DELETION_DELAY_MS,
+    Begun,
+    FileRecord,
+    Finished,
+    Preview,
+    Range,
+    is_taken_over,
+)
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 from hypersend_server.metadata.sqlite.files_rows import FILE, file_of, get_file
 
@@ -29,7 +37,11 @@ class SqliteUploads:
                 if row is not None:
                     if row[-1] != request_hash:
                         raise HyperSendError("idempotency_conflict")
-                    return Begun(file_of(row), False)
+                    known = file_of(row)
+                    if is_taken_over(known, file):
+                        tx.execute("UPDATE files SET ticket_id = ? WHERE id = ?", (file.ticket_id, known.id))
+                        known = msgspec.structs.replace(known, ticket_id=file.ticket_id)
+                    return Begun(known, False)
             _require_quota(tx, file, default_quota_bytes)
             _require_space(tx, file, free_bytes)
             if preview is not None:
