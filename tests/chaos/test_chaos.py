@@ -1,4 +1,4 @@
-"""Two minutes of everything going wrong, by a fixed seed."""
+"""A while of everything going wrong, by a fixed seed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import World
 from tests.parts import require
 
 MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "1.5"))
+SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "1"))
 
 
 @pytest.fixture
@@ -33,3 +35,10 @@ async def test_nothing_that_was_confirmed_is_lost_or_doubled(tmp_path: Path, dis
         counted = await world.check()
     assert counted["messages"] > 20
     assert counted["files"] > 0
+
+
+async def test_two_servers_over_mongodb_redis_and_object_storage_lose_nothing_either(tmp_path: Path) -> None:
+    async with ScaleWorld(tmp_path, 8) as world:
+        await world.suffer(SCALE_MINUTES * 60)
+        counted = await world.check()
+    assert counted["messages"] > 20

@@ -477,6 +477,29 @@ async def test_receipts_that_were_not_durable_are_checked_after_a_reboot(tmp_pat
         assert await room.content(file.id) == content
 
 
+async def test_what_another_process_received_is_waited_for_and_at_last_synced_here(tmp_path: Path) -> None:
+    content = os.urandom(2 * CHUNK)
+    async with opened(tmp_path, sync_every_s=3600) as room:
+        file = await room.init(2 * CHUNK)
+        await room.put(file.id, 0, content[:CHUNK])
+        await room.put(file.id, 1, content[CHUNK:])
+        ours = room.durability._new.pop(file.id)  # as if another process had taken them
+        completing = asyncio.create_task(room.service.complete(ALICE, file.id))
+        await asyncio.sleep(0.1)
+        assert not completing.done()
+        room.durability._new[file.id] = ours
+        await room.durability.sync_all()  # the other one does
+        assert (await completing).is_new
+        assert await room.content(file.id) == content
+
+        file = await room.init(CHUNK)
+        await room.put(file.id, 0, content[:CHUNK])
+        del room.durability._new[file.id]  # its process was killed, and none will
+        assert (await room.service.complete(ALICE, file.id)).is_new
+        assert [row.boot_id for row in await room.files.chunks(file.id)] == [None]
+        assert await room.content(file.id) == content[:CHUNK]
+
+
 async def test_verifying_chunks_do_not_count_and_are_not_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

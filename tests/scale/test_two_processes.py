@@ -145,6 +145,19 @@ async def test_chunks_may_go_to_either_process_and_completing_happens_once(two: 
             assert hashlib.sha256(got.body).digest() == hashlib.sha256(data).digest()
 
 
+async def test_what_a_killed_process_received_is_completed_by_the_other(two: Deployment) -> None:
+    async with clients(two) as (a, b):
+        alice = await a.person("alice")
+        data = os.urandom(8 * 1024 * 1024)
+        file = (await alice.post("/files/init", {"name": "tea.bin", "size": len(data)})).json
+        assert (await alice.put(f"/files/{file['id']}/chunk?index=0", data=data)).status == 200
+        two.servers[0].kill()  # before or after its receipt became durable
+        at_b = at(b.url, alice)
+        assert (await at_b.post(f"/files/{file['id']}/complete")).status == 201
+        got = await at_b.get(f"/files/{file['id']}/download")
+        assert hashlib.sha256(got.body).digest() == hashlib.sha256(data).digest()
+
+
 async def test_a_chunk_that_one_process_is_taking_is_busy_at_the_other(two: Deployment) -> None:
     async with clients(two) as (a, b):
         alice = await a.person("alice")

@@ -114,7 +114,8 @@ class FilesConformance:
         for other in (record("h"), record("h", ticket_id="three", chat_id="another")):
             assert (await begin(metadata, other, key="k")).file.ticket_id == "two"
         kept = await metadata.files.get("f")
-        assert kept is not None and kept.ticket_id == "two"
+        assert kept is not None
+        assert kept.ticket_id == "two"
 
     async def test_an_idempotency_key_belongs_to_one_body_of_one_owner(self, metadata: Metadata) -> None:
         begun = await asyncio.gather(*(begin(metadata, record(f"f{n}"), key="k") for n in range(5)))
