@@ -98,7 +98,7 @@ class SyncBody(Body, frozen=True):
     """token: of the last answer; without one all of one's chats come in `reset`. limit: changes a page,
     about."""
 
-    token: Annotated[str, Meta(max_length=262144)] | None = None
+    token: Annotated[str, Meta(max_length=131072)] | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 200
 
 
