@@ -289,7 +289,7 @@ class Sync:
                 reset |= {chat.id for chat in chats}
             seen |= {chat.id for chat in chats}
             token, more = page.get("token"), page.get("more") is True
-            ends = await self._ends(chats, reset, 1 if everything else 0)
+            ends = await self._ends(chats, reset, 1 if everything else -1)
             last = None if more else token
             # A first round keeps its token until it is through: only then is it known which chats are no
             # more.
@@ -347,14 +347,14 @@ class Sync:
     async def _ends(self, chats: list[Chat], reset: set[str], few: int) -> dict[str, tuple[list[Message], int]]:
         """The newest messages, and from which seq on they are whole, of chats that are loaded anew.
 
-        Only of those with more than `few` messages here: somebody looks at them, and must not see them emptied.
-        Each chat that was ever told of has its last message here.
+        Only of those with more than `few` messages here: somebody looks at them, and must not see them emptied, nor
+        miss what came between. Each chat that was ever told of has its last message here, if it has any.
         """
         counts = await self._store.read(lambda db: dict(db.execute(
-            "SELECT chat_id, count(*) FROM messages GROUP BY chat_id").fetchall()))
+            "SELECT c.id, count(m.id) FROM chats c LEFT JOIN messages m ON m.chat_id = c.id GROUP BY c.id").fetchall()))
         ends = {}
         for chat in chats:
-            if chat.id in reset and counts.get(chat.id, 0) > few:
+            if chat.id in reset and counts.get(chat.id, -1) > few:
                 page = (await self._messages.page(chat.id, limit=100)).items
                 low_seq = min((m.seq for m in page), default=1) if len(page) == 100 else 1
                 # What changed since the chat was read comes by itself, and must then count as news.

@@ -483,3 +483,19 @@ async def test_administration(tmp_path: Path) -> None:
                 await guest.me.get()
             await root.admin.delete_invite(invite.id)
             await root.admin.delete_user(user.id)
+
+
+async def test_an_empty_chat_that_somebody_looks_at_gets_all_that_came_while_offline(
+    server: Server, tmp_path: Path
+) -> None:
+    tokens = FileTokenStore(tmp_path / "accounts.json")
+    async with person(server.url, "alice") as alice:
+        async with person(server.url, "bob", tokens=tokens, cache_dir=tmp_path) as bob:
+            chat_id = (await bob.chats.open_direct(user_id(alice))).id
+            await until(bob, lambda: bob.store.chat(chat_id))  # and no /sync has told of it yet
+        for text in ("one", "two", "three"):
+            await alice.messages.send(chat_id, text)
+        async with HyperSend(server.url, tokens=tokens, cache_dir=tmp_path) as bob:
+            await bob.start()
+            await current(bob)
+            assert await texts(bob, chat_id) == ["one", "two", "three"]
