@@ -39,6 +39,10 @@ class Proxy:
             writer.transport.abort()
             return
         there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        if not self.open:  # closed while this one was on its way
+            writer.transport.abort()
+            there_writer.transport.abort()
+            return
         self._writers |= {writer, there_writer}
         pumps = (self._pump(reader, there_writer), self._pump(there_reader, writer))
         both = [asyncio.create_task(pump) for pump in pumps]
