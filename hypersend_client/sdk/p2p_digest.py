@@ -1,26 +1,31 @@
-"""SHA-256 of a whole file while it passes by; what passed before this program began is read again beside it."""
+"""The tag of a whole file while it passes by; what passed before this program began is read again beside it."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from hypersend_client.sdk.transfer import in_thread
 
 STEP_BYTES = 1024 * 1024
 
 
-class RunningDigest:
-    """read: (start, length) → bytes of the file, blocking, from any one thread at a time."""
+class RunningTag:
+    """key: 32 bytes, `p2p_seal.file_key`. read: (start, length) → bytes of the file, blocking, from any one thread at
+    a time."""
 
-    def __init__(self, read: Callable[[int, int], bytes | memoryview], pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, key: bytes, read: Callable[[int, int], bytes | memoryview], pool: ThreadPoolExecutor,
+    ) -> None:
         self.position = 0
         self._read = read
         self._pool = pool
-        self._digest = hashlib.sha256()
+        self._tag = Poly1305(key)
+        self._whole: str | None = None
         self._lock = threading.Lock()
         self._following: asyncio.Task[None] | None = None
 
@@ -30,7 +35,7 @@ class RunningDigest:
             return
         try:
             if offset <= self.position < offset + len(data):
-                self._digest.update(data[self.position - offset :])
+                self._tag.update(data[self.position - offset :])
                 self.position = offset + len(data)
         finally:
             self._lock.release()
@@ -42,7 +47,7 @@ class RunningDigest:
             with self._lock:
                 length = min(STEP_BYTES, end() - self.position)
                 if length > 0:
-                    self._digest.update(self._read(self.position, length))
+                    self._tag.update(self._read(self.position, length))
                     self.position += length
                 return self.position
 
@@ -64,7 +69,9 @@ class RunningDigest:
                 following.result()
 
     async def whole(self, size: int) -> str:
-        """64 hex digits of the first `size` bytes."""
+        """32 hex digits: the tag of the file, which has `size` bytes."""
         await self.stop()
         await self.catch_up(lambda: size)
-        return self._digest.hexdigest()
+        if self._whole is None:
+            self._whole = self._tag.finalize().hex()
+        return self._whole

@@ -30,6 +30,7 @@ from hypersend_client.sdk.p2p_seal import (
     cipher_of_machine,
     decode_key,
     encode_key,
+    file_key,
     safety_number,
 )
 from hypersend_client.sdk.session import Session
@@ -338,6 +339,9 @@ class PeerEnd(Transfer[R]):
         return Handshake(
             self.role, self._device, decode_key(self._peer_key), transfer_id=self.info.id, round_=self._round or 0,
             cipher=own_cipher(), way=way)
+
+    def _file_key(self) -> bytes:
+        return file_key(self._device, decode_key(self._peer_key), self.info.id)
 
     async def _greeted(self, frame: dict[str, Any]) -> None:
         number = frame.get("round")

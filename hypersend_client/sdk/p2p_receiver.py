@@ -1,6 +1,6 @@
-"""Receiving a file from another device into a `.part`: opened, written and hashed 1 MiB at a time.
+"""Receiving a file from another device into a `.part`: opened, written and authenticated 1 MiB at a time.
 
-What has been opened and written counts as verified; the whole is compared with the sender's digest before the file
+What has been opened and written counts as verified; the whole is compared with the sender's tag before the file
 takes its name. Where the sender put the file on the server instead, the rest is downloaded from there.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from hypersend_client.sdk import p2p_direct
 from hypersend_client.sdk.errors import ConnectionFailed, HyperSendError
 from hypersend_client.sdk.models import File
-from hypersend_client.sdk.p2p_digest import RunningDigest
+from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_seal import Handshake, Opener, Sealer
 from hypersend_client.sdk.parts import Part
@@ -41,7 +41,7 @@ class PeerReceiver(PeerEnd[Path]):
         self._server_id = server_id
         self._stored = stored
         self._part_file: Part | None = None
-        self._digest: RunningDigest
+        self._running: RunningTag | None = None
         self._verified = 0
         self._acked = 0
         self._acked_at = 0.0
@@ -90,7 +90,7 @@ class PeerReceiver(PeerEnd[Path]):
                     self._verified = self.info.size if part.done else part.partial.get(0, 0)
                     self._resumed = self._verified > 0
                     self.done_bytes = self._verified
-                    self._digest = self._new_digest(part)
+                    self._running = None
                     await part.require_space()
                     path = await self._serve()
             except PeerEnded as ended:
@@ -107,8 +107,11 @@ class PeerReceiver(PeerEnd[Path]):
         self.done_bytes = self.size_bytes
         return path
 
-    def _new_digest(self, part: Part) -> RunningDigest:
-        return RunningDigest(part.read, self._pool)
+    def _running_tag(self) -> RunningTag:
+        if self._running is None:
+            assert self._part_file is not None
+            self._running = RunningTag(self._file_key(), self._part_file.read, self._pool)
+        return self._running
 
     async def _result(self) -> Path | None:
         if self._is_over and not self._is_right and self.info.size:
@@ -135,7 +138,7 @@ class PeerReceiver(PeerEnd[Path]):
         self.done_bytes = offset
         self._relayed = asyncio.Queue(WAITING_FRAMES)
         self._tasks.append(self._watch(asyncio.create_task(self._consume(self._relayed, opener))))
-        self._digest.follow(lambda: self._verified)
+        self._running_tag().follow(lambda: self._verified)
         if self._tries_direct and offset < self.info.size:
             self._tasks.append(self._watch(asyncio.create_task(self._listen())))
 
@@ -147,7 +150,8 @@ class PeerReceiver(PeerEnd[Path]):
         await asyncio.gather(*tasks, return_exceptions=True)
         if listener is not None:
             await listener.close()
-        await self._digest.stop()
+        if self._running is not None:
+            await self._running.stop()
 
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
         pass  # a sender says nothing in the clear that counts
@@ -209,7 +213,7 @@ class PeerReceiver(PeerEnd[Path]):
                 if opener.offset - len(data) != start:
                     raise Tampered("bytes came for another place in the file")
                 part.write(0, start, memoryview(data))
-                self._digest.feed(start, memoryview(data))
+                self._running_tag().feed(start, memoryview(data))
                 part.note_partial(0, start + len(data))
             return len(data), opened, control
 
@@ -218,7 +222,7 @@ class PeerReceiver(PeerEnd[Path]):
             self._verified = start + count
             self._moved(count)
             self._written.set()
-            self._digest.follow(lambda: self._verified)
+            self._running_tag().follow(lambda: self._verified)
         return opened, control
 
     async def _ack(self) -> None:
@@ -233,13 +237,13 @@ class PeerReceiver(PeerEnd[Path]):
         if control.get("size") != self.info.size or self._verified != self.info.size:
             raise PeerFailed("wrong_size")
         self._set("checking")
-        sha256 = await self._digest.whole(self.info.size)
-        if sha256 != control.get("sha256"):
+        tag = await self._running_tag().whole(self.info.size)
+        if tag != control.get("tag"):
             await self._begin_anew(part)
         if self.info.size:
             await part.do(part.note_whole)
         self._is_right = True
-        await self._send(self._sealer.control({"kind": "got", "size": self.info.size, "sha256": sha256}))
+        await self._send(self._sealer.control({"kind": "got", "size": self.info.size, "tag": tag}))
         await self._say({"type": "done"})
 
     async def _begin_anew(self, part: Part) -> None:
@@ -249,7 +253,7 @@ class PeerReceiver(PeerEnd[Path]):
         """
         was_resumed, self._resumed = self._resumed, False
         self._verified = 0
-        self._digest = self._new_digest(part)
+        self._running = None
         await part.do(lambda: part.note_partial(0, 0))
         if not was_resumed:
             raise CorruptTransfer(0)

@@ -1,4 +1,4 @@
-"""Sending a local file to another device: read, hashed and sealed 1 MiB at a time, and no faster than it is taken."""
+"""Sending a local file to another device: read, authenticated and sealed a MiB at a time, no faster than it is taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from hypersend_client.sdk import p2p_direct
 from hypersend_client.sdk.p2p_calls import PeerTransfer
-from hypersend_client.sdk.p2p_digest import RunningDigest
+from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_seal import DATA_BYTES, Handshake, Opener, Sealer
 from hypersend_client.sdk.source import Source, Window
@@ -31,8 +31,8 @@ class PeerSender(PeerEnd[PeerTransfer]):
         self.is_confirmed = False
         self._source: Source
         self._window = Window()
-        self._digest: RunningDigest
-        self._sha256 = ""
+        self._running: RunningTag | None = None
+        self._tag = ""
         self._sent = 0
         self._opener: Opener | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -46,9 +46,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 identity = await self._source.open()
                 if not identity.is_content_of(self.row.identity):
                     raise SourceChanged(self.row.path)
-                window = Window()
-                self._digest = RunningDigest(
-                    lambda start, length: self._source.read(start, length, window), self._pool)
+                self._running = None
                 found = await self._serve()
             except SourceChanged:
                 await self._discard()  # half of one file and half of another are worth nothing
@@ -76,9 +74,13 @@ class PeerSender(PeerEnd[PeerTransfer]):
 
     async def _meet(self, sealer: Sealer, opener: Opener, offset: int) -> None:
         self._opener = opener
+        if self._running is None:
+            window = Window()
+            self._running = RunningTag(
+                self._file_key(), lambda start, length: self._source.read(start, length, window), self._pool)
         self.done_bytes = offset
         self._notify()
-        self._tasks.append(self._watch(asyncio.create_task(self._pump(sealer, offset))))
+        self._tasks.append(self._watch(asyncio.create_task(self._pump(sealer, self._running, offset))))
 
     async def _leave(self) -> None:
         tasks, self._tasks, self._opener = self._tasks, [], None
@@ -106,7 +108,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
         if isinstance(found, bytes):
             raise Tampered("the receiver sends bytes of a file")
         if found.get("kind") == "got":
-            if not self._sha256 or (found.get("size"), found.get("sha256")) != (self.size_bytes, self._sha256):
+            if not self._tag or (found.get("size"), found.get("tag")) != (self.size_bytes, self._tag):
                 raise Tampered("the receiver confirms another file")
             self.is_confirmed = True
         elif found.get("kind") == "addresses" and self._tries_direct and self._channel is None:
@@ -115,7 +117,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
 
     # The bytes
 
-    async def _pump(self, sealer: Sealer, offset: int) -> None:
+    async def _pump(self, sealer: Sealer, running: RunningTag, offset: int) -> None:
         send: Callable[[bytes], Awaitable[None]] = self._send
         position = self._sent = offset
         ahead = None
@@ -127,33 +129,33 @@ class PeerSender(PeerEnd[PeerTransfer]):
                     await send(sealer.control({"kind": "switch", "offset": position}))
                     self.is_direct = True
                 if ahead is None:
-                    ahead = asyncio.create_task(self._prepare(sealer, position))
+                    ahead = asyncio.create_task(self._prepare(sealer, running, position))
                 frames = await ahead
                 position = self._sent = min(self.size_bytes, position + BATCH_BYTES)
-                self._digest.follow(lambda: self._sent)
+                running.follow(lambda: self._sent)
                 # The next ones are read and sealed while these are on their way.
                 is_last = position == self.size_bytes or (self._channel is not None and not self.is_direct)
-                ahead = None if is_last else asyncio.create_task(self._prepare(sealer, position))
+                ahead = None if is_last else asyncio.create_task(self._prepare(sealer, running, position))
                 for frame in frames:
                     await self._wait_for_turn(len(frame))
                     await send(frame)
-            self._sha256 = await self._digest.whole(self.size_bytes)
+            self._tag = await running.whole(self.size_bytes)
             await self._source.check()
             self._set("finishing")
-            await send(sealer.control({"kind": "end", "size": self.size_bytes, "sha256": self._sha256}))
+            await send(sealer.control({"kind": "end", "size": self.size_bytes, "tag": self._tag}))
         finally:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
-            await self._digest.stop()
+            await running.stop()
 
-    async def _prepare(self, sealer: Sealer, position: int) -> list[bytes]:
+    async def _prepare(self, sealer: Sealer, running: RunningTag, position: int) -> list[bytes]:
         """The next frames. One at a time, since each has the number that follows."""
 
         def work() -> list[bytes]:
             length = min(BATCH_BYTES, self.size_bytes - position)
             view = self._source.read(position, length, self._window)
-            self._digest.feed(position, view)
+            running.feed(position, view)
             return [
                 sealer.data(position + at, view[at : at + DATA_BYTES]) for at in range(0, length, DATA_BYTES)]
 

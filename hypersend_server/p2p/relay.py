@@ -53,7 +53,7 @@ class End:
         self.ws = ws
         self.session_id = session_id
         self.gone = asyncio.Event()
-        self._reader = asyncio.current_task()
+        self.reading: asyncio.Task[None] | None = None
         self._closing: tuple[int, str] | None = None
 
     async def send(self, data: bytes | str) -> bool:
@@ -77,15 +77,12 @@ class End:
         properly from elsewhere."""
         if self._closing is None:
             self._closing = (code, reason)
-            if self._reader is not None and self._reader is not asyncio.current_task():
-                self._reader.cancel()
+            if self.reading is not None and self.reading is not asyncio.current_task():
+                self.reading.cancel()
 
-    def was_cancelled(self) -> bool:
-        """Whether it was `close` that cancelled the reader; then that is over."""
-        if self._closing is None or self._reader is None:
-            return False
-        self._reader.uncancel()
-        return True
+    @property
+    def is_closing(self) -> bool:
+        return self._closing is not None
 
     async def finish(self) -> None:
         """By the reader, after its last step."""
@@ -161,14 +158,28 @@ class Relay:
             await meeting.greet()
             if len(meeting.ends) == 1 and meeting.is_active:  # what the last process left behind
                 await self._pause(meeting)
-            await self._pump(meeting, role, end)
-        except asyncio.CancelledError:
-            if not end.was_cancelled():
-                raise
+            await self._read(meeting, role, end)
         finally:
             pinging.cancel()
             await asyncio.shield(self._leave(meeting, role, end))
         await end.finish()
+
+    async def _read(self, meeting: Meeting, role: Role, end: End) -> None:
+        """Until there is nothing more to read, or `end.close` stops it."""
+        reading = end.reading = asyncio.create_task(self._pump(meeting, role, end))
+        if end.is_closing:
+            reading.cancel()
+        try:
+            await asyncio.wait({reading})
+        except asyncio.CancelledError:
+            # The line is gone. What came before is still read: it may say that the transfer failed.
+            await asyncio.wait({reading}, timeout=STOP_S)
+            raise
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+        if not reading.cancelled():
+            reading.result()
 
     async def _leave(self, meeting: Meeting, role: Role, end: End) -> None:
         end.gone.set()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -52,7 +52,8 @@ class Hostile:
             async for message in source:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     for frame in change(message.data):
-                        await (target.send_str(frame) if isinstance(frame, str) else target.send_bytes(frame))
+                        with contextlib.suppress(ConnectionError):  # what it says last is still passed on
+                            await (target.send_str(frame) if isinstance(frame, str) else target.send_bytes(frame))
                     while source is here and self.back:
                         await here.send_bytes(self.back.pop())
 
@@ -67,7 +68,7 @@ class Hostile:
         return here
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def hostile_to(target: str) -> AsyncIterator[Hostile]:
     hostile = Hostile(target)
     app = web.Application(client_max_size=2**26)
