@@ -4,26 +4,36 @@
 
 DIR: a folder on a disk with room for three times the file. BIN: a folder with `wormhole`, `twist` and `croc`; what is
 not there is left out and said so. Every run is whole commands, from the receiver's start to the end of both, Python's
-own start included; the same file in the same run, in turns. Prints a table for docs/p2p.md.
+own start included; the same file in the same run, in turns. Beside that: the relay alone against a bare aiohttp pump
+(`p2p_plain`), how long it takes to go on after a cut, and messages while a relay runs at full rate. Prints a table for
+docs/p2p.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import contextlib
 import os
 import shutil
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
+
+from benchmarks.p2p_plain import pump
+from benchmarks.soak import Person
 from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.transfers import Transfers
 from tests.harness import PASSWORD
 from tests.p2p_sdk.process import End
 from tests.process import ServerProcess
+from tests.sdk_transfers.line import line_to
 
 MIB = 1024 * 1024
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -65,7 +75,7 @@ async def offer(folder: Path, url: str, path: Path, *, is_new: bool) -> tuple[st
     return chat.id, end.transfer_id
 
 
-async def ours(folder: Path, server: ServerProcess, path: Path, *, is_new: bool) -> tuple[float, float]:
+async def sealed(folder: Path, server: ServerProcess, path: Path, *, is_new: bool) -> tuple[float, float]:
     """(seconds, seconds of the server's CPU)."""
     chat_id, transfer_id = await offer(folder, server.url, path, is_new=is_new)
     ends = [End(folder / "asha", server.url, "send", chat_id, path, "relay"),
@@ -100,6 +110,115 @@ async def memory(folder: Path, server: ServerProcess, path: Path) -> float:
         await transfers.close()
         await hs.close()
     return most
+
+
+async def resuming(folder: Path, server: ServerProcess, path: Path, cuts: int = 3) -> list[float]:
+    """Seconds from a cut of the receiver's line to the next verified byte, reconnecting included."""
+    chat_id, transfer_id = await offer(folder, server.url, path, is_new=False)
+    found = []
+    async with line_to(server.url) as line:
+        line.bytes_per_s = path.stat().st_size / (cuts * 4)
+        ends = [End(folder / "asha", server.url, "send", chat_id, path, "relay"),
+                End(folder / "ben", line.url, "receive", transfer_id, folder / "got", "relay")]
+        for end in ends:
+            await end.start()
+        for _ in range(cuts):
+            await ends[1].until_bytes(ends[1].done_bytes + 1)
+            await asyncio.sleep(1)
+            line.cut()
+            await asyncio.sleep(0)
+            before, rounds, began = ends[1].done_bytes, ends[1].rounds, time.monotonic()
+            while ends[1].rounds == rounds or ends[1].done_bytes <= before:
+                await asyncio.sleep(0.005)
+            found.append(time.monotonic() - began)
+        line.bytes_per_s = None
+        await asyncio.gather(*(end.wait() for end in ends))
+    shutil.rmtree(folder / "got")
+    return found
+
+
+async def _two(http: aiohttp.ClientSession, url: str) -> tuple[Person, Person, str]:
+    """Two people who may send each other files, and their chat."""
+    people = []
+    for _ in range(2):
+        person = Person(http, url, f"plain_{os.urandom(4).hex()}")
+        await person.sign_in("/auth/register")
+        key = base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
+        await person.call("PUT", "/auth/device-key", {"public_key": key})
+        people.append(person)
+    chat = await people[0].call("POST", "/chats", {"kind": "direct", "user_id": people[1].id})
+    return people[0], people[1], str(chat["id"])
+
+
+async def _accepted(one: Person, other: Person, chat_id: str, mib: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The ends of a new transfer: (URL, token) each."""
+    transfer = await one.call("POST", "/p2p/send", {
+        "chat_id": chat_id, "name": "film.bin", "size": mib * MIB, "client_id": os.urandom(12).hex()})
+    await other.call("POST", f"/p2p/{transfer['id']}/accept")
+    socket = f"{one.url.replace('http', 'ws', 1)}/api/v1/p2p"
+    sender, receiver = ((f"{socket}/{role}/{transfer['id']}", person.headers["Authorization"].removeprefix("Bearer "))
+                        for role, person in (("sender", one), ("receiver", other)))
+    return sender, receiver
+
+
+@contextlib.contextmanager
+def bare_pump() -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """The ends of a pump in a process of its own that does nothing else."""
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.p2p_plain", "bare"], stdout=subprocess.PIPE, text=True
+                          ) as bare:
+        assert bare.stdout is not None
+        url = f"ws://127.0.0.1:{bare.stdout.readline().strip()}"
+        yield (f"{url}/sender", ""), (f"{url}/receiver", "")
+        bare.kill()
+
+
+async def plain(server: ServerProcess, mib: int) -> tuple[float, float]:
+    """Seconds of the same frames, not sealed: (through the relay, through a bare pump)."""
+    async with aiohttp.ClientSession() as http:
+        one, other, chat_id = await _two(http, server.url)
+        ends = await _accepted(one, other, chat_id, mib)
+        ours = await asyncio.to_thread(pump, *ends, mib)
+    with bare_pump() as bare:
+        return ours, await asyncio.to_thread(pump, *bare, mib)
+
+
+async def messages_beside(server: ServerProcess, mib: int, seconds: float = 5) -> dict[str, list[float]]:
+    """Seconds of acknowledgements, one message every 20 ms: alone; while the server's relay runs as fast as it can;
+    and while a bare pump in another process takes the same share of the machine."""
+    async with aiohttp.ClientSession() as http:
+        one, other, chat_id = await _two(http, server.url)
+        writer, reader, own_chat = await _two(http, server.url)
+        await writer.connect()
+        await reader.connect()
+
+        async def write(until: Callable[[], bool]) -> list[float]:
+            found = []
+            while not until():
+                began = time.monotonic()
+                await writer.say(type="message.send", chat_id=own_chat, client_id=os.urandom(12).hex(), text="tea?")
+                found.append(time.monotonic() - began)
+                await asyncio.sleep(0.02)
+            return found
+
+        async def while_pumping(ends: tuple[tuple[str, str], tuple[str, str]]) -> list[float]:
+            pumping = asyncio.create_task(asyncio.to_thread(pump, *ends, mib))
+            await asyncio.sleep(1)  # its processes have started
+            found = await write(pumping.done)
+            await pumping
+            return found
+
+        end = time.monotonic() + seconds
+        found = {"alone": await write(lambda: time.monotonic() > end)}
+        found["beside the relay"] = await while_pumping(await _accepted(one, other, chat_id, mib))
+        with bare_pump() as bare:
+            found["beside a bare pump"] = await while_pumping(bare)
+        await writer.disconnect()
+        await reader.disconnect()
+    return found
+
+
+def p99(samples: list[float]) -> float:
+    return statistics.quantiles(samples, n=100)[-1]
 
 
 def pair_of_commands(first: list[str], second: list[str], env: dict[str, str], folder: Path) -> float:
@@ -174,12 +293,15 @@ def main() -> None:
     try:
         with ServerProcess(folder / "data", RATE_LIMITS="off") as server:
             for repeat in range(options.repeats):
-                seconds, cpu = asyncio.run(ours(folder, server, path, is_new=repeat == 0))
+                seconds, cpu = asyncio.run(sealed(folder, server, path, is_new=repeat == 0))
                 took["HyperSend"].append(seconds)
                 used.append(cpu)
                 for name, run in peers.items():
                     took[name].append(run())
             above = asyncio.run(memory(folder, server, path))
+            resumed = asyncio.run(resuming(folder, server, path))
+            pumped = [asyncio.run(plain(server, options.mib)) for _ in range(options.repeats)]
+            latencies = asyncio.run(messages_beside(server, options.mib * 2))
     finally:
         for process in SERVERS:
             process.terminate()
@@ -193,6 +315,10 @@ def main() -> None:
         print(f"| {name} | {middle:.1f} | {options.mib / middle:.0f} | {middle / own:.1f}× |")
     print(f"\nCPU of the server: {statistics.median(used) / (options.mib / 1024):.2f} s a GiB.")
     print(f"Memory of the server above idle, receiver at 1 MB/s: {above:.1f} MiB at most.")
+    print(f"The relay alone to a bare aiohttp pump: {statistics.median(bare / ours for ours, bare in pumped):.2f}.")
+    print(f"From a cut to the next verified byte: {statistics.median(resumed):.2f} s.")
+    for when, samples in latencies.items():
+        print(f"A message {when}: p50 {statistics.median(samples) * 1000:.1f} ms, p99 {p99(samples) * 1000:.1f} ms.")
     if len(peers) < 2:
         print("Not compared: " + ", ".join({"wormhole", "croc"} - {name.split(",")[0][-8:] for name in peers}))
 

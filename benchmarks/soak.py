@@ -1,0 +1,393 @@
+"""Hours of ordinary use of one real server, with what it takes written down every 15 seconds.
+
+    python -m benchmarks.soak DIR [--minutes 120] [--people 24]
+    python -m benchmarks.soak_report DIR/records.jsonl
+
+People write, edit, mark, search, catch up, sign in and out and come back; files go up in chunks, some are given up or
+cut off, others are read in ranges and deleted after a while; files go from device to device through the relay. The
+load is modest and the same all the time, so whatever grows is the server's own. A record: seconds since the start;
+memory (RSS, PSS), open files, threads, sockets as the server counts them, the size of the database and of its log,
+CPU seconds so far; p50 and p99 of a message and of a small download since the record before; what was done so far, and
+what failed, each of which is explained in DIR/failures.log. SIGTERM and Ctrl-C end it early with its last record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import random
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.harness import PASSWORD
+from tests.process import ServerProcess
+
+SAMPLE_S = 15
+MIB = 1024 * 1024
+KEPT_FILES = 40
+DEAF_S = 30.0
+TRANSFER_S = 120.0
+RENEW_S = 480.0  # of an access token's 15 minutes
+FAILURES = (aiohttp.ClientError, OSError, TimeoutError, TypeError, AssertionError)
+Work = Callable[[], Awaitable[None]]
+
+
+class Person:
+    """One signed-in person with a socket."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, name: str) -> None:
+        self.http = http
+        self.url = url
+        self.name = name
+        self.id = ""
+        self.headers: dict[str, str] = {}
+        self.refresh_token = ""
+        self.renewed_at = 0.0
+        self.chats: list[str] = []
+        self.sync_token: str | None = None
+        self.refs = itertools.count()
+        self.waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.ws: aiohttp.ClientWebSocketResponse | None = None
+        self.listening: asyncio.Task[None] | None = None
+
+    async def call(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """Raises: aiohttp.ClientResponseError."""
+        headers = {**self.headers, **options.pop("headers", {})}
+        async with self.http.request(
+            method, f"{self.url}/api/v1{path}", json=body, headers=headers, raise_for_status=True, **options,
+        ) as answer:
+            data = await answer.read()
+        return json.loads(data) if data and answer.content_type == "application/json" else data
+
+    async def sign_in(self, path: str = "/auth/login") -> None:
+        extra = {"username": self.name} if path == "/auth/register" else {}
+        found = await self.call("POST", path, {"email": f"{self.name}@example.org", "password": PASSWORD, **extra})
+        self._hold(found)
+
+    async def renew(self) -> None:
+        self._hold(await self.call("POST", "/auth/refresh", {"refresh_token": self.refresh_token}))
+
+    def _hold(self, session: dict[str, Any]) -> None:
+        self.id = session["user"]["id"]
+        self.headers = {"Authorization": f"Bearer {session['access_token']}"}
+        self.refresh_token = session["refresh_token"]
+        self.renewed_at = time.monotonic()
+
+    async def connect(self) -> None:
+        await self.disconnect()
+        self.ws = await self.http.ws_connect(
+            f"{self.url.replace('http', 'ws', 1)}/api/v1/ws", headers=self.headers, compress=0, max_msg_size=0)
+        self.listening = asyncio.create_task(self._listen(self.ws))
+
+    async def disconnect(self) -> None:
+        ws, self.ws = self.ws, None
+        if ws is not None:
+            await ws.close()
+        if self.listening is not None:
+            await self.listening
+
+    async def _listen(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in ws:
+            frame = json.loads(message.data)
+            future = self.waiting.pop(frame["ref"], None) if frame["type"] in ("ack", "error") else None
+            if future is not None and not future.done():
+                future.set_result(frame)
+
+    async def say(self, **frame: Any) -> dict[str, Any]:
+        """Answered within half a minute, or it counts as failed. Raises: TimeoutError."""
+        ref = str(next(self.refs))
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.waiting[ref] = future
+        assert self.ws is not None
+        try:
+            await self.ws.send_json({**frame, "ref": ref})
+            async with asyncio.timeout(DEAF_S):
+                return await future
+        finally:
+            self.waiting.pop(ref, None)
+
+
+class Soak:
+    def __init__(self, server: ServerProcess, http: aiohttp.ClientSession, folder: Path, count: int, seed: int) -> None:
+        self.server = server
+        self.folder = folder
+        self.moments = random.Random(seed)
+        self.people = [Person(http, server.url, f"person_{n}") for n in range(count)]
+        self.done: Counter[str] = Counter()
+        self.latencies: dict[str, list[float]] = {"message": [], "download": []}
+        self.files: list[tuple[Person, str, int]] = []
+
+    async def prepare(self) -> None:
+        for person in self.people:
+            await person.sign_in("/auth/register")
+            await person.connect()
+        first = self.people[0]
+        group = await first.call("POST", "/chats", {
+            "kind": "group", "title": "Everybody", "member_ids": [person.id for person in self.people[1:]]})
+        for one, other in zip(self.people[::2], self.people[1::2], strict=True):
+            chat = await one.call("POST", "/chats", {"kind": "direct", "user_id": other.id})
+            for person in (one, other):
+                person.chats = [chat["id"], chat["id"], chat["id"], group["id"]]
+                key = base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
+                await person.call("PUT", "/auth/device-key", {"public_key": key})
+
+    # What people do
+
+    async def live(self, number: int) -> None:
+        """One person's day."""
+        person = self.people[number]
+        actions = (*[self.write] * 12, self.edit, self.read, self.search, self.catch_up, self.look, self.come_back)
+        while True:
+            await asyncio.sleep(self.moments.uniform(0.5, 3.5))
+            if time.monotonic() - person.renewed_at > RENEW_S:
+                await self._try("renew", person.renew)
+            if person.ws is None or person.ws.closed:
+                self.done["sockets lost"] += 1
+                await self._try("connect", person.connect)
+            action = self.moments.choice(actions)
+            await self._try(action.__name__, partial(action, person))
+
+    def all_day(self) -> list[Coroutine[Any, Any, None]]:
+        """What goes on beside each other until it is cancelled."""
+        return [*(self.live(number) for number in range(len(self.people))), self._every(10, self.sign_in_and_out),
+                self._every(4, self.upload), self._every(20, self.pass_on)]
+
+    async def _try(self, name: str, work: Work) -> None:
+        """What fails is counted, and the day goes on."""
+        try:
+            await work()
+        except FAILURES as error:
+            self.done["failures"] += 1
+            with (self.folder / "failures.log").open("a") as log:
+                log.write(f"{time.strftime('%H:%M:%S')} {name}: {error!r}\n")
+
+    async def _every(self, seconds: float, work: Work) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self._try(work.__name__, work)
+
+    async def write(self, person: Person) -> None:
+        began = time.monotonic()
+        text = " ".join(self.moments.choice(WORDS) for _ in range(self.moments.randint(1, 30)))
+        answer = await person.say(
+            type="message.send", chat_id=self.moments.choice(person.chats), client_id=os.urandom(12).hex(), text=text)
+        assert answer["type"] == "ack", answer
+        self.latencies["message"].append(time.monotonic() - began)
+        self.done["messages"] += 1
+
+    async def edit(self, person: Person) -> None:
+        chat_id = self.moments.choice(person.chats)
+        page = await person.call("GET", f"/chats/{chat_id}/messages?limit=30")
+        own = [message for message in page["items"] if message["sender_id"] == person.id and message["kind"] == "text"]
+        if own:
+            message = self.moments.choice(own)
+            await person.call("PATCH", f"/chats/{chat_id}/messages/{message['id']}", {"text": message["text"] + "!"})
+            self.done["edits"] += 1
+
+    async def read(self, person: Person) -> None:
+        chats = await person.call("GET", "/chats")
+        for chat in chats["items"]:
+            await person.say(type="read", chat_id=chat["id"], seq=chat["seq"])
+        self.done["reads"] += 1
+
+    async def search(self, person: Person) -> None:
+        await person.call("GET", f"/search?q={self.moments.choice(WORDS)}")
+        self.done["searches"] += 1
+
+    async def catch_up(self, person: Person) -> None:
+        more = True
+        while more:
+            body = {"token": person.sync_token} if person.sync_token else {}
+            found = await person.call("POST", "/sync", body)
+            person.sync_token, more = found["token"], found["more"]
+        self.done["syncs"] += 1
+
+    async def look(self, person: Person) -> None:
+        if self.files:
+            owner, file_id, size = self.moments.choice(self.files[KEPT_FILES // 4 :] or self.files)
+            start = self.moments.randrange(max(1, size - 65536))
+            began = time.monotonic()
+            await owner.call("GET", f"/files/{file_id}/download", headers={"Range": f"bytes={start}-{start + 65535}"})
+            self.latencies["download"].append(time.monotonic() - began)
+            self.done["downloads"] += 1
+
+    async def come_back(self, person: Person) -> None:
+        await person.connect()
+        self.done["reconnects"] += 1
+
+    # And beside that
+
+    async def sign_in_and_out(self) -> None:
+        visitor = Person(self.people[0].http, self.people[0].url, self.moments.choice(self.people).name)
+        await visitor.sign_in()
+        await visitor.connect()
+        await visitor.call("POST", "/auth/logout")
+        await visitor.disconnect()
+        self.done["sign-ins"] += 1
+
+    async def upload(self) -> None:
+        person = self.moments.choice(self.people)
+        size = self.moments.choice((1, 70_000, 3 * MIB, 8 * MIB + 1, 20 * MIB))
+        data = os.urandom(size)
+        file = await person.call("POST", "/files/init", {"name": "film.bin", "size": size})
+        chunk = file["upload"]["chunk_size"]
+        gives_up = self.moments.random() < 0.2
+        for index in range(file["upload"]["chunk_count"]):
+            part = data[index * chunk : (index + 1) * chunk]
+            if gives_up:
+                await self._cut_off(person, file["id"], index, part)
+                await person.call("DELETE", f"/files/{file['id']}")
+                self.done["uploads given up"] += 1
+                break
+            digest = base64.b64encode(hashlib.sha256(part).digest()).decode()
+            await person.call("PUT", f"/files/{file['id']}/chunk?index={index}", data=part,
+                              headers={"Content-Digest": f"sha-256=:{digest}:"})
+        else:
+            await person.call("POST", f"/files/{file['id']}/complete")
+            self.files.append((person, file["id"], size))
+            self.done["uploads"] += 1
+        if len(self.files) > KEPT_FILES:
+            owner, file_id, _ = self.files.pop(0)
+            await owner.call("DELETE", f"/files/{file_id}")
+
+    async def _cut_off(self, person: Person, file_id: str, index: int, part: bytes) -> None:
+        """A connection that ends in the middle of a chunk."""
+        _, port = person.url.rsplit(":", 1)
+        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write((
+            f"PUT /api/v1/files/{file_id}/chunk?index={index} HTTP/1.1\r\nHost: h\r\n"
+            f"Authorization: {person.headers['Authorization']}\r\nContent-Length: {len(part)}\r\n\r\n").encode())
+        writer.write(part[: len(part) // 2])
+        await writer.drain()
+        writer.transport.abort()
+
+    async def pass_on(self) -> None:
+        """From device to device; every third one is left by its receiver and cancelled."""
+        number = self.moments.randrange(0, len(self.people), 2)
+        one, other = self.people[number], self.people[number + 1]
+        transfer = await one.call("POST", "/p2p/send", {
+            "chat_id": one.chats[0], "name": "film.bin", "size": 4 * MIB, "client_id": os.urandom(12).hex()})
+        await other.call("POST", f"/p2p/{transfer['id']}/accept")
+        socket = f"{one.url.replace('http', 'ws', 1)}/api/v1/p2p"
+        async with asyncio.timeout(TRANSFER_S):
+            async with (
+                one.http.ws_connect(f"{socket}/sender/{transfer['id']}", headers=one.headers) as sender,
+                other.http.ws_connect(f"{socket}/receiver/{transfer['id']}", headers=other.headers) as receiver,
+            ):
+                present = False
+                while not present:
+                    frame = await sender.receive_json()
+                    present = frame["type"] == "peer" and frame["present"]
+                sending = asyncio.create_task(self._send(sender))
+                left = 4 * MIB
+                async for message in receiver:
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        left -= len(message.data)
+                        if left <= 0:
+                            break
+                await sending
+                if self.done["transfers"] % 3:
+                    await receiver.send_json({"type": "done"})
+                else:
+                    await receiver.send_json({"type": "cancel"})
+        self.done["transfers"] += 1
+
+    async def _send(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        for _ in range(64):
+            await ws.send_bytes(bytes(65536))
+
+    # What is written down
+
+    async def sample(self, seconds: float) -> dict[str, Any]:
+        pid = self.server.pid
+        async with self.people[0].http.get(f"{self.server.url}/metrics") as answer:
+            measures = dict(line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if line[:1] != "#")
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        data = self.server.data_root
+        found: dict[str, Any] = {
+            "seconds": round(seconds, 1),
+            "rss_mib": round(int(status["VmRSS"].split()[0]) / 1024, 2),
+            "pss_mib": round(int(rollup.split("Pss:", 1)[1].split()[0]) / 1024, 2),
+            "threads": int(status["Threads"]),
+            "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+            "sockets": int(float(measures["hypersend_sockets"])),
+            "cpu_s": (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
+            "database_mib": round(sum(p.stat().st_size for p in data.glob("*.sqlite*")) / MIB, 2),
+            "log_mib": round(sum(p.stat().st_size for p in data.glob("*-wal")) / MIB, 2),
+            "load": os.getloadavg()[0],
+            "done": dict(self.done),
+        }
+        for name, values in self.latencies.items():
+            if len(values) > 1:
+                found[f"{name}_p50_ms"] = round(statistics.median(values) * 1000, 2)
+                found[f"{name}_p99_ms"] = round(statistics.quantiles(values, n=100, method="inclusive")[-1] * 1000, 2)
+            values.clear()
+        return found
+
+
+WORDS = [f"{one}{two}" for one in ("tea", "rain", "film", "song", "road", "light", "paper", "river")
+         for two in ("", "house", "time", "worn", "man", "side", "line", "way")]
+
+
+async def run(server: ServerProcess, folder: Path, minutes: float, people: int, seed: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        soak = Soak(server, http, folder, people, seed)
+        await soak.prepare()
+        began = time.monotonic()
+        tasks = [asyncio.create_task(work) for work in soak.all_day()]
+        with (folder / "records.jsonl").open("a") as records:
+
+            async def write_down(**more: Any) -> None:
+                found = await soak.sample(time.monotonic() - began)
+                records.write(json.dumps({**found, **more}) + "\n")
+                records.flush()
+
+            while time.monotonic() - began < minutes * 60 and not stop.is_set():
+                await write_down()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), SAMPLE_S)
+                for task in tasks:
+                    if task.done():
+                        task.result()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for person in soak.people:
+                await person.disconnect()
+            await asyncio.sleep(5)
+            await write_down(is_idle=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--people", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True)
+    with ServerProcess(options.folder / "data", RATE_LIMITS="off") as server:
+        asyncio.run(run(server, options.folder, options.minutes, options.people, options.seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What a soak came to: docs/reliability/soak.md with its lines as SVG.
+
+    python -m benchmarks.soak_report RECORDS.jsonl [--to docs/reliability]
+
+Growth is the slope of a straight line through everything after the warm-up, an hour; the median slope between all
+pairs of records (Theil and Sen), so that a single peak does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+WARM_UP_S = 600
+WIDTH, HEIGHT, LEFT, BOTTOM = 760, 150, 60, 22
+LINES = {
+    "rss_mib": ("memory (RSS)", "MiB"), "pss_mib": ("memory (PSS)", "MiB"), "open_files": ("open files", ""),
+    "threads": ("threads", ""), "log_mib": ("database log", "MiB"), "message_p50_ms": ("message p50", "ms"),
+    "message_p99_ms": ("message p99", "ms"), "download_p50_ms": ("small download p50", "ms"),
+    "download_p99_ms": ("small download p99", "ms"),
+}
+DRAWN = ("rss_mib", "open_files", "threads", "message_p99_ms")
+
+
+def points(records: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(record["seconds"], float(record[key])) for record in records if key in record]
+
+
+def slope_an_hour(found: list[tuple[float, float]]) -> float:
+    """Of at least two points with different times."""
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for n, a in enumerate(found) for b in found[n + 1 :] if b[0] > a[0]]
+    return statistics.median(slopes) * 3600
+
+
+def line_chart(found: list[tuple[float, float]], title: str, unit: str) -> str:
+    last, most = found[-1][0], max(value for _, value in found) * 1.1 or 1
+    width, height = WIDTH - LEFT - 10, HEIGHT - BOTTOM - 20
+    path = "M" + "L".join(f"{LEFT + x / last * width:.1f} {20 + height - y / most * height:.1f}" for x, y in found)
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        'font-family="system-ui, sans-serif" font-size="12">',
+        "<style>text{fill:#57606a}path{stroke:#2f6bed;fill:none}.axis{stroke:#9aa4b2}"
+        "@media(prefers-color-scheme:dark){text{fill:#c9d1d9}}</style>",
+        f'<text x="{LEFT}" y="14">{title}{", " + unit if unit else ""}</text>',
+        f'<path class="axis" d="M{LEFT} 20v{height}h{width}"/>', f'<path d="{path}"/>',
+        f'<text x="{LEFT - 6}" y="28" text-anchor="end">{most:.0f}</text>',
+        f'<text x="{LEFT - 6}" y="{20 + height}" text-anchor="end">0</text>',
+        f'<text x="{LEFT + width}" y="{HEIGHT - 6}" text-anchor="end">{last / 60:.0f} min</text>', "</svg>", ""])
+
+
+def report(records: list[dict[str, Any]], folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = [record for record in records if not record.get("is_idle")]
+    after = [record for record in busy if record["seconds"] >= WARM_UP_S] or busy
+    last = records[-1]
+    done = ", ".join(f"{count:,} {name}" for name, count in sorted(last["done"].items(), key=lambda item: -item[1]))
+    lines = [
+        "# Soak", "", f"`python -m benchmarks.soak DIR --minutes {busy[-1]['seconds'] / 60:.0f}`, then `python -m "
+        f"benchmarks.soak_report DIR/records.jsonl`. {last['seconds'] / 60:.0f} minutes: {done}. "
+        f"{last['cpu_s']:.0f} s of CPU; the load average of the machine was "
+        f"{statistics.median(record['load'] for record in busy):.1f}, other work included.", "",
+        f"| after {after[0]['seconds'] / 60:.0f} minutes of warm-up | first tenth | last tenth | growth an hour |",
+        "|---|---|---|---|",
+    ]
+    for key, (title, unit) in LINES.items():
+        found = points(after, key)
+        if len(found) < 2:
+            continue
+        tenth = max(1, len(found) // 10)
+        ends = [statistics.median(value for _, value in part) for part in (found[:tenth], found[-tenth:])]
+        lines.append(f"| {title}{', ' + unit if unit else ''} | {ends[0]:.1f} | {ends[1]:.1f} | "
+                     f"{slope_an_hour(found):+.2f} |")
+    if last.get("is_idle"):
+        lines += ["", f"Five seconds after everybody has left: {last['rss_mib']:.1f} MiB, "
+                  f"{last['open_files']} open files, {last['threads']} threads."]
+    for key in DRAWN:
+        (folder / f"{key}.svg").write_text(line_chart(points(busy, key), *LINES[key]))
+        lines += ["", f"![{LINES[key][0]}]({key}.svg)"]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", type=Path)
+    parser.add_argument("--to", type=Path, default=Path("docs/reliability"))
+    options = parser.parse_args()
+    records = [json.loads(line) for line in options.records.read_text().splitlines()]
+    text = report(records, options.to)
+    (options.to / "soak.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
