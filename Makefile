@@ -1,7 +1,7 @@
 # make run     set up and start the server          make test   set up and run every test
 # make setup   .venv with everything                make check  ruff, mypy, import-linter
 # make dev     start with reload on change          make bench  measure (QUICK=1: within minutes)
-# make dist    a wheel to install elsewhere
+# make dist    a wheel to install elsewhere           make growth measure how cost grows (docs/growth.md)
 # make desktop the app in a window of its own      make screenshots  pictures of every screen
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := .venv/bin
 HOST ?= 127.0.0.1
 export HOST
 
-.PHONY: desktop screenshots run test setup check dev bench clean parts dist
+.PHONY: desktop screenshots run test setup check dev bench growth clean parts dist
 
 run: .venv/.run
 	@# On loopback nobody else can come in, so anybody may register; elsewhere the setting's own default holds.
@@ -36,6 +36,9 @@ check: .venv/.setup
 
 bench: .venv/.setup
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+growth: .venv/.setup
+	@$(BIN)/python -m benchmarks.growth $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 screenshots: .venv/.setup
 	@$(BIN)/python -m tests.gallery $(or $(TO),build/screenshots) docs/images

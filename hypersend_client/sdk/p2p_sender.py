@@ -1,4 +1,4 @@
-"""Sending a local file to another device: read, authenticated and sealed a MiB at a time, no faster than it is taken."""
+"""Sending a local file to another device: read and sealed 1 MiB at a time, and no faster than it is taken."""
 
 from __future__ import annotations
 

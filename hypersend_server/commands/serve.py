@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -74,6 +75,9 @@ async def _serve(settings: Settings, console: Console) -> int:
             console.problem(f"cannot listen on {settings.host} port {settings.port}: {error.strerror} (HOST, PORT)")
             return 1
         app[SYSTEM].ready = True
+        # What the start has made stays: looking through it for garbage held everything up for 20 ms again and again.
+        gc.collect()
+        gc.freeze()
         address = settings.public_url or _address(settings.host, runner.addresses[0][1])
         console.say(f"HyperSend is at {address}")
         if code := app[START_INVITE]:

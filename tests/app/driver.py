@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from playwright.async_api import Browser, Locator, Page
@@ -60,11 +61,17 @@ class Screen:
         await target.dispatch_event("click")
 
     async def fill(self, identifier: str, text: str) -> None:
+        """Again where the field took the focus too late, and so not all of the keys."""
         field = (await self.sees(identifier)).locator("input, textarea").first
-        await field.click(force=True, timeout=WAIT_MS)
-        await self.page.wait_for_timeout(100)
-        await self.page.keyboard.press("Control+A")
-        await self.page.keyboard.type(text)
+        async with asyncio.timeout(WAIT_MS / 1000):
+            while True:
+                await field.click(force=True, timeout=WAIT_MS)
+                await self.page.wait_for_timeout(100)
+                await self.page.keyboard.press("Control+A")
+                await self.page.keyboard.type(text)
+                # A field that had the focus before the tree was there is edited in an input of its own.
+                if await self.page.evaluate("document.activeElement.value") == text:
+                    return
 
     async def reads(self, text: str) -> None:
         """Wait until these words are on the screen, as they are read out."""

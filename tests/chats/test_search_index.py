@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import hypersend_server.metadata.sqlite.chats_finding as chats_finding
 import hypersend_server.metadata.sqlite.chats_search as chats_search
 from hypersend_server.metadata.chats import Draft
-from hypersend_server.metadata.sqlite.chats_search import match_expression, unmark
-from hypersend_server.metadata.words import normalise, terms_of
+from hypersend_server.metadata.sqlite.chats_finding import match_expression
+from hypersend_server.metadata.words import fold, has_terms, normalise, snippet, terms_of
 from tests.chats.world import World, opened, prepare
 
 TOKENIZERS = {
@@ -100,10 +102,59 @@ def test_every_query_is_valid_and_only_words(query: str) -> None:
         assert rows == [("c1",)]
 
 
-def test_a_snippet_without_its_markers() -> None:
-    snippet = "a \ufdd0b\ufdd1 c \ufdd0d e\ufdd1"
-    assert unmark(snippet) == ("a b c d e", [(2, 3), (6, 9)])
-    assert unmark("plain") == ("plain", [])
-    text, marks = unmark("odd \ufdd1 \ufdd0")
-    assert text == "odd  "
-    assert all(0 <= start < end <= len(text) for start, end in marks)
+@given(st.text(max_size=200), st.text(max_size=10))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_snippet_is_a_part_of_the_text_and_its_marks_lie_in_it(text: str, query: str) -> None:
+    terms = [fold(term) for term in terms_of(query)]
+    if not terms:
+        return
+    part, marks = snippet(text, terms)
+    assert part.removeprefix("…").removesuffix("…") in text or part in text
+    assert all(0 <= start < end <= len(part) for start, end in marks)
+    if has_terms(text, terms) and text.isascii():
+        assert marks
+
+
+WORDS = ("tea", "teapot", "green", "Grün", "चाय")
+PEOPLE_IN = {"one": ("alice", "bob"), "two": ("alice", "carol"), "three": ("bob", "carol"), "four": ("alice", "dave")}
+
+
+@pytest.mark.parametrize(("few_chats", "looked_through"), [(64, 500), (64, 3), (0, 3), (0, 0)])
+async def test_each_way_of_looking_finds_the_same_page_by_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_chats: int, looked_through: int
+) -> None:
+    monkeypatch.setattr(chats_finding, "FEW_CHATS", few_chats)
+    monkeypatch.setattr(chats_finding, "LOOKED_THROUGH", looked_through)
+    monkeypatch.setattr(chats_finding, "FIRST_READ", 2)
+    monkeypatch.setattr(chats_finding, "CHECKED_AT_ONCE", 5)
+    prepare(tmp_path / "db")
+    chance = random.Random(7)
+    said: list[tuple[str, str, str]] = []
+    async with opened(tmp_path / "db") as world:
+        for chat_id, people in PEOPLE_IN.items():
+            await world.chats.create_group(people[0], people[1:], "t", "all", chat_id, f"{chat_id}-made", 1)
+        for n in range(150):
+            chat_id = chance.choice(tuple(PEOPLE_IN))
+            text = " ".join(chance.choices(WORDS, k=chance.randint(1, 3)))
+            draft = Draft(id=f"m{n}", chat_id=chat_id, sender_id=PEOPLE_IN[chat_id][0], client_id=f"m{n}", text=text,
+                          now=1)
+            await world.chats.append(draft, -1)
+            said.append((f"m{n}", chat_id, text))
+        gone = {"m140", "m60"}
+        for name, chat_id, _ in [one for one in said if one[0] in gone and "alice" in PEOPLE_IN[one[1]]]:
+            await world.chats.hide(chat_id, name, "alice")
+
+        async def found_in_pages(query: str, chat_id: str | None) -> list[str]:
+            names: list[str] = []
+            before = None
+            while page := await world.chats.search("alice", query, chat_id, before, 4):
+                names += [hit.message.id for hit in page]
+                before = page[-1].position
+            return names
+
+        for query in ("tea", "te", "green tea", "grün", "चा", "nothing", "teapot green t"):
+            terms = [fold(term) for term in terms_of(query)]
+            for chat in (None, "two"):
+                expected = [name for name, chat_id, text in reversed(said) if name not in gone
+                            and "alice" in PEOPLE_IN[chat_id] and chat in (None, chat_id) and has_terms(text, terms)]
+                assert await found_in_pages(query, chat) == expected, query

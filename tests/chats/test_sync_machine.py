@@ -477,16 +477,22 @@ class SyncMachine(RuleBasedStateMachine):
                 assert (view.chat.seq, view.chat.rev) == (talk.seq, talk.rev)
 
 
+@pytest.mark.parametrize("way", ["BY_MEMBERSHIP", "BY_CHANGE"])
 def test_devices_that_sync_at_random_moments_know_exactly_what_they_must(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     prepare(tmp_path / "template", PEOPLE)
     monkeypatch.setattr(chats_sync, "MAX_BEHIND", SMALL_BEHIND)
+    monkeypatch.setattr(chats_sync, "FIRST_READ", 1)
+    monkeypatch.setattr(chats_sync, "MOST_READ", 2)
+    monkeypatch.setattr(chats_sync, "BY_MEMBERSHIP", getattr(chats_sync, way))
+    if way == "BY_CHANGE":
+        monkeypatch.setattr(chats_sync, "USERS", chats_sync.CIRCLE)
     SyncMachine.template = tmp_path / "template"
     machine = SyncMachine.TestCase
     # Shrinking a walk over a real database takes minutes; the walk that failed is printed as it was.
     machine.settings = settings(
-        max_examples=120,
+        max_examples=70,
         stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),

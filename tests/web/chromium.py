@@ -51,7 +51,7 @@ async def watch(browser: Browser, width: int = 400, height: int = 850, **options
 
     def on_console(message: object) -> None:
         if message.type == "error" and KNOWN_ERROR not in message.text:  # type: ignore[attr-defined]
-            watched.errors.append(message.text)  # type: ignore[attr-defined]
+            watched.errors.append(f"{message.text} {message.location['url']}")  # type: ignore[attr-defined]
 
     page.on("console", on_console)
     page.on("pageerror", lambda error: watched.errors.append(str(error)))

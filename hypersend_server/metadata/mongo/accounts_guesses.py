@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hypersend_server.metadata.accounts import GuessLimit
+from pymongo.errors import DuplicateKeyError
+
 from hypersend_server.metadata.mongo.engine import Engine, Tx
 
 
@@ -39,7 +41,8 @@ class GuessCounts:
                     "blocked_until": {"$ifNull": ["$blocked_until", 0]},
                     "updated_at": now_ms,
                 }}], upsert=True)
-                assert doc is not None
+                if doc is None:  # somebody else made it at the same moment: once more
+                    raise DuplicateKeyError("guesses")
                 if wait := limit.wait_ms(doc["failures"]):
                     await tx.update("guesses", {"_id": limit.key}, {"$max": {"blocked_until": now_ms + wait}})
 

@@ -21,7 +21,7 @@ from hypersend_server.metadata.chats import (
 from hypersend_server.metadata.files import FileRecord
 from hypersend_server.metadata.mongo.engine import STAMP, Doc, Tx
 from hypersend_server.metadata.mongo.records import fields_of, not_found, parts_of, record_of
-from hypersend_server.metadata.words import words_of
+from hypersend_server.metadata.words import fold, words_of
 
 FILE = fields_of(FileRecord)
 MESSAGE = {
@@ -29,7 +29,7 @@ MESSAGE = {
         "_id", "chat_id", "seq", "rev", "sender_id", "client_id", "kind", "text", "extra", "created_at", "edited_at",
         "deleted_at", "changed", "number")
 }
-MAX_TERM = 64  # code points that are kept of a word
+
 
 _decode_extra = msgspec.json.Decoder(Extra).decode
 _encode_extra = msgspec.json.Encoder().encode
@@ -43,10 +43,6 @@ def extra_doc(extra: Extra) -> bytes | None:
 def terms_doc(text: str) -> list[str]:
     """What search finds a text by."""
     return sorted({fold(word) for word in words_of(text)})
-
-
-def fold(word: str) -> str:
-    return word.casefold()[:MAX_TERM]
 
 
 def member_id(chat_id: str, user_id: str) -> str:

@@ -6,18 +6,12 @@ All words must be there, the last one as a beginning, which is an anchored expre
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from hypersend_server.metadata.chats import Found
 from hypersend_server.metadata.mongo.accounts_users import my_chats
-from hypersend_server.metadata.mongo.chats_rows import MESSAGE, fold, member_id, membership, messages_of, not_hidden
+from hypersend_server.metadata.mongo.chats_rows import MESSAGE, member_id, membership, messages_of, not_hidden
 from hypersend_server.metadata.mongo.engine import Doc, Engine, Tx
-from hypersend_server.metadata.words import TOKEN, normalise, terms_of
-
-SNIPPET_WORDS = 24
-WORDS_BEFORE = 6  # of the first match, where the text is longer than a snippet
+from hypersend_server.metadata.words import fold, snippet, terms_of
 
 
 class MongoSearch:
@@ -73,39 +67,3 @@ async def _matching(
             break
         below = page[-1]["number"]
     return kept
-
-
-class _Word(NamedTuple):
-    start: int
-    end: int
-    term: str
-
-
-def _words(text: str) -> Iterator[_Word]:
-    """Words where they stand in the text as it was written. Joiners and combining marks belong to them."""
-    start: int | None = None
-    for place, c in enumerate(text + " "):
-        inside = unicodedata.category(c) in TOKEN or (start is not None and unicodedata.category(c) == "Cf")
-        if inside and start is None:
-            start = place
-        elif not inside and start is not None:
-            for word in normalise(text[start:place]).split():
-                yield _Word(start, place, fold(word))
-            start = None
-
-
-def snippet(text: str, terms: list[str]) -> tuple[str, list[tuple[int, int]]]:
-    """A part of the text around the first match, and where the words stand in it, in code points."""
-    words = list(_words(text))
-    matches = [
-        number for number, word in enumerate(words) if word.term in terms[:-1] or word.term.startswith(terms[-1])]
-    first, last = 0, len(words)
-    if last > SNIPPET_WORDS:
-        first = max(0, min((matches[0] if matches else 0) - WORDS_BEFORE, last - SNIPPET_WORDS))
-        last = first + SNIPPET_WORDS
-    start = words[first].start if first else 0
-    end = words[last - 1].end if last < len(words) else len(text)
-    lead = "…" if first else ""
-    marks = sorted({
-        (words[n].start - start + len(lead), words[n].end - start + len(lead)) for n in matches if first <= n < last})
-    return lead + text[start:end] + ("…" if last < len(words) else ""), marks

@@ -36,6 +36,13 @@ LISTED = (
     f"SELECT {CHAT}, {MEMBER} FROM members m CROSS JOIN chats c ON c.id = m.chat_id"  # noqa: S608
     " WHERE m.user_id = ?1 AND m.left_at IS NULL"
 )
+# The order alone, from an index of the memberships; a long list is then read where the page is.
+PAGE = (
+    "SELECT m.chat_id FROM members m CROSS JOIN chats c ON c.id = m.chat_id"
+    " WHERE m.user_id = ?1 AND m.archived = ?2 AND m.left_at IS NULL"
+    " AND (m.pinned, c.updated_at, c.id) < (?3, ?4, ?5)"
+    " ORDER BY m.pinned DESC, c.updated_at DESC, c.id DESC LIMIT ?6"
+)
 _NEW_CHAT = (
     "INSERT INTO chats (id, kind, pair_key, title, history, members_count, members_rev, created_at,"
     " updated_at, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?7, ?8)"
@@ -142,8 +149,10 @@ class SqliteGroups:
             return views_of(
                 connection,
                 connection.execute(
-                    f"{LISTED} AND m.archived = ?2 AND (m.pinned, c.updated_at, c.id) < (?3, ?4, ?5)"
-                    " ORDER BY m.pinned DESC, c.updated_at DESC, c.id DESC LIMIT ?6",
+                    f"SELECT {CHAT}, {MEMBER} FROM ({PAGE}) page"  # noqa: S608
+                    " CROSS JOIN chats c ON c.id = page.chat_id"
+                    " CROSS JOIN members m ON m.chat_id = c.id AND m.user_id = ?1"
+                    " ORDER BY m.pinned DESC, c.updated_at DESC, c.id DESC",
                     (user_id, archived, at.pinned, at.updated_at, at.chat_id, limit),
                 ),
             )

@@ -1,4 +1,4 @@
-"""Search in messages: an FTS5 table with the chat as an indexed column, written shortly behind the messages.
+"""The search index: an FTS5 table with the chat as an indexed column, written shortly behind the messages.
 
 A message costs its sender no time for the index: rows are added in batches, in the order of their numbers,
 and `search_changed` in `meta` says how far that got, in the same transaction. So a crash loses nothing, and a
@@ -13,22 +13,12 @@ from __future__ import annotations
 import sqlite3
 
 from hypersend_server.metadata.chats import Found
-from hypersend_server.metadata.sqlite.chats_rows import MESSAGE, membership, messages_of, not_hidden
+from hypersend_server.metadata.sqlite.chats_finding import found_messages
+from hypersend_server.metadata.sqlite.chats_rows import membership
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 from hypersend_server.metadata.words import normalise, terms_of
 
 BATCH = 256  # rows a transaction: a few milliseconds, so that no sender waits long behind it
-# Noncharacters, so that they stand in no text that people exchange (Unicode 16, section 23.7).
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-
-
-def match_expression(chat_ids: list[str], terms: list[str]) -> str:
-    """An FTS5 query: all the words, the last one as a beginning, in one of these chats. Everything is
-    quoted."""
-    words = [f'"{term}"' for term in terms]
-    words[-1] += " *"
-    chats = " OR ".join('"' + chat_id.replace('"', '""') + '"' for chat_id in chat_ids)
-    return f"chat_id : ({chats}) AND text : ({' AND '.join(words)})"
 
 
 def position(connection: sqlite3.Connection) -> int:
@@ -89,41 +79,9 @@ class SqliteSearch:
         def job(connection: ReadTx) -> list[Found]:
             if chat_id is not None:
                 membership(connection, chat_id, user_id)
-                chats = [chat_id]
-            else:
-                chats = [
-                    row[0]
-                    for row in connection.execute(
-                        "SELECT chat_id FROM members WHERE user_id = ? AND left_at IS NULL", (user_id,)
-                    )
-                ]
-            if not chats or not terms:
+            if not terms:
                 return []
-            rows = connection.execute(
-                # CROSS JOIN keeps the order: the index finds, the rest only confirms.
-                f"SELECT {MESSAGE}, x.number, snippet(search, 1, ?1, ?2, '…', 24) FROM search"  # noqa: S608
-                " CROSS JOIN messages x ON x.number = search.rowid"
-                " CROSS JOIN members m ON m.chat_id = x.chat_id AND m.user_id = ?3 AND m.left_at IS NULL"
-                " WHERE search MATCH ?4 AND search.rowid < ?5 AND x.seq >= m.first_seq"
-                f" AND x.deleted_at IS NULL {not_hidden('?3')} ORDER BY search.rowid DESC LIMIT ?6",
-                (_OPEN, _CLOSE, user_id, match_expression(chats, terms), before or 2**62, limit),
-            ).fetchall()
-            return [
-                Found(message, *unmark(row[13]), row[12])
-                for message, row in zip(messages_of(connection, rows), rows, strict=True)
-            ]
+            return found_messages(connection, user_id, chat_id, terms, before or 2**62, limit)
 
         await self.index_search()
         return await self._engine.read(job)
-
-
-def unmark(snippet: str) -> tuple[str, list[tuple[int, int]]]:
-    """A snippet with markers as plain text and the places of the matches, in code points."""
-    text, marks, start = "", [], 0
-    for part in snippet.replace(_CLOSE, _OPEN + _CLOSE).split(_OPEN):
-        if part.startswith(_CLOSE):
-            marks.append((start, len(text)))
-            part = part[1:]
-        start = len(text)
-        text += part
-    return text, [(a, b) for a, b in marks if a < b]

@@ -105,6 +105,7 @@ class Engine:
         self._queue: deque[tuple[Callable[[Tx], Any], asyncio.Future[Any], bool]] = deque()
         self._is_synced = True  # what `PRAGMA synchronous` of the writer stands at
         self._wake = threading.Condition()
+        self._wake_due = False
         self._closing = False
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-read")
@@ -148,10 +149,17 @@ class Engine:
         if self._thread is None or self._loop is None:
             raise HyperSendError("metadata_unavailable")
         future: asyncio.Future[T] = self._loop.create_future()
-        with self._wake:
-            self._queue.append((job, future, durable))
-            self._wake.notify()
+        self._queue.append((job, future, durable))
+        if not self._wake_due:
+            # Once for all that this turn of the event loop queues: it is committed together.
+            self._wake_due = True
+            self._loop.call_soon(self._wake_writer)
         return future
+
+    def _wake_writer(self) -> None:
+        self._wake_due = False
+        with self._wake:
+            self._wake.notify()
 
     async def read(self, job: Callable[[ReadTx], T]) -> T:
         """Run `job` on a snapshot of its own. Raises: what the job raises; `metadata_unavailable`."""
