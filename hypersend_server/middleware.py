@@ -77,6 +77,10 @@ def build_middleware(settings: Settings, ids: Callable[[], str], metrics: Metric
             response = await _answer(request, handler, request_id)
             status = response.status
             return response
+        except ConnectionError:
+            if request.transport is not None and not request.transport.is_closing():
+                raise
+            return web.Response(status=status)  # to nobody; raised on, it would be logged as a failure of ours
         finally:
             duration_ms = round((time.perf_counter() - began) * 1000, 1)
             metrics.request(request, status, duration_ms / 1000)

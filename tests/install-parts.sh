@@ -3,7 +3,7 @@
 # which is fetched where there is none, once, into ~/.cache/hypersend-tests. Elsewhere tests that need a missing part
 # skip and say so. HYPERSEND_REQUIRE_PARTS=1 turns those skips into failures.
 set -eu
-packages="nginx-light redis-server curl chromium fonts-noto-core iproute2 prometheus openssl docker.io mmdebstrap systemd"
+packages="nginx-light redis-server curl chromium fonts-noto-core iproute2 prometheus openssl docker.io mmdebstrap systemd libfaketime"
 commands="nginx redis-server curl chromium ip promtool openssl dockerd mmdebstrap systemd-analyze"
 cache="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hypersend-tests"
 PATH="$PATH:/usr/sbin:/sbin:/usr/local/go/bin"
@@ -13,6 +13,7 @@ missing=""
 for command in $commands; do
     command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
 done
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "Installing what the tests run against:$missing"

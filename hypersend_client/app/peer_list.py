@@ -34,6 +34,7 @@ class End(Protocol):
     """One end of a transfer on this device."""
 
     info: PeerTransfer
+    is_new_device: bool
 
     @property
     def progress(self) -> Progress: ...
@@ -63,6 +64,8 @@ class Peers(Protocol):
 
     async def cancel(self, transfer_id: str) -> Any: ...
 
+    async def is_new_device(self, info: PeerTransfer) -> bool: ...
+
     async def resume(self) -> list[Any]: ...
 
 
@@ -70,7 +73,7 @@ class Peers(Protocol):
 class PeerView:
     """standing: what it means to who looks; `here` where this device moves it, and then `row` says how far.
 
-    choices: what can be done now.
+    choices: what can be done now. is_new_device: the other one is not a device that was met before.
     """
 
     id: str
@@ -84,6 +87,7 @@ class PeerView:
     row: TransferRow
     other_id: str | None
     path: str = ""
+    is_new_device: bool = False
 
     @property
     def group(self) -> Group:
@@ -95,7 +99,8 @@ class PeerView:
 
 
 def view_of(
-    info: PeerTransfer, progress: Progress | None, *, me: str, session_id: str, native: bool, path: str = ""
+    info: PeerTransfer, progress: Progress | None, *, me: str, session_id: str, native: bool, path: str = "",
+    is_new_device: bool = False,
 ) -> PeerView:
     """progress: of this device's end, if it has one in this run. native: this device can send and receive."""
     sends_here = native and info.sender_session == session_id
@@ -146,7 +151,8 @@ def view_of(
     )  # fmt: skip
     other = info.receiver_id if mine else info.sender_id
     return PeerView(
-        info.id, info.chat_id, info.name, info.size, done, mine, standing, frozenset(choices), row, other, path
+        info.id, info.chat_id, info.name, info.size, done, mine, standing, frozenset(choices), row, other, path,
+        is_new_device,
     )
 
 
@@ -198,6 +204,8 @@ class PeerList(ft.Observable):
         self._going_on = asyncio.Lock()
         self._paths: dict[str, str] = {}
         self._known: dict[str, PeerTransfer] = {}
+        self._new_devices: set[str] = set()
+        self._looking: set[asyncio.Task[None]] = set()
         self._listed: dict[str, None] = {}
         self._ends: dict[str, End] = {}
         self._heard: dict[str, Callable[[], None]] = {}
@@ -232,7 +240,9 @@ class PeerList(ft.Observable):
         for undo in self._heard.values():
             undo()
         self._calls = self._peers = None
-        for kept in (self._heard, self._ends, self._known, self._listed, self._paths):
+        for task in self._looking:
+            task.cancel()
+        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices):
             kept.clear()
         self.views, self.offers, self.moving = (), 0, 0
 
@@ -252,6 +262,7 @@ class PeerList(ft.Observable):
         return view_of(
             info, None if end is None else end.progress, me=self._me, session_id=self._session_id,
             native=self._peers is not None, path=self._paths.get(info.id, ""),
+            is_new_device=end.is_new_device if end is not None else info.id in self._new_devices,
         )  # fmt: skip
 
     async def safety_numbers(self, chat_id: str) -> list[tuple[str, str]]:
@@ -329,6 +340,11 @@ class PeerList(ft.Observable):
                 self._draw()
 
     def _learn(self, info: PeerTransfer, *, listed: bool = False) -> None:
+        is_new_offer = info.status == "offered" and info.sender_id != self._me and info.id not in self._known
+        if is_new_offer and self._peers is not None:
+            task = asyncio.ensure_future(self._look_at_device(self._peers, info))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
         self._known[info.id] = _newer(self._known.get(info.id), info)
         if listed:
             self._listed.setdefault(info.id)
@@ -350,6 +366,13 @@ class PeerList(ft.Observable):
             self._draw_soon()
         else:
             self._draw()
+
+    async def _look_at_device(self, peers: Peers, info: PeerTransfer) -> None:
+        """Before it is accepted, people are to know whether they have met that device."""
+        with contextlib.suppress(HyperSendError):
+            if await peers.is_new_device(info):
+                self._new_devices.add(info.id)
+                self._draw()
 
     async def _find(self, end: End) -> None:
         """Where a file that was received has come to lie."""

@@ -23,6 +23,8 @@ from hypersend_client.sdk.transfers import Transfers
 
 AT_ONCE = 32
 QUIET_S = 5.0
+NEW_DEVICE = ("Careful: you have not met this device of theirs before. It is a new one, or somebody in between: "
+              "compare the number.")
 
 
 async def p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:
@@ -93,6 +95,8 @@ async def _tell_number(sending: PeerSender, screen: Screen) -> None:
     async for _ in sending.updates():
         if (number := sending.safety_number) is not None:
             screen.say(f"Safety number: {number} (it must be the same on the other device)")
+            if sending.is_new_device:
+                screen.say(NEW_DEVICE)
             return
 
 
@@ -138,6 +142,8 @@ async def _agreed(hs: HyperSend, info: PeerTransfer, options: Namespace, screen:
     screen.say(
         f"{clean(sender.display_name or sender.username or '')} sends {clean(info.name)} ({size(info.size)}), "
         f"from device to device.\nSafety number: {number} (it must be the same on the other device)")
+    if await hs.p2p.is_new_device(info):
+        screen.say(NEW_DEVICE)
     if options.yes:
         return True
     if not sys.stdin.isatty():

@@ -60,6 +60,10 @@ CREATE TABLE IF NOT EXISTS p2p ( -- transfers from person to person (`p2p_journa
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, -- of the local file
   transfer_id TEXT NOT NULL   -- '' before the offer was answered
 );
+CREATE TABLE IF NOT EXISTS p2p_devices ( -- with which a transfer was finished
+  server_id TEXT NOT NULL, user_id TEXT NOT NULL, other_id TEXT NOT NULL, key TEXT NOT NULL,
+  PRIMARY KEY (server_id, user_id, other_id, key)
+) WITHOUT ROWID;
 """
 _UPLOAD = "id, path, size, mtime_ns, job, body, key, file_id, done"
 
@@ -278,7 +282,7 @@ class Journal:
         """All of an account that signed out."""
 
         def work(db: sqlite3.Connection) -> None:
-            for table in ("uploads", "downloads", "sends", "p2p"):
+            for table in ("uploads", "downloads", "sends", "p2p", "p2p_devices"):
                 db.execute(f"DELETE FROM {table} WHERE server_id = ? AND user_id = ?", account)  # noqa: S608
 
         await self._do(work)

@@ -204,7 +204,10 @@ class PeerToPeer:
         """What this device is receiving, else the oldest that is offered to this person, else the next to come."""
         transfers = self._ready()
         account = await transfers.account()
-        rows = {row.transfer_id for row in await self._journal.rows(account) if row.role == "receiver"}
+        for row in await self._journal.rows(account):
+            # Also one that is done but for its name, which this program had no time to give it.
+            if row.role == "receiver" and (begun := await self._begun(row)) is not None:
+                return begun
         came = asyncio.Event()
 
         def hear(event: Event) -> None:
@@ -215,11 +218,7 @@ class PeerToPeer:
         try:
             while True:
                 came.clear()
-                found = await self.calls.open()
-                for info in found:
-                    if info.id in rows:
-                        return info
-                for info in found:
+                for info in await self.calls.open():
                     if info.status == "offered" and info.receiver_id == account[1]:
                         return info
                 try:
@@ -229,6 +228,19 @@ class PeerToPeer:
                     pass
         finally:
             unsubscribe()
+
+    async def _begun(self, row: PeerRow) -> PeerTransfer | None:
+        """What this device was sending or receiving; None where that has come to nothing. Raises: ApiError."""
+        try:
+            info = await self.calls.get(row.transfer_id)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            info = None
+        if info is None or (info.status in _AGAIN and info.file_id is None):
+            await self._journal.drop(row.key)
+            return None
+        return info
 
     async def _go_on_stored(self, end: PeerReceiver, file_id: str) -> Path:
         """The sender put it on the server: wait for it there, and fetch what is missing."""
@@ -299,18 +311,11 @@ class PeerToPeer:
             if not row.transfer_id:
                 await self._journal.drop(row.key)  # never offered: whoever asked for it asks again
                 continue
-            try:
-                info = await self.calls.get(row.transfer_id)
-            except ApiError as error:
-                if error.status == 404:
-                    await self._journal.drop(row.key)
-                    continue
-                raise
+            info = await self._begun(row)
+            if info is None:
+                continue
             if row.role == "sender" and info.file_id is not None:
                 found.append(await self.store(info.id))
-                continue
-            if info.status in _AGAIN and info.file_id is None:
-                await self._journal.drop(row.key)
                 continue
             make: Callable[..., End] = self._sender if row.role == "sender" else self._receiver
             end = make(row, info, device, account)
@@ -331,6 +336,16 @@ class PeerToPeer:
         own = await self.public_key()
         theirs = info.receiver_key if info.sender_key == own else info.sender_key
         return safety_number(decode_key(own), decode_key(theirs))
+
+    async def is_new_device(self, info: PeerTransfer) -> bool:
+        """Whether the other person was met before, and never on that device: a new phone, or somebody in between.
+
+        False while the other device is not known. Raises: SignedOut.
+        """
+        account = await self._ready().account()
+        is_own = info.sender_id == account[1]
+        other_id, key = (info.receiver_id, info.receiver_key) if is_own else (info.sender_id, info.sender_key)
+        return bool(other_id and key) and await self._journal.is_new_device(account, other_id or "", key or "")
 
     def network_changed(self) -> None:
         for end in self.all:
@@ -359,8 +374,9 @@ class PeerToPeer:
             self._told_session = own.session_id
         return device
 
-    def _options(self, limit: RateLimit) -> dict[str, Any]:
+    def _options(self, account: tuple[str, str], limit: RateLimit) -> dict[str, Any]:
         return {
+            "account": account,
             "calls": self.calls,
             "transport": self._hs.transport,
             "session": self._hs.session,
@@ -378,7 +394,7 @@ class PeerToPeer:
     ) -> PeerSender:
         end = self.sending.get(info.id)
         if end is None:
-            end = self.sending[info.id] = PeerSender(row, info, device, **self._options(self.send_limit))
+            end = self.sending[info.id] = PeerSender(row, info, device, **self._options(account, self.send_limit))
             self._hs.connection.on(end.on_event)
         return end
 
@@ -389,7 +405,7 @@ class PeerToPeer:
         if end is None:
             end = self.receiving[info.id] = PeerReceiver(
                 row, info, device, server_id=account[0], stored=self._go_on_stored,
-                **self._options(self.receive_limit))
+                **self._options(account, self.receive_limit))
             self._hs.connection.on(end.on_event)
         return end
 

@@ -74,6 +74,7 @@ class PeerEnd(Transfer[R]):
     """info: the transfer as the server has it. device: this device's key. direct: may try a direct connection.
 
     is_direct: the bytes go from device to device just now. rounds: how often both ends have come together.
+    is_new_device: the other person was met before, and never on that device: the safety number wants to be compared.
     """
 
     role: Role
@@ -85,6 +86,7 @@ class PeerEnd(Transfer[R]):
         info: PeerTransfer,
         device: X25519PrivateKey,
         *,
+        account: tuple[str, str],
         calls: PeerCalls,
         transport: Transport,
         session: Session,
@@ -101,8 +103,10 @@ class PeerEnd(Transfer[R]):
         self.done_bytes = info.transferred_bytes
         self.is_direct = False
         self.rounds = 0
+        self.is_new_device = False
         self._greeting: dict[str, Any] = {}
         self._device = device
+        self._account = account
         self._calls = calls
         self._http = transport
         self._session = session
@@ -207,6 +211,8 @@ class PeerEnd(Transfer[R]):
                 raise PeerEnded(self.info.status, self.info.file_id)
             if self.info.status != "offered":
                 self._check_keys()
+                self.is_new_device = await self._journal.is_new_device(
+                    self._account, self._other_id, self._peer_key or "")
                 return
             self._set("waiting", PeerAway(accepted=False))
             with contextlib.suppress(TimeoutError):
@@ -224,6 +230,14 @@ class PeerEnd(Transfer[R]):
         if decode_key(own) != self._device.public_key().public_bytes_raw():
             raise Tampered("the server tells another key for this device")
         decode_key(self._peer_key)
+
+    async def _remember_device(self) -> None:
+        """The transfer was finished: from now on that device is known."""
+        await self._journal.remember_device(self._account, self._other_id, self._peer_key or "")
+
+    @property
+    def _other_id(self) -> str:
+        return (self.info.receiver_id if self.role == "sender" else self.info.sender_id) or ""
 
     @property
     def _peer_key(self) -> str | None:

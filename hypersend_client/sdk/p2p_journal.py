@@ -67,6 +67,16 @@ class PeerJournal:
     async def note_offer(self, key: str, transfer_id: str) -> None:
         await self.journal.do(lambda db: db.execute("UPDATE p2p SET transfer_id = ? WHERE key = ?", (transfer_id, key)))
 
+    async def is_new_device(self, account: tuple[str, str], other_id: str, key: str) -> bool:
+        """Whether this person was met before, and never with this key. key: base64url."""
+        sql = "SELECT key FROM p2p_devices WHERE server_id = ? AND user_id = ? AND other_id = ?"
+        found = await self.journal.do(lambda db: db.execute(sql, (*account, other_id)).fetchall())
+        return bool(found) and (key,) not in found
+
+    async def remember_device(self, account: tuple[str, str], other_id: str, key: str) -> None:
+        await self.journal.do(
+            lambda db: db.execute("INSERT OR IGNORE INTO p2p_devices VALUES (?, ?, ?, ?)", (*account, other_id, key)))
+
     async def drop(self, key: str) -> None:
         await self.journal.do(lambda db: db.execute("DELETE FROM p2p WHERE key = ?", (key,)))
 

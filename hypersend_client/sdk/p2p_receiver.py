@@ -93,6 +93,7 @@ class PeerReceiver(PeerEnd[Path]):
                     self._running = None
                     await part.require_space()
                     path = await self._serve()
+                    await self._remember_device()
             except PeerEnded as ended:
                 await part.close()
                 if ended.file_id is None:

@@ -53,6 +53,8 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 raise
             finally:
                 await self._source.close()
+        if self.is_confirmed:
+            await self._remember_device()
         await self._journal.drop(self.row.key)
         return found
 

@@ -117,9 +117,8 @@ class FileService:
             try:
                 file = await self._uploads.open(file)
             except HyperSendError:
-                if begun.is_new:  # nothing was promised yet, so nothing stays reserved
-                    await self._files.remove(file.id, now)
-                    await self._files.forget_upload(file.id)
+                if begun.is_new:  # nothing was promised yet, so nothing stays: neither reserved, nor begun at the store
+                    await self._uploads.remove(file)
                 raise
         return Begun(await self._shown(file, ask_store=not begun.is_new), begun.is_new)
 

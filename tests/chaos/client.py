@@ -1,9 +1,12 @@
 """One person's client, to be killed at any moment.
 
-python -m tests.chaos.client HOME URL SEED write     does things until it is killed
-python -m tests.chaos.client HOME URL SEED settle    sends what waits, catches up, prints what it shows, and ends
+python -m tests.chaos.client HOME URL SEED PAUSE write     does things until it is killed
+python -m tests.chaos.client HOME URL SEED PAUSE settle    sends what waits, catches up, prints what it shows, and ends
 
-HOME/said.jsonl has a line for every message that was put into the outbox, written after that was safe.
+PAUSE: at most so many seconds between two things. HOME/said.jsonl has a line for every message that was put into the
+outbox, written after that was safe; HOME/passing.jsonl one for every file that is to go to somebody's device, before
+it is offered, and HOME/passed.jsonl one for each that the other device is known to have. A client that settles stays
+until those beside it have nothing left to pass on either (HOME/settled).
 """
 
 from __future__ import annotations
@@ -18,51 +21,82 @@ from pathlib import Path
 from typing import Any
 
 from hypersend_client.sdk import FileTokenStore, HyperSend, HyperSendError
+from hypersend_client.sdk.p2p_receiver import PeerReceiver
+from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfers import Transfers
 
 MIB = 1024 * 1024
 SIZES = (0, 1, 70_000, 3 * MIB, 8 * MIB, 8 * MIB + 1, 11 * MIB)
+PASSED_SIZES = (0, 1, 70_000, 1 * MIB + 1, 9 * MIB)
+MOST_TO_PASS = 3
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """Without the one that a killed process was writing."""
+    found = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def add_line(path: Path, **what: str) -> None:
+    is_torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    with path.open("a") as file:
+        file.write(("\n" if is_torn else "") + json.dumps(what) + "\n")
 
 
 class Person:
-    def __init__(self, home: Path, hs: HyperSend, transfers: Transfers, moments: random.Random) -> None:
+    def __init__(self, home: Path, hs: HyperSend, transfers: Transfers, moments: random.Random, pause_s: float) -> None:
         self.home = home
         self.hs = hs
         self.transfers = transfers
         self.moments = moments
+        self.pause_s = pause_s
         self.count = 0
+        self.sending: dict[str, PeerSender] = {}
+        self.receiving: dict[str, PeerReceiver] = {}
+        self.is_resumed = False
 
     async def write(self) -> None:
         """Something that people do, and then the next."""
-        actions = [self.say] * 12 + [self.send_file] * 2 + [self.edit, self.react, self.read, self.fetch]
+        actions = [self.say] * 12 + [self.send_file] * 2 + [
+            self.edit, self.react, self.read, self.fetch, self.offer_file]
         while True:
-            await asyncio.sleep(self.moments.uniform(0.005, 0.2))
+            await asyncio.sleep(self.moments.uniform(0.005, self.pause_s))
             try:
                 await self.moments.choice(actions)()
             except HyperSendError:
                 pass  # the network is bad: what was not confirmed is not counted
 
-    async def chat(self) -> str:
-        return self.moments.choice(sorted(chat.id for chat in await self.hs.store.chats() if chat.kind != "saved"))
+    async def chat(self, *kinds: str) -> str:
+        return self.moments.choice(sorted(
+            chat.id for chat in await self.hs.store.chats() if chat.kind in (kinds or ("direct", "group"))))
 
     async def say(self) -> None:
         await self._put(f"{self.home.name} {os.getpid()}.{self.count}")
 
-    async def send_file(self) -> None:
-        data = random.Random(f"{self.home.name} {os.getpid()} {self.count}").randbytes(self.moments.choice(SIZES))
-        path = self.home / f"{os.getpid()}.{self.count}.bin"
+    def _file(self, folder: str, sizes: tuple[int, ...]) -> tuple[Path, str]:
+        """A new one, and its SHA-256."""
+        data = random.Random(f"{self.home.name} {os.getpid()} {self.count}").randbytes(self.moments.choice(sizes))
+        path = self.home / folder / f"{self.home.name}.{os.getpid()}.{self.count}.bin"
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
+        return path, hashlib.sha256(data).hexdigest()
+
+    async def send_file(self) -> None:
+        path, sha256 = self._file("sent", SIZES)
         chat_id = await self.chat()
         ref = await self.transfers.attach(path, chat_id=chat_id)
-        await self._put(f"file {path.name}", chat_id, ref, hashlib.sha256(data).hexdigest())
+        await self._put(f"file {path.name}", chat_id, ref, sha256)
 
     async def _put(self, text: str, chat_id: str = "", ref: str = "", sha256: str = "") -> None:
         self.count += 1
         chat_id = chat_id or await self.chat()
         entry = await self.hs.outbox.put(chat_id, text, local_files=[ref] if ref else ())
-        with (self.home / "said.jsonl").open("a") as said:
-            said.write(json.dumps(
-                {"chat_id": chat_id, "client_id": entry.client_id, "text": text, "sha256": sha256}) + "\n")
+        add_line(self.home / "said.jsonl", chat_id=chat_id, client_id=entry.client_id, text=text, sha256=sha256)
 
     async def _message(self, *, mine: bool) -> Any:
         me = self.hs.account.user_id if self.hs.account else ""
@@ -88,12 +122,69 @@ class Person:
         if message is not None and message.files:
             await self.transfers.download(message.files[0])
 
+    # From device to device
+
+    def to_pass(self) -> list[dict[str, str]]:
+        passed = {line["file"] for line in lines(self.home / "passed.jsonl")}
+        return [line for line in lines(self.home / "passing.jsonl") if line["file"] not in passed]
+
+    async def offer_file(self) -> None:
+        if len(self.to_pass()) < MOST_TO_PASS:
+            path, sha256 = self._file("passed", PASSED_SIZES)
+            self.count += 1
+            add_line(self.home / "passing.jsonl", chat_id=await self.chat("direct"), file=str(path), sha256=sha256)
+
+    async def pass_on(self) -> None:
+        """Offer what is to go, again where it came to nothing, and take what is offered."""
+        while True:
+            try:
+                await self._pass_once()
+            except HyperSendError:
+                pass
+            await asyncio.sleep(0.5)
+
+    async def _pass_once(self) -> None:
+        for line in self.to_pass():
+            path = line["file"]
+            end = self.sending.get(path)
+            if end is None:
+                self.sending[path] = await self.hs.p2p.send(line["chat_id"], path)
+            elif end.ended:
+                del self.sending[path]
+                await end.wait()
+                add_line(self.home / "passed.jsonl", file=path, transfer_id=end.transfer_id)
+        if not self.is_resumed:  # after those to send: one whose offer was not answered is offered again as it was
+            for resumed in await self.hs.p2p.resume():
+                if isinstance(resumed, PeerReceiver):
+                    self.receiving[resumed.transfer_id] = resumed
+            self.is_resumed = True
+        me = self.hs.account.user_id if self.hs.account else ""
+        for transfer_id, receiver in list(self.receiving.items()):
+            if receiver.ended:
+                del self.receiving[transfer_id]
+        for info in await self.hs.p2p.open():
+            if info.receiver_id == me and info.id not in self.receiving:
+                self.receiving[info.id] = await self.hs.p2p.receive(info.id, self.home / "received")
+
+    # At the end
+
     async def settle(self) -> dict[str, Any]:
         """Everything is sent and known; what is shown now."""
         while entries := await self.hs.outbox.entries():
             for entry in entries:
                 if entry.state == "failed":
                     await self.hs.outbox.retry(entry.client_id)
+            await asyncio.sleep(0.2)
+        while self.to_pass() or not self.is_resumed:
+            await asyncio.sleep(0.2)
+        me = self.hs.account.user_id if self.hs.account else ""
+        for info in await self.hs.p2p.open():
+            if info.sender_id == me:  # offered by a process that was killed before it could note that
+                await self.hs.p2p.cancel(info.id)
+        (self.home / "settled").touch()
+        while not all((home.parent / "settled").exists() for home in self.home.parent.glob("*/accounts.json")):
+            await asyncio.sleep(0.2)
+        while not all(receiver.ended for receiver in self.receiving.values()):
             await asyncio.sleep(0.2)
         await self.hs.sync.wait_current()
         shown = {}
@@ -113,15 +204,17 @@ class Person:
         return shown
 
 
-async def main(home: Path, url: str, seed: str, what: str) -> None:
+async def main(home: Path, url: str, seed: str, pause: str, what: str) -> None:
     moments = random.Random(f"{seed} {os.getpid()}")
     async with HyperSend(url, tokens=FileTokenStore(home / "accounts.json"), cache_dir=home) as hs:
         transfers = Transfers(hs, home / "transfers.sqlite", folder=home / "Downloads")
         hs.uploads = transfers
+        hs.p2p.direct = False  # past the line, and with it past what happens to the line
+        person = Person(home, hs, transfers, moments, float(pause))
+        passing = asyncio.create_task(person.pass_on())
         try:
             await hs.start()
             await transfers.resume()
-            person = Person(home, hs, transfers, moments)
             if what == "write":
                 await hs.sync.wait_current()
                 await person.write()
@@ -130,8 +223,9 @@ async def main(home: Path, url: str, seed: str, what: str) -> None:
                 await download.wait()
             print(json.dumps(shown))
         finally:
+            passing.cancel()
             await transfers.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:5]))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:6]))

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from tests.chaos.world import Fault, World
+from tests.chaos.clock import WallClock
+from tests.chaos.world import Fault, World, until
 from tests.mongo_server import MongoServer
 from tests.redis_server import RedisServer
 from tests.s3_servers import S3Server
@@ -16,8 +17,9 @@ from tests.scale.deployment import Deployment, s3_settings
 class ScaleWorld(World):
     """folder: for everything."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        super().__init__(folder, seed)
+    def __init__(self, folder: Path, seed: int, pause_s: float = 0.2) -> None:
+        super().__init__(folder, seed, pause_s=pause_s)
+        self.clocks.append(WallClock(folder / "clock2"))
         self.mongo = MongoServer(folder / "mongo")
         self.redis = RedisServer(folder / "redis")
         self.store = S3Server("minio", folder / "minio")
@@ -27,17 +29,30 @@ class ScaleWorld(World):
         (self.folder / "minio").mkdir()
         for part in (self.mongo, self.redis, self.store):
             self._started.callback(part.start().kill)
-        deployment = self._started.enter_context(
-            Deployment(self.folder / "two", self.mongo, self.redis, **s3_settings(self.store)))
-        self.servers = deployment.servers
-        self.url = deployment.balance()
+        self.settings = s3_settings(self.store)
+        self.deployment = Deployment(self.folder / "two", self.mongo, self.redis, **self.settings)
+        self.servers = self.deployment.servers
+        for server, clock in zip(self.servers, self.clocks, strict=True):
+            server.settings.update(clock.settings)
+        self._started.enter_context(self.deployment)
+        self.url = self.deployment.balance()
 
     def _end(self) -> None:
         self._started.close()
 
     def faults(self) -> list[Fault]:
         return [*super().faults(), self.kill_redis, self.freeze_redis, self.stop_database, self.freeze_database,
-                self.freeze_store]
+                self.kill_store, self.freeze_store, self.kill_balancer]
+
+    async def kill_balancer(self) -> None:
+        await asyncio.to_thread(self.deployment.kill_balancer)
+        await asyncio.sleep(self.moments.uniform(0, 3))
+        await asyncio.to_thread(self.deployment.balance)
+
+    async def kill_store(self) -> None:
+        await asyncio.to_thread(self.store.kill)
+        await asyncio.sleep(self.moments.uniform(0, 6))
+        await asyncio.to_thread(self.store.start)
 
     async def kill_redis(self) -> None:
         self.redis.kill()
@@ -63,3 +78,13 @@ class ScaleWorld(World):
         self.store.pause()
         await asyncio.sleep(self.moments.uniform(0.5, 6))
         self.store.go_on()
+
+    async def _check_bytes(self, kept: set[str]) -> None:
+        """MinIO holds an object for each of these files, besides what waits to be deleted, and no unfinished
+        multipart: it lists those by exact key only, so its own folder of them is looked at."""
+        data = self.folder / "minio" / "data"
+        unfinished = data / ".minio.sys" / "multipart"
+        await until(lambda: not any(unfinished.glob("*/*/xl.meta")), "an unfinished multipart was left over")
+        objects = [found.object_name or "" for found in self.store.client().list_objects(
+            self.settings["S3_BUCKET"], recursive=True)]
+        assert len([name for name in objects if name]) >= len(kept), "a file is missing"

@@ -13,8 +13,8 @@ from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import World
 from tests.parts import require
 
-MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "1.5"))
-SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "1"))
+MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "1"))
+SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "1.5"))
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ async def test_nothing_that_was_confirmed_is_lost_or_doubled(tmp_path: Path, dis
         counted = await world.check()
     assert counted["messages"] > 20
     assert counted["files"] > 0
+    assert counted["jump_clock"] > 0
 
 
 async def test_two_servers_over_mongodb_redis_and_object_storage_lose_nothing_either(tmp_path: Path) -> None:

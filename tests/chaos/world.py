@@ -12,17 +12,23 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from hypersend_client.sdk import FileTokenStore, HyperSend
+from tests.chaos.client import lines
+from tests.chaos.clock import NOTICED_S, WallClock, sweep
 from tests.harness import PASSWORD
 from tests.process import REPOSITORY, ServerProcess, command
 from tests.sdk_transfers.line import Line, line_to
 
 SETTLE_S = 240
+CALM_S = 60
+MIB = 1024 * 1024
+JUMPS_S = (-86_400, -3600, -60, 60, 1200, 3600, 36_000)
 Fault = Callable[[], Awaitable[None]]
 log = logging.getLogger("chaos")
 
@@ -30,13 +36,17 @@ log = logging.getLogger("chaos")
 class Writer:
     """A person's client process."""
 
-    def __init__(self, home: Path, line: Line, seed: str) -> None:
+    def __init__(self, home: Path, line: Line, seed: str, pause_s: float) -> None:
         self.home = home
         self.line = line
         self._seed = seed
+        self._pause_s = pause_s
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        """Unless it runs; it ends only by being killed."""
+        if self.process is not None and self.process.returncode not in (None, -signal.SIGKILL):
+            raise AssertionError(f"a client ended by itself: {(self.home / 'errors.log').read_text()[-4000:]}")
         if self.process is None or self.process.returncode is not None:
             self.process = await self._run("write", stdout=asyncio.subprocess.DEVNULL)
 
@@ -44,8 +54,8 @@ class Writer:
         errors = (self.home / "errors.log").open("a")
         try:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.chaos.client", str(self.home), self.line.url, self._seed, what,
-                cwd=REPOSITORY, stderr=errors, **options)
+                sys.executable, "-m", "tests.chaos.client", str(self.home), self.line.url, self._seed,
+                str(self._pause_s), what, cwd=REPOSITORY, stderr=errors, **options)
         finally:
             errors.close()
 
@@ -68,23 +78,31 @@ class Writer:
         return dict(json.loads(out))
 
     def said(self) -> list[dict[str, str]]:
-        path = self.home / "said.jsonl"
-        found = []
-        for text in path.read_text().splitlines() if path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):  # the line it was killed in
-                found.append(json.loads(text))
-        return found
+        return lines(self.home / "said.jsonl")
+
+    def passed(self) -> list[str]:
+        """SHA-256 of what the other device confirmed."""
+        sha256 = {line["file"]: line["sha256"] for line in lines(self.home / "passing.jsonl")}
+        return [sha256[line["file"]] for line in lines(self.home / "passed.jsonl")]
+
+    def received(self) -> set[str]:
+        """SHA-256 of all that lies where transfers arrive, whole or not."""
+        return {hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in (self.home / "received").rglob("*") if path.is_file()}
 
 
 class World:
-    """folder: for everything. disk: a small file system that the server's data is on, or None."""
+    """folder: for everything. disk: a small file system that the server's data is on, or None. pause_s: people do
+    something after at most so long."""
 
-    def __init__(self, folder: Path, seed: int, disk: Path | None = None) -> None:
+    def __init__(self, folder: Path, seed: int, disk: Path | None = None, pause_s: float = 0.2) -> None:
         self.folder = folder
         self.seed = seed
         self.moments = random.Random(seed)
         self.disk = disk
-        self.servers = [ServerProcess((disk or folder) / "data", RATE_LIMITS="off")]
+        self.pause_s = pause_s
+        self.clocks = [WallClock(folder / "clock")]
+        self.servers = [ServerProcess((disk or folder) / "data", RATE_LIMITS="off", **self.clocks[0].settings)]
         self.url = ""
         self.writers: list[Writer] = []
         self.done: dict[str, int] = {}
@@ -117,7 +135,7 @@ class World:
             self._stack.push_async_callback(hs.close)
             await hs.register(f"{name}@example.org", name, PASSWORD)
             people.append(hs)
-            self.writers.append(Writer(home, line, f"{self.seed} {name}"))
+            self.writers.append(Writer(home, line, f"{self.seed} {name}", self.pause_s))
         ids = [hs.account.user_id for hs in people if hs.account is not None]
         await people[0].chats.create_group("Chaos", ids[1:])
         await people[0].chats.open_direct(ids[1])
@@ -130,18 +148,22 @@ class World:
             await writer.kill()
         await self._stack.aclose()
         await asyncio.to_thread(self._end)
+        sweep()
 
     # What goes wrong
 
     async def suffer(self, seconds: float) -> None:
-        """Let people write while one thing after another happens."""
-        faults = self.faults()
+        """Let people write while one thing after another happens: each once, in an order of the seed, and again."""
+        deck: list[Fault] = []
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
             for writer in self.writers:
                 await writer.start()
             await asyncio.sleep(self.moments.uniform(0.5, 3))
-            fault = self.moments.choice(faults)
+            if not deck:
+                deck = self.faults()
+                self.moments.shuffle(deck)
+            fault = deck.pop()
             log.info("%s", fault.__name__)
             self.done[fault.__name__] = self.done.get(fault.__name__, 0) + 1
             await fault()
@@ -150,10 +172,13 @@ class World:
             writer.line.bytes_per_s = writer.line.silent_after = None
             writer.line.refusals = 0
             writer.line.is_open = True
+        for clock in self.clocks:
+            clock.jump(0)
+        await asyncio.sleep(2 * NOTICED_S)
 
     def faults(self) -> list[Fault]:
         return [self.kill_server, self.stop_server, self.freeze_server, self.kill_client, self.cut, self.slow,
-                self.silence, self.refuse, *([self.fill_disk] if self.disk else [])]
+                self.silence, self.refuse, self.jump_clock, *([self.fill_disk] if self.disk else [])]
 
     def _someone(self) -> Writer:
         return self.moments.choice(self.writers)
@@ -174,6 +199,18 @@ class World:
         os.kill(server.pid, signal.SIGSTOP)
         await asyncio.sleep(self.moments.uniform(0.5, 4))
         os.kill(server.pid, signal.SIGCONT)
+
+    async def jump_clock(self) -> None:
+        """Of one server, for a while; half the time it is killed and started again meanwhile."""
+        number = self.moments.randrange(len(self.servers))
+        server = self.servers[number]
+        self.clocks[number].jump(self.moments.choice(JUMPS_S))
+        await asyncio.sleep(NOTICED_S + self.moments.uniform(0.5, 3))
+        if self.moments.random() < 0.5:
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            await asyncio.sleep(self.moments.uniform(0, 2))
+        self.clocks[number].jump(0)
 
     async def kill_client(self) -> None:
         await self._someone().kill()
@@ -207,7 +244,10 @@ class World:
     async def fill_disk(self) -> None:
         assert self.disk is not None
         ballast = self.disk / "ballast"
+        free = os.statvfs(self.disk)
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - 4 * MIB))
+            file.seek(0, os.SEEK_END)
             while True:
                 file.write(bytes(64 * 1024))
         await asyncio.sleep(self.moments.uniform(1, 4))
@@ -217,30 +257,34 @@ class World:
 
     async def check(self) -> dict[str, int]:
         """Raises: AssertionError naming what was lost, doubled or left over. Returns: what was counted."""
-        for writer in self.writers:  # once each, so that all is sent before anybody is asked what they show
-            await writer.settle()
-        shown = {writer.home.name: await writer.settle() for writer in self.writers}
-        counted = {"messages": 0, "files": 0, **self.done}
+        await self._settle()  # once each, so that all is sent before anybody is asked what they show
+        shown = await self._settle()
+        counted = {"messages": 0, "files": 0, "passed on": self._check_passed(), **self.done}
         said = {writer.home.name: writer.said() for writer in self.writers}
-        for name, views in shown.items():
-            for chat_id, view in views.items():
-                seqs = [message[0] for message in view["messages"]]
-                assert seqs == list(range(1, view["seq"] + 1)), f"{name} misses messages of {chat_id}"
-                for other, others in shown.items():
-                    if chat_id in others:
-                        assert others[chat_id] == view, f"{name} and {other} see {chat_id} differently"
         for name, entries in said.items():
-            for entry in entries:
-                view = shown[name][entry["chat_id"]]["messages"]
-                found = [message for message in view if message[2] == entry["client_id"]]
-                assert len(found) == 1, f"{name} said {entry} and it is there {len(found)} times"
+            for entry, message in zip(entries, find_all(name, entries, shown), strict=True):
                 counted["messages"] += 1
                 if entry["sha256"]:
-                    assert len(found[0][5]) == 1
-                    await self._check_file(name, found[0][5][0], entry["sha256"])
+                    assert len(message[5]) == 1
+                    await self._check_file(name, message[5][0], entry["sha256"])
                     counted["files"] += 1
         await self._check_left_over()
         return counted
+
+    async def _settle(self) -> dict[str, Any]:
+        for writer in self.writers:
+            (writer.home / "settled").unlink(missing_ok=True)
+        async with asyncio.TaskGroup() as group:
+            tasks = {writer.home.name: group.create_task(writer.settle()) for writer in self.writers}
+        return {name: task.result() for name, task in tasks.items()}
+
+    def _check_passed(self) -> int:
+        """What went from device to device. Returns: how many files."""
+        there = set[str]().union(*(writer.received() for writer in self.writers))
+        passed = [sha256 for writer in self.writers for sha256 in writer.passed()]
+        assert set(passed) <= there, "a device was told of a file that has not arrived"
+        assert there <= set(passed), "an unfinished or altered file was left on a device"
+        return len(passed)
 
     async def _check_file(self, name: str, file_id: str, sha256: str) -> None:
         async with self._as(name) as (http, headers):
@@ -254,25 +298,50 @@ class World:
 
     async def _check_left_over(self) -> None:
         """Uploads that nobody goes on with may be there (a client was killed between init and its journal); they
-        expire. Nothing else: no reservation without an upload, no bytes without a record, no digest that is wrong."""
-        reserved = uploads = 0
+        expire. Given up, nothing is left: no reservation, no bytes without a record, no digest that is wrong, no
+        socket."""
+        kept: set[str] = set()
         for writer in self.writers:
             async with self._as(writer.home.name) as (http, headers):
+                uploads = await self._files(http, headers, "uploading")
                 async with http.get(f"{self.url}/api/v1/users/me/storage", headers=headers) as answer:
-                    reserved += (await answer.json())["reserved_bytes"]
-                url = f"{self.url}/api/v1/files?state=uploading&limit=200"
-                async with http.get(url, headers=headers) as answer:
-                    uploads += sum(file["size"] for file in (await answer.json())["items"])
-        assert reserved == uploads
+                    assert (await answer.json())["reserved_bytes"] == sum(file["size"] for file in uploads)
+                for file in uploads:
+                    async with http.delete(f"{self.url}/api/v1/files/{file['id']}", headers=headers) as answer:
+                        assert answer.status == 204, await answer.text()
+                async with http.get(f"{self.url}/api/v1/users/me/storage", headers=headers) as answer:
+                    assert (await answer.json())["reserved_bytes"] == 0
+                kept |= {file["id"] for file in await self._files(http, headers, "complete")}
         server = self.servers[0]
         verified = await asyncio.to_thread(
             command, server.data_root, "verify", "--json", timeout_s=300, **server.settings)
         assert verified.returncode == 0, verified.stdout + verified.stderr
         for server in self.servers:
+            await until(partial(_is_alone, server.pid), f"{server.url} holds connections of nobody")
             async with aiohttp.ClientSession() as http, http.get(f"{server.url}/metrics") as answer:
                 numbers = await answer.text()
             sockets = next(line for line in numbers.splitlines() if line.startswith("hypersend_sockets "))
             assert float(sockets.split()[1]) == 0, sockets
+        await self._check_bytes(kept)
+
+    async def _check_bytes(self, kept: set[str]) -> None:
+        """The store holds these files, what waits to be deleted, and nothing in between."""
+        data = self.servers[0].data_root
+        await until(lambda: not any((data / "uploads").iterdir()), "bytes of an upload were left over")
+        there = {path.name for path in data.glob("files/*/*")}
+        assert kept <= there, "a file is missing"
+
+    async def _files(self, http: aiohttp.ClientSession, headers: dict[str, str], state: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        query = {"state": state, "limit": "200"}
+        while True:
+            async with http.get(f"{self.url}/api/v1/files", headers=headers, params=query) as answer:
+                assert answer.status == 200, await answer.text()
+                page = await answer.json()
+            found += page["items"]
+            if not page.get("next_cursor"):
+                return found
+            query["cursor"] = page["next_cursor"]
 
     @contextlib.asynccontextmanager
     async def _as(self, name: str) -> Any:
@@ -282,3 +351,38 @@ class World:
             headers = {"Authorization": f"Bearer {hs.account.access_token}"}
             async with aiohttp.ClientSession() as http:
                 yield http, headers
+
+
+def find_all(name: str, entries: list[dict[str, str]], shown: dict[str, Any]) -> list[list[Any]]:
+    """The messages that this person has said, as everybody shows them.
+
+    Raises: AssertionError where one is lost, doubled, out of order or not the same for all.
+    """
+    for chat_id, view in shown[name].items():
+        seqs = [message[0] for message in view["messages"]]
+        assert seqs == list(range(1, view["seq"] + 1)), f"{name} misses messages of {chat_id}"
+        for other, others in shown.items():
+            if chat_id in others:
+                assert others[chat_id] == view, f"{name} and {other} see {chat_id} differently"
+    messages = []
+    for entry in entries:
+        found = [message for message in shown[name][entry["chat_id"]]["messages"] if message[2] == entry["client_id"]]
+        assert len(found) == 1, f"{name} said {entry} and it is there {len(found)} times"
+        messages.append(found[0])
+    return messages
+
+
+def _is_alone(pid: int) -> bool:
+    """Whether nobody has a TCP connection to this process."""
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    own = {link[8:-1] for link in links if link.startswith("socket:[")}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    listening = {row[1] for row in rows if row[3] == "0A" and row[9] in own}
+    return not any(row[9] in own and row[1] in listening and row[3] != "0A" for row in rows)
+
+
+async def until(condition: Callable[[], bool], otherwise: str) -> None:
+    end = asyncio.get_running_loop().time() + CALM_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, otherwise
+        await asyncio.sleep(0.2)

@@ -241,3 +241,32 @@ async def test_two_hundred_transfers_leave_nothing_behind(two: Pair, server: Ser
     assert leftovers(two.ben.home / "Downloads") == []
     assert await two.asha.hs.p2p.open() == []
     await until(lambda: server.app[RELAY].meetings == 0)
+
+
+async def test_device_that_was_never_met_is_told_from_those_that_were(two: Pair) -> None:
+    async def sent(name: str) -> tuple[bool, bool]:
+        """Whether (the sender, the receiver) hears of a device that is new."""
+        sending, receiving = await two.begin(two.asha.file(name, MIB))
+        await both(sending, receiving)
+        return sending.is_new_device, receiving.is_new_device
+
+    assert await sent("first.mkv") == (False, False)  # nobody has met anybody: there is nothing to compare with
+    assert await sent("second.mkv") == (False, False)
+    ben = two.ben.hs
+    assert ben.account is not None
+    await ben.p2p.forget((ben.account.server_id, ben.account.user_id))  # another key, as on another device
+    assert await sent("third.mkv") == (True, False)
+    assert await sent("fourth.mkv") == (False, False)  # it has been met by now
+
+
+async def test_new_device_is_told_before_anything_is_accepted(two: Pair) -> None:
+    await both(*await two.begin(two.asha.file("first.mkv", MIB)))
+    asha, ben = two.asha.hs, two.ben.hs
+    assert asha.account is not None
+    await asha.p2p.forget((asha.account.server_id, asha.account.user_id))
+    sending = await asha.p2p.send(two.chat_id, two.asha.file("second.mkv", MIB))
+    info = await ben.p2p.next()
+    assert info.id == sending.transfer_id
+    assert await ben.p2p.is_new_device(info)
+    await both(sending, await ben.p2p.receive(info.id))
+    assert not await ben.p2p.is_new_device(info)

@@ -43,6 +43,7 @@ class Deployment:
             self.settings["REDIS_URL"] = redis.url
         self.servers = [ServerProcess(folder / "data", **self.settings) for _ in range(2)]
         self._nginx: subprocess.Popen[bytes] | None = None
+        self._port = 0
 
     def __enter__(self) -> Deployment:
         try:
@@ -54,9 +55,7 @@ class Deployment:
         return self
 
     def __exit__(self, *details: Any) -> None:
-        if self._nginx is not None:
-            self._nginx.terminate()
-            self._nginx.wait(20)
+        self.kill_balancer()
         for server in self.servers:
             server.kill()
 
@@ -64,9 +63,16 @@ class Deployment:
     def urls(self) -> tuple[str, str]:
         return self.servers[0].url, self.servers[1].url
 
+    def kill_balancer(self) -> None:
+        """`kill -9`; `balance` starts it again at the same port."""
+        nginx, self._nginx = self._nginx, None
+        if nginx is not None:
+            nginx.kill()
+            nginx.wait(20)
+
     def balance(self) -> str:
         """Start nginx with the project's own configuration; its address."""
-        port = free_port()
+        port = self._port = self._port or free_port()
         addresses = iter([url.removeprefix("http://") for url in self.urls] * 2)
         upstreams = re.sub(r"server [0-9.:]+ ", lambda _: f"server {next(addresses)} ",
                            (REPOSITORY / "nginx" / "upstreams.conf").read_text())

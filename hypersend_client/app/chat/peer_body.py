@@ -68,6 +68,9 @@ def PeerCard(view: PeerView) -> ft.Control:
         lines.append(text(t("chat.p2p_web", name=app_name(app, t)), Type.SMALL, color=Colour.SECONDARY))
     elif view.group != "done":
         lines.append(text(t("chat.p2p"), Type.SMALL, color=Colour.SECONDARY))
+    if view.is_new_device and view.standing in ("offer", "here"):
+        name = people.name(view.other_id) or t("someone")
+        lines.append(text(t("p2p.new_device", name=name), Type.SMALL, color=Colour.LOSS))
     icons, buttons = _buttons(view, t, app, do)
     top = ft.Row(
         [_lead(view), ft.Column(lines, spacing=Space.XXS, tight=True, expand=True), *icons],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypersend_server.metadata.accounts import GuessLimit
 from pymongo.errors import DuplicateKeyError
 
+from hypersend_server.metadata.accounts import GuessLimit
 from hypersend_server.metadata.mongo.engine import Engine, Tx
 
 
