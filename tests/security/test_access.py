@@ -1,0 +1,232 @@
+"""Who may call what: every route of the application, by everybody who may not.
+
+A route that is not in the table fails the first test, so a new one cannot escape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypersend_server.app import START_INVITE
+from tests.harness import PASSWORD, Person, Server, running
+from tests.p2p.pair import KEY
+
+# Without a session: what a client needs before it has one, what proves itself otherwise, and what watches the server.
+PUBLIC = {
+    "GET /api/v1/server", "GET /api/v1/server/logo", "GET /api/v1/openapi.json", "GET /api/v1/docs", "GET /healthz",
+    "GET /readyz", "POST /api/v1/auth/register", "POST /api/v1/auth/login", "POST /api/v1/auth/refresh",
+    "POST /api/v1/auth/reset", "GET /upload", "GET /upload/{name}",
+    "GET /metrics",  # from this machine or with its token: tests/operations
+    "GET /api/v1/pictures/{picture_id}",  # by the signature in its path: tests/users/test_pictures.py
+    "POST /web/token", "GET /web/in",  # by a renewal, by a ticket and the browser's cookie: tests/web
+    "GET /api/v1/ws",  # the token may come in the first frame: tests/realtime/test_socket.py
+    "GET /api/v1/updates/check", "GET /api/v1/updates/latest", "GET /api/v1/updates/{version}",
+    "GET /api/v1/updates/{version}/download",  # an app that is too old to sign in updates itself
+}
+# One's own things: whoever calls gets theirs.
+OWN = {
+    "POST /api/v1/auth/logout", "GET /api/v1/auth/sessions", "PUT /api/v1/auth/password", "PUT /api/v1/auth/device-key",
+    "GET /api/v1/users/me", "PATCH /api/v1/users/me", "DELETE /api/v1/users/me", "PUT /api/v1/users/me/avatar",
+    "DELETE /api/v1/users/me/avatar", "GET /api/v1/users/me/storage", "GET /api/v1/users/me/blocks",
+    "PUT /api/v1/users/me/blocks/{user_id}", "DELETE /api/v1/users/me/blocks/{user_id}", "GET /api/v1/users",
+    "GET /api/v1/users/{user_id}", "GET /api/v1/chats", "POST /api/v1/chats", "POST /api/v1/sync",
+    "GET /api/v1/search", "POST /api/v1/files/init", "POST /api/v1/files/upload-ticket", "GET /api/v1/files",
+    "GET /api/v1/p2p", "POST /web/ticket",
+}
+# For administrators: a body that would do something.
+ADMIN: dict[str, Any] = {
+    "GET /api/v1/admin/users": None, "PATCH /api/v1/admin/users/{user_id}": {"is_admin": True},
+    "DELETE /api/v1/admin/users/{user_id}": None, "POST /api/v1/admin/invites": {"max_uses": 1},
+    "GET /api/v1/admin/invites": None, "DELETE /api/v1/admin/invites/{invite_id}": None,
+    "GET /api/v1/admin/stats": None, "GET /api/v1/admin/audit": None,
+    "POST /api/v1/updates/release": {"version": "9.9.9", "platform": "android", "file_id": "{file_id}"},
+}
+# Somebody's thing, named by its id: a body that would do something to it.
+THINGS: dict[str, Any] = {
+    "DELETE /api/v1/auth/sessions/{session_id}": None,
+    "GET /api/v1/chats/{chat_id}": None, "PATCH /api/v1/chats/{chat_id}": {"title": "Mine"},
+    "DELETE /api/v1/chats/{chat_id}": None, "PUT /api/v1/chats/{chat_id}/avatar": b"\x89PNG\r\n\x1a\n",
+    "DELETE /api/v1/chats/{chat_id}/avatar": None, "PATCH /api/v1/chats/{chat_id}/me": {"pinned": True},
+    "GET /api/v1/chats/{chat_id}/members": None, "POST /api/v1/chats/{chat_id}/members": {"user_ids": ["{own_id}"]},
+    "PATCH /api/v1/chats/{chat_id}/members/{user_id}": {"role": "member"},
+    "DELETE /api/v1/chats/{chat_id}/members/{user_id}": None, "GET /api/v1/chats/{chat_id}/messages": None,
+    "POST /api/v1/chats/{chat_id}/messages": {"client_id": "x", "text": "I am here"},
+    "GET /api/v1/chats/{chat_id}/messages/{message_id}": None,
+    "PATCH /api/v1/chats/{chat_id}/messages/{message_id}": {"text": "changed"},
+    "DELETE /api/v1/chats/{chat_id}/messages/{message_id}": None,
+    "PUT /api/v1/chats/{chat_id}/messages/{message_id}/reactions/{emoji}": None,
+    "DELETE /api/v1/chats/{chat_id}/messages/{message_id}/reactions/{emoji}": None,
+    "POST /api/v1/chats/{chat_id}/read": {"seq": 1}, "POST /api/v1/chats/{chat_id}/delivered": {"seq": 1},
+    "PUT /api/v1/files/{upload_id}/chunk": b"zzzz",
+    "POST /api/v1/files/{upload_id}/parts": {"parts": [{"index": 0, "sha256": "0" * 64}]},
+    "POST /api/v1/files/{upload_id}/complete": None, "GET /api/v1/files/{id}": None, "DELETE /api/v1/files/{id}": None,
+    "GET /api/v1/files/{file_id}/download": None, "POST /api/v1/files/{file_id}/ticket": {},
+    "POST /api/v1/p2p/send": {"chat_id": "{chat_id}", "name": "a", "size": 1, "client_id": "y"},
+    "POST /api/v1/p2p/{transfer_id}/accept": None, "POST /api/v1/p2p/{transfer_id}/decline": None,
+    "POST /api/v1/p2p/{transfer_id}/cancel": None, "POST /api/v1/p2p/{transfer_id}/store": None,
+    "GET /api/v1/p2p/status/{transfer_id}": None, "GET /api/v1/p2p/history/{chat_id}": None,
+    "GET /api/v1/p2p/sender/{transfer_id}": None, "GET /api/v1/p2p/receiver/{transfer_id}": None,
+}
+QUERIES = {"PUT /api/v1/files/{upload_id}/chunk": "?index=0", "GET /api/v1/search": "?q=tea"}
+REFUSED = {403, 404}
+ALL = {*PUBLIC, *OWN, *ADMIN, *THINGS}
+
+
+@dataclass
+class Town:
+    """Asha's things, and those who want them. ids: what stands in the paths."""
+
+    server: Server
+    asha: Person
+    cleo: Person
+    ids: dict[str, str]
+
+    async def attempt(self, route: str, who: Any, body: Any = None) -> Any:
+        method, path = route.split(" ", 1)
+        ids = self.ids | {"own_id": who.id if isinstance(who, Person) else self.asha.id}
+        path = path.format(**ids) + QUERIES.get(route, "")
+        if isinstance(body, bytes):
+            return await who.request(method, path, data=body)
+        if isinstance(body, dict):
+            body = {name: _filled(value, ids) for name, value in body.items()}
+        if path.startswith(("/web", "/upload")):
+            path = who.url + path
+        return await who.request(method, path, body)
+
+    async def looks(self) -> Any:
+        """What Asha and Cleo see of their things."""
+        found = []
+        chat_id, me = self.ids["chat_id"], self.asha
+        for path in (f"/chats/{chat_id}", f"/chats/{chat_id}/messages", f"/chats/{chat_id}/members",
+                     f"/files/{self.ids['file_id']}?digests=true", f"/files/{self.ids['upload_id']}",
+                     f"/p2p/status/{self.ids['transfer_id']}", "/users/me"):
+            answer = await me.get(path)
+            assert answer.status == 200, (path, answer)
+            found.append(_without_times(answer.json))
+        sessions = await me.get("/auth/sessions")
+        found.append(sorted(item["id"] for item in sessions.json["items"]))
+        return found
+
+
+def _filled(value: Any, ids: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_filled(item, ids) for item in value]
+    return value.format(**ids) if isinstance(value, str) else value  # a part of a body stays as it is
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_times(item) for name, item in value.items()
+                if name not in ("last_seen_at", "online", "expires_at")}
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with running(tmp_path / "data", RATE_LIMITS="off") as server:
+        await server.person("admin", invite=server.app[START_INVITE])
+        asha, cleo = await server.person("asha"), await server.person("cleo")
+        for person in (asha, cleo):
+            assert (await person.put("/auth/device-key", {"public_key": KEY})).status == 204
+        chat = (await asha.post("/chats", {"kind": "group", "title": "Tea", "member_ids": [cleo.id]})).json
+        upload = (await asha.post("/files/init", {"name": "half.bin", "size": 4})).json
+        file = (await asha.post("/files/init", {"name": "tea.txt", "size": 3})).json
+        assert (await asha.put(f"/files/{file['id']}/chunk?index=0", data=b"tea")).status == 200
+        assert (await asha.post(f"/files/{file['id']}/complete")).status == 201
+        message = (await asha.post(f"/chats/{chat['id']}/messages", {
+            "client_id": "m", "text": "tea?", "file_ids": [file["id"]]})).json
+        transfer = (await asha.post("/p2p/send", {
+            "chat_id": chat["id"], "receiver_id": cleo.id, "name": "film", "size": 9, "client_id": "t"})).json
+        yield Town(server, asha, cleo, {
+            "chat_id": chat["id"], "message_id": message["id"], "file_id": file["id"], "id": file["id"],
+            "upload_id": upload["id"], "transfer_id": transfer["id"], "user_id": asha.id, "emoji": "👍",
+            "session_id": asha.session["session_id"], "invite_id": "0" * 26, "picture_id": "x", "version": "1.0.0",
+            "name": "index.html"})
+
+
+async def test_no_route_escapes_the_table(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        served = {f"{route.method} {route.resource.canonical}" for route in server.app.router.routes()
+                  if route.resource is not None and route.method != "HEAD"}
+    assert served == ALL
+    assert len(ALL) == len(PUBLIC) + len(OWN) + len(ADMIN) + len(THINGS)  # none twice
+
+
+async def test_stranger_without_a_session_gets_nowhere(town: Town) -> None:
+    before = await town.looks()
+    for route in sorted(ALL - PUBLIC):
+        body = ADMIN.get(route, THINGS.get(route))
+        answer = await town.attempt(route, town.server, body)
+        if route.startswith(("GET /api/v1/p2p/sender", "GET /api/v1/p2p/receiver")):
+            assert answer.status == 400, route  # no WebSocket; its token may come in the first frame
+        else:
+            assert (answer.status, answer.code) == (401, "unauthenticated"), route
+    assert await town.looks() == before
+
+
+async def test_session_that_has_ended_gets_nowhere(town: Town) -> None:
+    before = await town.looks()
+    gone = await town.server.login(town.cleo.email)
+    assert (await gone.post("/auth/logout")).status == 204
+    await _all_refused(town, gone, 401)
+    assert await town.looks() == before
+
+
+async def test_disabled_user_gets_nowhere(town: Town) -> None:
+    admin = await town.server.login("admin@example.org")
+    before = await town.looks()
+    assert (await admin.patch(f"/admin/users/{town.cleo.id}", {"disabled": True})).status == 200
+    await _all_refused(town, town.cleo, 401)
+    answer = await town.server.post("/auth/login", {"email": town.cleo.email, "password": PASSWORD})
+    assert answer.status in (401, 403)
+    refreshed = await town.server.post("/auth/refresh", {"refresh_token": town.cleo.session["refresh_token"]})
+    assert refreshed.status in (401, 403)
+    assert await town.looks() == before
+
+
+async def _all_refused(town: Town, who: Person, status: int) -> None:
+    for route in sorted(ALL - PUBLIC):
+        answer = await town.attempt(route, who, ADMIN.get(route, THINGS.get(route)))
+        assert answer.status == status, (route, answer)
+
+
+async def test_who_is_no_administrator_administers_nothing(town: Town) -> None:
+    before = await town.looks()
+    for route, body in ADMIN.items():
+        answer = await town.attempt(route, town.cleo, body)
+        assert (answer.status, answer.code) == (403, "not_allowed"), (route, answer)
+    assert await town.looks() == before
+
+
+async def test_outsider_reaches_nothing_of_others(town: Town) -> None:
+    before = await town.looks()
+    dora = await town.server.person("dora")
+    await dora.put("/auth/device-key", {"public_key": KEY})
+    for route, body in THINGS.items():
+        answer = await town.attempt(route, dora, body)
+        assert answer.status == 404, (route, answer)  # not even that it is there
+    assert await town.looks() == before
+
+
+async def test_removed_member_has_lost_everything(town: Town) -> None:
+    chat_id = town.ids["chat_id"]
+    own = (await town.cleo.post(f"/chats/{chat_id}/messages", {"client_id": "c", "text": "mine"})).json
+    assert (await town.asha.delete(f"/chats/{chat_id}/members/{town.cleo.id}")).status == 204
+    before = await town.looks()
+    for route, body in THINGS.items():
+        if "{transfer_id}" in route:
+            continue  # it was offered to her by name, and is between the two
+        answer = await town.attempt(route, town.cleo, body)
+        assert answer.status in REFUSED, (route, answer)
+        if "{message_id}" in route:
+            mine = Town(town.server, town.asha, town.cleo, town.ids | {"message_id": own["id"]})
+            answer = await mine.attempt(route, town.cleo, body)
+            assert answer.status in REFUSED, (route, answer)
+    assert (await town.cleo.post("/sync", {})).json["messages"] == []
+    assert (await town.cleo.get("/search?q=tea")).json["items"] == []
+    assert await town.looks() == before
