@@ -194,13 +194,16 @@ class Server(Client):
 
 
 @asynccontextmanager
-async def running(data_root: Path, *, clock: Clock = system_clock, **environment: str) -> AsyncIterator[Server]:
-    """environment: settings by their names, such as MAX_FILE_SIZE='1MiB'."""
+async def running(
+    data_root: Path, *, clock: Clock = system_clock, idle_s: float = 75.0, **environment: str
+) -> AsyncIterator[Server]:
+    """idle_s: after which a connection without a request is closed. environment: settings by their names, such as
+    MAX_FILE_SIZE='1MiB'."""
     settings = Settings.from_env({
         "DATA_ROOT": str(data_root), "PORT": "0", "REGISTRATION": "open", "SECRET_KEY": "k" * 40, **environment})
     # Cheap hashes: what they cost is not what these tests are about.
     app = await build_app(settings, clock=clock, passwords=Passwords(rounds=4))
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, keepalive_timeout=idle_s)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

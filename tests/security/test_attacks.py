@@ -1,0 +1,123 @@
+"""What somebody tries who means harm, where no other test tries it already; `docs/security.md` has the whole table."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from passlib.context import CryptContext  # type: ignore[import-untyped]
+
+from tests.faults.test_kill import Phone, http_session
+from tests.harness import running
+from tests.process import REPOSITORY, ServerProcess
+
+SCRIPT = '"><script>alert(1)</script>.html'
+
+
+async def test_unknown_people_cost_the_same_hashing_as_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = CryptContext.verify_and_update
+
+    def counted(self: CryptContext, secret: str, stored: str) -> object:
+        done.append(stored.split("r=")[1].split("$")[0])
+        return real(self, secret, stored)
+
+    monkeypatch.setattr(CryptContext, "verify_and_update", counted)
+    async with running(tmp_path, RATE_LIMITS="off") as server:
+        await server.person("asha")
+        found = {}
+        for email in ("asha@example.org", "nobody@example.org"):
+            done.clear()
+            answer = await server.post("/auth/login", {"email": email, "password": "not the right one"})
+            assert (answer.status, answer.code) == (401, "credentials_invalid")
+            found[email] = list(done)
+    assert found["asha@example.org"] == found["nobody@example.org"]
+    assert len(found["asha@example.org"]) == 1
+
+
+async def test_nothing_that_is_sent_begins_a_line_of_the_log(tmp_path: Path) -> None:
+    forged = "INFO hypersend forged"
+    with ServerProcess(tmp_path / "data") as server:
+        async with http_session() as http:
+            phone = Phone(server, http)
+            await phone.register("asha")
+            await phone.call("POST", "/files/init", {"name": f"a\r\n{forged}\u2028{forged}.txt", "size": 1})
+            await phone.client.get(f"/chats/%0d%0a{forged}")
+        # What an HTTP library would not send.
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+        writer.write(b"GET /\n" + forged.encode() + b" HTTP/1.1\r\nHost: a\r\nUser-Agent: \x1b[31m\r\n"
+                     b"X-Request-Id: a\x0b" + forged.encode() + b"\r\n\r\n")
+        async with asyncio.timeout(30):
+            await reader.read()
+        writer.close()
+        await asyncio.to_thread(server.stop)
+    log = server.log()
+    assert not re.search(rf"^{forged}", log, re.MULTILINE)
+    assert "\x1b" not in log
+    assert "\u2028" not in log
+
+
+async def test_a_file_that_is_a_page_never_runs(tmp_path: Path) -> None:
+    page = b"<html><script>alert(document.cookie)</script></html>"
+    drawing = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    async with running(tmp_path) as server:
+        asha = await server.person("asha")
+        for data, name, mime in ((page, SCRIPT, "text/html"), (drawing, "tea.svg", "image/svg+xml"),
+                                 (page, "tea.png", "image/png"), (page, "tea.pdf", "application/pdf")):
+            file = (await asha.post("/files/init", {"name": name, "size": len(data), "mime": mime})).json
+            await asha.put(f"/files/{file['id']}/chunk?index=0", data=data)
+            await asha.post(f"/files/{file['id']}/complete")
+            ticket = (await asha.post(f"/files/{file['id']}/ticket", {})).json["url"]
+            for path in (f"/files/{file['id']}/download?inline=true", ticket):
+                answer = await asha.get(path)
+                assert answer.status == 200, answer
+                assert answer.headers["Content-Disposition"].startswith("attachment"), (name, path)
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert not re.search(r"[\r\n]", answer.headers["Content-Disposition"])
+
+
+async def test_paths_that_climb_reach_no_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    async with running(tmp_path / "data", WEB_CLIENT="on" if (REPOSITORY / "build/web").exists() else "off") as server:
+        asha = await server.person("asha")
+        for climb in ("../secret.key", "..%2fsecret.key", "%2e%2e/%2e%2e/secret.key", "....//secret.key",
+                      "..\\secret.key", "%00secret.key", "/etc/passwd"):
+            for place in ("/upload/", "/api/v1/files/", "/api/v1/pictures/", "/"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+                writer.write(f"GET {place}{climb} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                             f"Authorization: Bearer {asha.token}\r\n\r\n".encode())
+                async with asyncio.timeout(30):
+                    answer = await reader.read()
+                writer.close()
+                assert b"root:" not in answer
+                assert not (tmp_path / "data" / "secret.key").exists() or (
+                    (tmp_path / "data" / "secret.key").read_bytes().strip() not in answer)
+                assert answer.split(b" ", 2)[1] in (b"400", b"404", b"422"), (place, climb, answer[:200])
+
+
+async def test_a_head_that_never_ends_holds_no_connection(tmp_path: Path) -> None:
+    """Dripping a head byte by byte (slowloris) does not keep a connection past its time."""
+    async with running(tmp_path, idle_s=1) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        closed = asyncio.create_task(reader.read())
+        async with asyncio.timeout(60):
+            while not closed.done():
+                writer.write(b"X")
+                await asyncio.wait({closed}, timeout=0.2)
+        writer.close()
+
+
+def test_every_attack_of_the_table_has_its_test() -> None:
+    text = (REPOSITORY / "docs/security.md").read_text()
+    table = text[text.index("## Attacks and their tests") :]
+    named = re.findall(r"`([\w/]+\.py)`::(\w+)", table)
+    assert len(named) > 30
+    missing = [f"{path}::{name}" for path, name in named
+               if not re.search(rf"def {name}\b", (REPOSITORY / "tests" / path).read_text())]
+    assert missing == []
+
