@@ -205,6 +205,7 @@ class PeerList(ft.Observable):
         self._paths: dict[str, str] = {}
         self._known: dict[str, PeerTransfer] = {}
         self._new_devices: set[str] = set()
+        self._looked: set[str] = set()
         self._looking: set[asyncio.Task[None]] = set()
         self._listed: dict[str, None] = {}
         self._ends: dict[str, End] = {}
@@ -242,7 +243,7 @@ class PeerList(ft.Observable):
         self._calls = self._peers = None
         for task in self._looking:
             task.cancel()
-        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices):
+        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices, self._looked):
             kept.clear()
         self.views, self.offers, self.moving = (), 0, 0
 
@@ -259,6 +260,12 @@ class PeerList(ft.Observable):
                 return None
         info = _newer(self._known.get(transfer.id), transfer)
         end = self._ends.get(info.id)
+        if info.status == "offered" and info.sender_id != self._me and info.id not in self._looked:
+            self._looked.add(info.id)
+            if self._peers is not None:
+                task = asyncio.ensure_future(self._look_at_device(self._peers, info))
+                self._looking.add(task)
+                task.add_done_callback(self._looking.discard)
         return view_of(
             info, None if end is None else end.progress, me=self._me, session_id=self._session_id,
             native=self._peers is not None, path=self._paths.get(info.id, ""),
@@ -340,11 +347,6 @@ class PeerList(ft.Observable):
                 self._draw()
 
     def _learn(self, info: PeerTransfer, *, listed: bool = False) -> None:
-        is_new_offer = info.status == "offered" and info.sender_id != self._me and info.id not in self._known
-        if is_new_offer and self._peers is not None:
-            task = asyncio.ensure_future(self._look_at_device(self._peers, info))
-            self._looking.add(task)
-            task.add_done_callback(self._looking.discard)
         self._known[info.id] = _newer(self._known.get(info.id), info)
         if listed:
             self._listed.setdefault(info.id)

@@ -137,6 +137,7 @@ class FakeEnd:
 
     def __init__(self, info: PeerTransfer) -> None:
         self.info = info
+        self.is_new_device = False
         self.progress = Progress("waiting", 0, info.size, 0.0, None, None)
         self.did: list[str] = []
         self._listeners: list[Callable[[Progress], None]] = []
@@ -291,7 +292,7 @@ DEFAULTS: dict[str, Any] = {
     "files.page": Page([File("f-1", name="holiday.mp4", size=3_000_000_000, state="complete")], None),
     "chats.update_mine": None, "chats.delete": None, "chats.remove_member": None, "me.end_device": None,
     "me.unblock": None, "me.update": ME, "me.set_password": None, "files.delete": None, "me.delete": {},
-    "updates.check": None, "p2p.resume": [], "GET /p2p": {"items": []},
+    "updates.check": None, "p2p.resume": [], "p2p.is_new_device": False, "GET /p2p": {"items": []},
     "chats.members": [], "messages.page": None, "me.remove_avatar": None,
 }  # fmt: skip
 

@@ -131,6 +131,22 @@ def clock(second: int) -> datetime:
     return datetime(2026, 3, 1, 10, 0, second, tzinfo=UTC)
 
 
+async def test_a_device_that_was_never_met_is_told_before_and_while_it_moves() -> None:
+    def receive(transfer_id: str) -> FakeEnd:
+        end = FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1)))
+        end.is_new_device = True
+        return end
+
+    connected = {"connect": WITH_P2P, "p2p__is_new_device": True, "p2p__receive": receive}
+    async with lived_in(native=True, **connected) as (house, stage):
+        await offered(house, transfer())
+        await opened(stage)
+        await stage.reads("Ann Lee has not used this device with you before.")
+        await stage.click("peer-accept-t-1")
+        await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
+        await stage.reads("Ann Lee has not used this device with you before.")
+
+
 async def test_an_offer_is_accepted_moves_and_is_there() -> None:
     ends: list[FakeEnd] = []
 
