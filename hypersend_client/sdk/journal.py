@@ -60,6 +60,9 @@ CREATE TABLE IF NOT EXISTS p2p ( -- transfers from person to person (`p2p_journa
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, -- of the local file
   transfer_id TEXT NOT NULL   -- '' before the offer was answered
 );
+CREATE TABLE IF NOT EXISTS p2p_keys ( -- of the other device of a transfer, as it was when both had accepted
+  key TEXT PRIMARY KEY, other_key TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS p2p_devices ( -- with which a transfer was finished
   server_id TEXT NOT NULL, user_id TEXT NOT NULL, other_id TEXT NOT NULL, key TEXT NOT NULL,
   PRIMARY KEY (server_id, user_id, other_id, key)

@@ -211,6 +211,9 @@ class PeerEnd(Transfer[R]):
                 raise PeerEnded(self.info.status, self.info.file_id)
             if self.info.status != "offered":
                 self._check_keys()
+                if await self._journal.first_key(self.row.key, self._peer_key or "") != self._peer_key:
+                    # People may have compared the safety number: from then on it stays.
+                    raise Tampered("the server tells another key for the other device than before")
                 self.is_new_device = await self._journal.is_new_device(
                     self._account, self._other_id, self._peer_key or "")
                 return

@@ -67,6 +67,15 @@ class PeerJournal:
     async def note_offer(self, key: str, transfer_id: str) -> None:
         await self.journal.do(lambda db: db.execute("UPDATE p2p SET transfer_id = ? WHERE key = ?", (transfer_id, key)))
 
+    async def first_key(self, key: str, other_key: str) -> str:
+        """The other device's key as this device heard it first. key: of the row. other_key: as it is told now."""
+
+        def work(db: sqlite3.Connection) -> str:
+            db.execute("INSERT OR IGNORE INTO p2p_keys VALUES (?, ?)", (key, other_key))
+            return str(db.execute("SELECT other_key FROM p2p_keys WHERE key = ?", (key,)).fetchone()[0])
+
+        return await self.journal.do(work)
+
     async def is_new_device(self, account: tuple[str, str], other_id: str, key: str) -> bool:
         """Whether this person was met before, and never with this key. key: base64url."""
         sql = "SELECT key FROM p2p_devices WHERE server_id = ? AND user_id = ? AND other_id = ?"
@@ -78,7 +87,11 @@ class PeerJournal:
             lambda db: db.execute("INSERT OR IGNORE INTO p2p_devices VALUES (?, ?, ?, ?)", (*account, other_id, key)))
 
     async def drop(self, key: str) -> None:
-        await self.journal.do(lambda db: db.execute("DELETE FROM p2p WHERE key = ?", (key,)))
+        def work(db: sqlite3.Connection) -> None:
+            for table in ("p2p", "p2p_keys"):
+                db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
+
+        await self.journal.do(work)
 
     async def _add(self, account: tuple[str, str], row: PeerRow) -> None:
         def work(db: sqlite3.Connection) -> None:

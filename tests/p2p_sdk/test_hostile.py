@@ -16,7 +16,7 @@ from hypersend_client.sdk.p2p_seal import encode_key
 from hypersend_client.sdk.transfer_errors import KeyMissing, PeerEnded, PeerFailed, Tampered
 from tests.harness import Server, running
 from tests.p2p_sdk.hostile import Frame, Hostile, hostile_to
-from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair
+from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair, until
 from tests.sdk_transfers.device import MIB, digest
 
 FALSE_KEY = encode_key(X25519PrivateKey.generate().public_key().public_bytes_raw())
@@ -193,6 +193,22 @@ async def test_keys_that_the_server_swaps_are_noticed_and_change_the_safety_numb
             await receiving.wait()
     assert sending.safety_number is not None
     assert sending.safety_number != receiving.safety_number
+    await sending.stop()
+
+
+async def test_key_that_changes_after_they_have_met_stops_the_transfer(two: Pair, hostile: Hostile) -> None:
+    two.asha.hs.p2p.send_limit.bytes_per_s = 2 * MIB
+    sending, receiving = await two.begin(two.asha.file("film.mkv", 64 * MIB))
+    await until(lambda: receiving.verified_bytes > 0)
+    receiving.pause()
+    await until(lambda: receiving.state == "paused")
+    rounds = receiving.rounds
+    hostile.answer = lambda path, found: {**found, "sender_key": FALSE_KEY} if "sender_key" in found else found
+    receiving.resume()
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(Tampered):
+            await receiving.wait()
+    assert receiving.rounds == rounds  # before anything is said to it
     await sending.stop()
 
 
