@@ -196,6 +196,8 @@ class Relay:
                 meeting.telling.cancel()
             with contextlib.suppress(HyperSendError):
                 await self._release(meeting.transfer.id, self.name)
+                if meeting.transfer.id in self._meetings:  # an end came back meanwhile, and its claim went with it
+                    await self.place(meeting.transfer.id)
 
     async def _pump(self, meeting: Meeting, role: Role, end: End) -> None:
         """Pass this end's frames on."""

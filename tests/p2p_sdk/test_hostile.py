@@ -12,7 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.errors import HyperSendError
+from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.p2p_seal import encode_key
+from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfer_errors import KeyMissing, PeerEnded, PeerFailed, Tampered
 from tests.harness import Server, running
 from tests.p2p_sdk.hostile import Frame, Hostile, hostile_to
@@ -269,3 +271,23 @@ async def test_relay_sees_nothing_of_the_content(two: Pair, hostile: Hostile) ->
     assert digest(found) == digest(path)
     assert len(seen) > 140_000
     assert b"nobody else" not in seen
+
+
+@pytest.mark.parametrize("more", [70_000, -70_000])
+async def test_sender_that_sends_another_size_than_it_offered_is_refused(
+    two: Pair, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    offer, meet = PeerCalls.offer, PeerSender._meet
+
+    async def false_offer(self: PeerCalls, chat_id: str, name: str, size: int, **options: Any) -> Any:
+        return await offer(self, chat_id, name, size - more, **options)
+
+    async def false_meet(self: PeerSender, *arguments: Any) -> None:
+        self.size_bytes = self.row.identity.size
+        await meet(self, *arguments)
+
+    monkeypatch.setattr(PeerCalls, "offer", false_offer)
+    monkeypatch.setattr(PeerSender, "_meet", false_meet)
+    _, receiver = await fails(two, two.asha.file("film.mkv", 3 * MIB))
+    assert isinstance(receiver, PeerFailed)
+    assert receiver.reason == "wrong_size"
