@@ -17,7 +17,8 @@ class Line:
 
     silent_after: connections that carried so many bytes upwards stand still without being closed. refusals: so
     many requests are answered 503. flips: so far into the stream downwards one bit is turned. cut_each: every
-    connection is reset after so many bytes in either direction, whichever connections carried them.
+    connection is reset after so many bytes in either direction, whichever connections carried them. is_dark: nothing
+    passes in either direction, and no connection is closed.
     """
 
     def __init__(self, target: str) -> None:
@@ -26,6 +27,7 @@ class Line:
         self._next_at = [0.0, 0.0]
         self.url = ""
         self.is_open = True
+        self.is_dark = False
         self.bytes_per_s: float | None = None
         self.silent_after: int | None = None
         self.refusals = 0
@@ -109,6 +111,8 @@ class Line:
                     await asyncio.sleep(self._next_at[way] - loop.time())
                 if way == 0 and self.silent_after is not None and carried > self.silent_after:
                     await asyncio.sleep(3600)
+                while self.is_dark:
+                    await asyncio.sleep(0.05)
                 if way == 1:
                     data = self._flip(data)
                 carried += len(data)
