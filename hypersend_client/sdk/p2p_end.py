@@ -50,6 +50,7 @@ R = TypeVar("R")
 
 JOINED_S = 30.0
 CLOSE_S = 2.0
+NOTICED_S = 5.0
 POLL_S = 2.0
 LISTEN_S = 30.0
 DIRECT_LOSSES = 2  # then the bytes stay with the relay
@@ -405,9 +406,13 @@ class PeerEnd(Transfer[R]):
         def done(task: asyncio.Task[Any]) -> None:
             if task.cancelled() or (error := task.exception()) is None:
                 return
-            # Whoever reads the socket notices, and may first find there why it was closed.
             if not isinstance(error, _LineCut):
                 self._fail(error)
+                return
+            # Whoever reads the socket notices, and may first find there why it was closed. If not, nothing would move.
+            failure = self._failure
+            asyncio.get_running_loop().call_later(
+                NOTICED_S, lambda: self._fail(error) if self._failure is failure else None)
 
         task.add_done_callback(done)
         return task
