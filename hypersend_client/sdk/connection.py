@@ -27,7 +27,7 @@ from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendErr
 from hypersend_client.sdk.events import Event, Ready, State, StateChanged, parse
 from hypersend_client.sdk.session import Session
 from hypersend_client.sdk.tasks import report
-from hypersend_client.sdk.transport import Transport, translate
+from hypersend_client.sdk.transport import Transport, send_frame, translate
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class Connection:
         self._waiting[ref] = answer
         try:
             async with asyncio.timeout(ANSWER_S):
-                await socket.send_str(frame)
+                await send_frame(socket, frame)
                 return await answer
         except TimeoutError:
             raise ConnectionFailed("the server did not answer in time", reason="timeout") from None
@@ -168,7 +168,7 @@ class Connection:
         if socket is None or self.state != "online":
             return False
         try:
-            await socket.send_str(json.dumps({"type": kind, **fields}, separators=(",", ":")))
+            await send_frame(socket, json.dumps({"type": kind, **fields}, separators=(",", ":")))
         except (aiohttp.ClientError, OSError):
             return False
         return True
@@ -274,7 +274,7 @@ class Connection:
         self._pong.clear()
         try:
             async with asyncio.timeout(PROBE_S):
-                await socket.send_str('{"type":"ping"}')
+                await send_frame(socket, '{"type":"ping"}')
                 await self._pong.wait()
         except (TimeoutError, aiohttp.ClientError, OSError):
             self._hurry.set()

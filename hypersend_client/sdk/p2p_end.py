@@ -44,7 +44,7 @@ from hypersend_client.sdk.transfer_errors import (
     Tampered,
     TransferBusy,
 )
-from hypersend_client.sdk.transport import Transport, translate
+from hypersend_client.sdk.transport import Transport, send_frame, translate
 
 R = TypeVar("R")
 
@@ -258,6 +258,7 @@ class PeerEnd(Transfer[R]):
                 if self._is_over:
                     return
             raise
+        self._early = None
         self._failure = asyncio.get_running_loop().create_future()
         reading = asyncio.create_task(self._read(ws))
         try:
@@ -391,7 +392,7 @@ class PeerEnd(Transfer[R]):
         try:
             if ws is None:
                 raise ConnectionResetError
-            await (ws.send_str(data) if isinstance(data, str) else ws.send_bytes(data))
+            await send_frame(ws, data)
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             raise _LineCut("the line was cut") from error
 
@@ -404,7 +405,11 @@ class PeerEnd(Transfer[R]):
         """What ends this task ends the socket."""
 
         def done(task: asyncio.Task[Any]) -> None:
-            if task.cancelled() or (error := task.exception()) is None:
+            if task.cancelled():
+                if not task.cancelling():  # not by us
+                    self._fail(ConnectionFailed("a part of the round ended by itself"))
+                return
+            if (error := task.exception()) is None:
                 return
             if not isinstance(error, _LineCut):
                 self._fail(error)
@@ -419,6 +424,8 @@ class PeerEnd(Transfer[R]):
 
     def _lost_direct(self) -> None:
         """The direct connection broke: both ends meet anew on the relay."""
+        if self._failure is None or self._failure.done():
+            return  # who reads notices it as well as who writes: that is one loss
         self._direct_losses += 1
         self._fail(ConnectionFailed("the direct connection broke"))
 

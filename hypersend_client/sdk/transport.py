@@ -43,6 +43,7 @@ CONNECT_S = 15.0
 READ_S = 30.0
 STALL_S = 30.0
 CALL_S = 60.0
+ROOM_S = 0.25
 MAX_JSON_BYTES = 64 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -433,6 +434,19 @@ def refusal_of(status: int, reason: str, headers: Mapping[str, str], problem: An
         extra={name: value for name, value in problem.items() if name not in known},
         retry_after_s=retry_after,
     )
+
+
+async def send_frame(socket: aiohttp.ClientWebSocketResponse, frame: str | bytes) -> None:
+    """Send it whole, and wait until there is room for the next. Raises: aiohttp.ClientError, OSError, RuntimeError."""
+    try:
+        await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # aiohttp has one future for all who wait for room on a line. Someone who waited before us was cancelled, and
+        # it with him. The frame itself was handed over, so all that is left is to wait in another way.
+        await asyncio.sleep(ROOM_S)
 
 
 def translate(error: BaseException, url: str) -> HyperSendError:

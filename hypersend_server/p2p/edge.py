@@ -90,7 +90,7 @@ class RelayEdge:
             if transfer is None:
                 session_id = await self._first_frame(ws, role)
                 transfer = await self._service.for_end(transfer_id, role, session_id)
-            await self._meet(ws, transfer, role, session_id, is_passed=passed is not None)
+            await self._meet(request, ws, transfer, role, session_id, is_passed=passed is not None)
         except wire.BadFrame as error:
             await ws.close(code=wire.BAD_FRAME, message=str(error).encode())
         except HyperSendError as error:
@@ -115,12 +115,18 @@ class RelayEdge:
         return (await self._authenticator.authenticate_token(frame.token)).session_id
 
     async def _meet(
-        self, ws: web.WebSocketResponse, transfer: TransferRecord, role: Role, session_id: str, *, is_passed: bool
+        self, request: web.Request, ws: web.WebSocketResponse, transfer: TransferRecord, role: Role, session_id: str,
+        *, is_passed: bool,
     ) -> None:
         place = await self._relay.place(transfer.id)
         if place == self._relay.name:
             joined = wire.joined(role, self._service.snapshot(transfer))
-            await self._relay.join(transfer, role, ws, session_id, joined)
+            protocol = request.protocol
+
+            def is_full() -> bool:
+                return protocol.connected and protocol.writing_paused
+
+            await self._relay.join(transfer, role, ws, is_full, session_id, joined)
         elif is_passed:
             raise HyperSendError("busy", "The transfer moved on to another process.")
         else:

@@ -27,6 +27,7 @@ TELL_S = 0.5
 SAVE_S = 2.0
 CLAIM_MS = 30_000
 STOP_S = 2.0
+ROOM_S = 0.02
 TURN_FRAMES = 16  # so many frames, about 1 MiB, and everything else in this process has its turn
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,12 @@ class Book(Protocol):
 
 
 class End:
-    """One device's socket."""
+    """One device's socket. is_full: whether it takes nothing more at the moment."""
 
-    def __init__(self, ws: Socket, session_id: str) -> None:
+    def __init__(self, ws: Socket, is_full: Callable[[], bool], session_id: str) -> None:
         self.ws = ws
         self.session_id = session_id
+        self._is_full = is_full
         self.gone = asyncio.Event()
         self.reading: asyncio.Task[None] | None = None
         self._closing: tuple[int, str] | None = None
@@ -60,10 +62,16 @@ class End:
         """False where it has gone, or takes nothing and is let go."""
         try:
             async with asyncio.timeout(SILENCE_S):
-                if isinstance(data, str):
-                    await self.ws.send_str(data)
-                else:
-                    await self.ws.send_bytes(data)
+                try:
+                    await (self.ws.send_str(data) if isinstance(data, str) else self.ws.send_bytes(data))
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise
+                    # aiohttp has one future for all who wait for room on a line. Someone who waited before us was
+                    # cancelled, and it with him. The frame itself was handed over.
+                    while self._is_full():
+                        await asyncio.sleep(ROOM_S)
         except TimeoutError:
             self.close(wire.TOO_SLOW, "nothing was taken for a minute")
         except (ConnectionError, RuntimeError):
@@ -144,10 +152,14 @@ class Relay:
         now = self._clock()
         return await self._claim(transfer_id, self.name, now, now + CLAIM_MS)
 
-    async def join(self, transfer: TransferRecord, role: Role, ws: Socket, session_id: str, joined: str) -> None:
-        """Serve this end until its socket closes. joined: the first frame that it gets."""
+    async def join(
+        self, transfer: TransferRecord, role: Role, ws: Socket, is_full: Callable[[], bool], session_id: str,
+        joined: str,
+    ) -> None:
+        """Serve this end until its socket closes. is_full: whether the socket takes nothing more at the moment.
+        joined: the first frame that it gets."""
         meeting = self._meetings.setdefault(transfer.id, Meeting(transfer))
-        end = End(ws, session_id)
+        end = End(ws, is_full, session_id)
         older = meeting.ends.get(role)
         meeting.ends[role] = end
         if older is not None:

@@ -13,7 +13,7 @@ from hypersend_server.app import RELAY
 from hypersend_server.p2p import wire
 from tests.faults.test_kill import http_session
 from tests.harness import Server, running
-from tests.p2p.pair import KEY, end, meet, pair
+from tests.p2p.pair import KEY, End, end, meet, pair
 from tests.process import ServerProcess
 
 FRAME = 65_536 + 25
@@ -170,6 +170,25 @@ async def test_a_revoked_session_closes_its_end(server: Server) -> None:
     assert (await receiver.until("peer"))["present"] is False
 
 
+async def fill(sender: End) -> asyncio.Task[None]:
+    """Push for as long as it goes; the task pushes on, where there is room again."""
+    sent = 0
+
+    async def push() -> None:
+        nonlocal sent
+        while True:
+            await sender.ws.send_bytes(bytes(FRAME))
+            sent += FRAME
+
+    pushing = asyncio.create_task(push())
+    before = -1
+    async with asyncio.timeout(60):
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.5)
+    return pushing
+
+
 async def test_a_receiver_that_does_not_read_holds_the_sender_back(server: Server) -> None:
     both = await pair(server)
     transfer = await both.accepted(10**9)
@@ -194,6 +213,31 @@ async def test_a_receiver_that_does_not_read_holds_the_sender_back(server: Serve
     while received < held_back:
         received += len(await receiver.next())
     pushing.cancel()
+
+
+async def test_a_sender_that_comes_back_to_a_receiver_without_room_stays(server: Server) -> None:
+    both = await pair(server)
+    transfer = await both.accepted(10**9)
+    sender, receiver, number = await meet(both, transfer["id"])
+    filling = await fill(sender)
+    newer = await end(both.asha, "sender", transfer["id"])  # while the relay waits for room at the receiver
+    assert await sender.closed() == wire.REPLACED
+    assert (await newer.until("peer"))["round"] == number + 1
+    filling.cancel()
+    again = await fill(newer)
+    last = os.urandom(100)
+
+    async def read() -> None:
+        while await receiver.next() != last:
+            pass
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.1)
+    again.cancel()
+    await newer.ws.send_bytes(last)
+    async with asyncio.timeout(60):
+        await reading
+    assert not newer.ws.closed
 
 
 async def test_two_hundred_abandoned_transfers_leave_nothing_behind(server: Server) -> None:

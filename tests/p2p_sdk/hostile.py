@@ -16,7 +16,10 @@ Frames = Callable[[Frame], list[Frame]]
 
 
 class Hostile:
-    """down, up: what becomes of a frame of a transfer's socket. answer: what becomes of the JSON of an answer."""
+    """down, up: what becomes of a frame of a transfer's socket. answer: what becomes of the JSON of an answer.
+
+    taking: while it is not set, nothing that a device sends on a socket is taken.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -24,6 +27,8 @@ class Hostile:
         self.down: Frames = lambda frame: [frame]
         self.up: Frames = lambda frame: [frame]
         self.answer: Callable[[str, Any], Any] = lambda path, found: found
+        self.taking = asyncio.Event()
+        self.taking.set()
         self.back: list[bytes] = []  # to be sent back to where it came from
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -50,6 +55,8 @@ class Hostile:
 
         async def copy(source: Any, target: Any, change: Frames) -> None:
             async for message in source:
+                if source is here:
+                    await self.taking.wait()
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     for frame in change(message.data):
                         with contextlib.suppress(ConnectionError):  # what it says last is still passed on

@@ -56,9 +56,11 @@ async def test_bytes_go_directly_where_the_devices_see_each_other(two: Pair, lin
     assert (done.status, done.transferred_bytes) == ("done", 64 * MIB)
 
 
-async def test_direct_connection_that_breaks_gives_way_to_the_relay_and_loses_nothing(two: Pair) -> None:
+@pytest.mark.parametrize("slow", ["sender", "receiver"])  # waits for its limit, lets the sender wait for room
+async def test_direct_connection_that_breaks_gives_way_to_the_relay_and_loses_nothing(two: Pair, slow: str) -> None:
     path = two.asha.file("film.mkv", 192 * MIB)
-    two.asha.hs.p2p.send_limit.bytes_per_s = 16 * MIB  # there is enough left for the second one, however late
+    limit = two.asha.hs.p2p.send_limit if slow == "sender" else two.ben.hs.p2p.receive_limit
+    limit.bytes_per_s = 16 * MIB  # there is enough left for the second one, however late
     sending, receiving = await two.begin(path)
     for losses in (1, 2):  # after the second one it stays with the relay
         await until(lambda: sending.is_direct and receiving.is_direct)
@@ -67,7 +69,7 @@ async def test_direct_connection_that_breaks_gives_way_to_the_relay_and_loses_no
         assert sending._channel is not None
         sending._channel.close()
         await until(lambda losses=losses: receiving.rounds > losses)
-    two.asha.hs.p2p.send_limit.bytes_per_s = None
+    limit.bytes_per_s = None
     assert digest(await both(sending, receiving)) == digest(path)
     assert not receiving.is_direct
 

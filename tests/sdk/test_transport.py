@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hypersend_client.sdk import ApiError, ConnectionFailed, InvalidAddress, NotHyperSend, TlsFailed
 from hypersend_client.sdk.address import normalise
-from hypersend_client.sdk.transport import Transport
+from hypersend_client.sdk.transport import Transport, send_frame
 from tests.sdk.peer import Naps, Peer, problem, serving
 
 
@@ -288,3 +288,32 @@ def test_addresses_are_understood_as_people_type_them(typed: str, meant: str) ->
 def test_what_is_no_address_is_refused(typed: str) -> None:
     with pytest.raises(InvalidAddress):
         normalise(typed)
+
+
+async def test_who_waits_for_room_on_a_socket_is_not_cancelled_with_another(peer: Peer, http: Transport) -> None:
+    taking = asyncio.Event()
+    taken = asyncio.Queue[bytes]()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        await taking.wait()
+        async for message in socket:
+            taken.put_nowait(message.data)
+        return socket
+
+    peer.on("/ws", handler)
+    socket = await http.websocket("/ws", "token")
+    frame = bytes(32 * 1024 * 1024)  # more than all buffers between the two hold
+    waiting = [asyncio.create_task(send_frame(socket, frame)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    waiting[0].cancel()
+    await asyncio.wait({waiting[1]}, timeout=1)
+    late = asyncio.create_task(send_frame(socket, bytes(1024 * 1024)))
+    await asyncio.sleep(0.1)
+    taking.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(waiting[1], late)
+        assert [len(await taken.get()) for _ in range(3)] == [len(frame), len(frame), 1024 * 1024]
+    assert waiting[0].cancelled()
+    await socket.close()
