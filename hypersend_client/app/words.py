@@ -13,7 +13,7 @@ from yarl import URL
 from hypersend_client.app.i18n import Translator
 from hypersend_client.sdk import ApiError, ClientTooOld, ConnectionFailed, HyperSendError, InvalidAddress
 from hypersend_client.sdk.errors import NotHyperSend, TlsFailed
-from hypersend_client.sdk.transfer_errors import DiskFull
+from hypersend_client.sdk.transfer_errors import DiskFull, PeerFailed
 from hypersend_client.web.browser import browser_of_page
 
 _UNITS = ("size.b", "size.kb", "size.mb", "size.gb", "size.tb")
@@ -139,6 +139,8 @@ def explain(error: HyperSendError, t: Translator, *, address: str = "") -> str:
         return t("error.client_too_old", needed=error.needed)
     if isinstance(error, DiskFull) and error.needed is not None and error.free is not None:
         return t("error.disk_full_by", needed=size(error.needed, t), free=size(error.free, t))
+    if isinstance(error, PeerFailed) and t.has(f"error.peer_failed.{error.reason}"):
+        return t(f"error.peer_failed.{error.reason}")
     if isinstance(error, ApiError):
         if error.code == "rate_limited":
             return t("error.rate_limited", time=duration(error.retry_after_s or 1, t))

@@ -68,6 +68,7 @@ class PeerToPeer:
         self._transfers: Transfers | None = None
         self._journal: PeerJournal
         self._pool: ThreadPoolExecutor
+        self._unsubscribe: Callable[[], None]
         self._told_session = ""
         self._adding = asyncio.Lock()
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
@@ -78,11 +79,13 @@ class PeerToPeer:
         self._transfers = transfers
         self._journal = PeerJournal(transfers.journal)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hypersend p2p")
+        self._unsubscribe = self._hs.connection.on(self._hear)
 
     async def detach(self) -> None:
         """Stop all for now."""
         if self._transfers is None:
             return
+        self._unsubscribe()
         await asyncio.gather(*(end.stop() for end in self.all))
         for task in list(self._posting):
             task.cancel()
@@ -91,6 +94,12 @@ class PeerToPeer:
         self.sending.clear()
         self.receiving.clear()
         self._pool.shutdown()
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, TransferChanged):
+            for ends in (self.sending, self.receiving):
+                if (end := ends.get(str(event.transfer.get("id")))) is not None:
+                    end.told()
 
     @property
     def all(self) -> list[End]:
@@ -395,7 +404,6 @@ class PeerToPeer:
         end = self.sending.get(info.id)
         if end is None:
             end = self.sending[info.id] = PeerSender(row, info, device, **self._options(account, self.send_limit))
-            self._hs.connection.on(end.on_event)
         return end
 
     def _receiver(
@@ -406,7 +414,6 @@ class PeerToPeer:
             end = self.receiving[info.id] = PeerReceiver(
                 row, info, device, server_id=account[0], stored=self._go_on_stored,
                 **self._options(account, self.receive_limit))
-            self._hs.connection.on(end.on_event)
         return end
 
 

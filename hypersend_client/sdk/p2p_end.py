@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.connection import Connection
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
-from hypersend_client.sdk.events import Event, TransferChanged
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
 from hypersend_client.sdk.p2p_seal import (
@@ -223,10 +222,9 @@ class PeerEnd(Transfer[R]):
                 async with asyncio.timeout(LISTEN_S if self._connection.state == "online" else POLL_S):
                     await self._told.wait()
 
-    def on_event(self, event: Event) -> None:
-        """What the account's own socket says."""
-        if isinstance(event, TransferChanged) and event.transfer.get("id") == self.info.id:
-            self._told.set()
+    def told(self) -> None:
+        """The account's own socket said that the transfer changed."""
+        self._told.set()
 
     def _check_keys(self) -> None:
         """Raises: KeyMissing; Tampered where the server tells another key than ours for us."""

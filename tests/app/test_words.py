@@ -175,6 +175,7 @@ def test_times_are_relative_under_a_day_and_by_the_calendar_above() -> None:
     transfer_errors.CorruptTransfer(1), transfer_errors.TransferBusy("/x"), transfer_errors.TransferStalled(3, None),
     transfer_errors.TransferCancelled(), transfer_errors.UpdateBroken("1.4.0"), transfer_errors.Tampered("no"),
     transfer_errors.KeyMissing(), transfer_errors.PeerAway(), transfer_errors.PeerFailed("source_changed"),
+    transfer_errors.PeerFailed("wrong_size"), transfer_errors.PeerFailed("some_newer_reason"),
     transfer_errors.PeerEnded("declined"),
     *(ApiError(code, status=kind.status) for code, kind in ERRORS.items() if code not in INSIDE),
 ], ids=lambda value: f"{type(value).__name__}-{value.code}" if isinstance(value, HyperSendError) else value,
@@ -185,6 +186,14 @@ def test_every_error_has_a_sentence_of_its_own(error: HyperSendError, language: 
     assert told not in {t("error.error"), t("error.server"), t("error.refused")}
     assert "{" not in told
     assert "_" not in told
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_why_the_other_device_cannot_go_on_is_told(language: str) -> None:
+    t = Translator(language)
+    told = {explain(transfer_errors.PeerFailed(reason), t)
+            for reason in ("wrong_size", "source_changed", "tampered", "corrupt_transfer", "some_newer_reason")}
+    assert len(told) == 5
 
 
 def test_an_unreachable_server_is_named() -> None:

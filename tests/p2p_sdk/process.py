@@ -53,6 +53,13 @@ class End:
                 self._news.clear()
                 await self._news.wait()
 
+    async def until_round(self, wanted: int) -> None:
+        """Until both ends have come together so often."""
+        async with asyncio.timeout(LIMIT_S):
+            while self.rounds < wanted:
+                self._news.clear()
+                await self._news.wait()
+
     async def kill(self) -> None:
         assert self._process is not None
         if self._process.returncode is None:
