@@ -2,6 +2,7 @@
 # make setup   .venv with everything                make check  ruff, mypy, import-linter
 # make dev     start with reload on change          make bench  measure (QUICK=1: within minutes)
 # make dist    a wheel to install elsewhere           make growth measure how cost grows (docs/growth.md)
+# make lock    renew docker/requirements.lock         make audit  known weaknesses of what the lock names
 # make desktop the app in a window of its own      make screenshots  pictures of every screen
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 HOST ?= 127.0.0.1
 export HOST
 
-.PHONY: desktop screenshots run test setup check dev bench growth clean parts dist
+.PHONY: lock audit desktop screenshots run test setup check dev bench growth clean parts dist
 
 run: .venv/.run
 	@# On loopback nobody else can come in, so anybody may register; elsewhere the setting's own default holds.
@@ -42,6 +43,23 @@ growth: .venv/.setup
 
 screenshots: .venv/.setup
 	@$(BIN)/python -m tests.gallery $(or $(TO),build/screenshots) docs/images
+
+# What the images install, with the digest of every file. setuptools builds our own package there.
+EXTRAS := client mongo s3 redis
+TOOLS := build/tools
+lock: $(TOOLS)/.made
+	@echo 'setuptools>=77' | $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  $(EXTRAS:%=--extra %) --no-emit-index-url --no-header --no-annotate --system-certs --upgrade \
+	  setup.cfg - -o docker/requirements.lock
+
+# Asks the vulnerability database of the Python package index; fails where one is known, and where it cannot ask.
+audit: $(TOOLS)/.made
+	@$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r docker/requirements.lock
+
+$(TOOLS)/.made: .venv/bin/python
+	@$(BIN)/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8' 'pip-audit>=2.9'
+	@touch $@
 
 # The real servers that the tests use, where this machine lets us install them.
 parts:

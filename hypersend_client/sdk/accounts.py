@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hypersend_client.sdk.models import AuditEntry, Device, Invite, Page, StorageUse, User
-from hypersend_client.sdk.pages import items_of, page_of, read
+from hypersend_client.sdk.pages import items_of, items_of_all, page_of, read
 from hypersend_client.sdk.transport import Transport
 
 _KEEP: Any = object()
@@ -64,15 +64,8 @@ class Me:
 
     async def blocks(self) -> list[User]:
         """All of them."""
-        found: list[User] = []
-        cursor: str | None = None
-        while True:
-            query = {"limit": 200, "cursor": cursor}
-            page = page_of(User, await self._http.call("GET", "/users/me/blocks", query=query))
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        return await items_of_all(
+            User, lambda cursor: self._http.call("GET", "/users/me/blocks", query={"limit": 200, "cursor": cursor}))
 
     async def block(self, user_id: str) -> None:
         await self._http.call("PUT", f"/users/me/blocks/{quote(user_id, safe='')}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import socket
 import ssl
 import threading
@@ -30,13 +29,15 @@ from yarl import URL
 
 from hypersend_client.sdk.errors import ConnectionFailed, NotHyperSend, TlsFailed
 from hypersend_client.sdk.transfer import in_thread
-from hypersend_client.sdk.transport import Query, Transport, frugal_socket, refusal_of, translate
+from hypersend_client.sdk.transport import Query, Transport, frugal_socket, parse_json, refusal_of, translate
 
 T = TypeVar("T")
 
 MAX_SMALL_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 65536
 MAX_REDIRECTS = 5
+MAX_INTERIM = 16
+LENGTH_DIGITS = 18
 BUFFER_BYTES = 64 * 1024
 ANY_STATUS = frozenset(range(200, 600))
 OTHER_SIZE = "the answer has another length than it says"
@@ -104,7 +105,7 @@ class Wire:
     def request(self, method: str, headers: Mapping[str, str]) -> None:
         lines = [f"{method} {self.url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         if any("\r" in line or "\n" in line for line in lines):
-            raise ValueError("a header with a line break")
+            raise NotHyperSend(str(self.url.origin()), "it names a header with a line break")
         self.send(memoryview("\r\n".join([*lines, "", ""]).encode("latin-1", "replace")))
 
     def send(self, view: memoryview) -> None:
@@ -120,11 +121,11 @@ class Wire:
             words = line.decode("latin-1").split(None, 2)
             if not line:
                 raise ConnectionFailed(f"{self.url.origin()} closed the connection")
-            if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+            if len(words) < 2 or not words[0].startswith("HTTP/1.") or not _is_status(words[1]):
                 raise NotHyperSend(str(self.url.origin()), "it does not speak HTTP")
             headers = http.client.parse_headers(self._file)
         status, length = int(words[1]), headers.get("Content-Length", "")
-        remaining = int(length) if length.isascii() and length.isdigit() else None
+        remaining = int(length) if length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS else None
         if method == "HEAD" or status in (204, 304) or status < 200:
             remaining = 0
         if words[0] == "HTTP/1.0" and "Connection" not in headers:
@@ -223,7 +224,7 @@ class BulkConnection:
         sent = {"Content-Type": "application/octet-stream", "Content-Length": str(length), **headers}
         _, data = await self._request("PUT", path, query, sent, _sender(send), lambda response: b"", frozenset())
         try:
-            return json.loads(data)
+            return parse_json(data)
         except ValueError:
             raise NotHyperSend(self._transport.url, "the answer is no JSON") from None
 
@@ -306,8 +307,12 @@ class BulkConnection:
                 wire.begin(transport.ssl_context() if wire.url.scheme == "https" else None)
                 wire.request(method, sent)
                 response = work(wire, wire.response(method) if "Expect" in headers else None)
-                while response.status < 200:
+                for _ in range(MAX_INTERIM):
+                    if response.status >= 200:
+                        break
                     response = wire.response(method)
+                else:
+                    raise NotHyperSend(str(wire.url.origin()), "it never comes to its answer")
                 if response.status in allow or (200 <= response.status < 300 and method == "GET"):
                     return response, take(response)
                 return response, wire.read_all(response)
@@ -322,14 +327,14 @@ class BulkConnection:
                 return response, data
             if response.status in (301, 302, 303, 307, 308) and method == "GET" and redirects < MAX_REDIRECTS:
                 redirects += 1
-                url = url.join(URL(response.headers.get("Location") or "", encoded=True))
+                url = _joined(url, response.headers.get("Location") or "")
                 continue
             if not is_own:
                 raise ElsewhereFailed(f"{url.origin()} answered {response.status}")
             problem: Any = None
             if response.headers.get_content_type() in ("application/problem+json", "application/json"):
                 try:
-                    problem = json.loads(data)
+                    problem = parse_json(data)
                 except ValueError:
                     problem = None
             names = {name: str(value) for name, value in response.headers.items()}
@@ -378,7 +383,7 @@ class BulkConnection:
                 )
         except TimeoutError:
             raise ConnectionFailed(f"{url.origin()} does not answer", reason="timeout", sent=False) from None
-        except socket.gaierror as error:
+        except (socket.gaierror, ValueError) as error:  # ValueError: a name that cannot even be asked for
             raise ConnectionFailed(f"the name of {url.origin()} is not known", reason="name", sent=False) from error
         except OSError as error:
             raise ConnectionFailed(
@@ -407,6 +412,22 @@ def _sender(send: Callable[[Wire], None]) -> Callable[[Wire, Response | None], R
         return wire.response("PUT")
 
     return work
+
+
+def _joined(url: URL, location: str) -> URL:
+    """Where a redirect leads. Raises: NotHyperSend."""
+    try:
+        found = url.join(URL(location, encoded=True))
+        if found.scheme not in ("http", "https") or not found.host:
+            raise ValueError("it is no web address")
+        found.origin()
+        return found
+    except ValueError as error:
+        raise NotHyperSend(str(url.origin()), f"it leads nowhere: {error}") from None
+
+
+def _is_status(text: str) -> bool:
+    return len(text) == 3 and text.isascii() and text.isdigit()
 
 
 def http_headers(headers: Mapping[str, str]) -> Mapping[str, str]:

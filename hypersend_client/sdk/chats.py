@@ -12,7 +12,7 @@ from urllib.parse import quote
 from hypersend_client.sdk.errors import ConnectionFailed
 from hypersend_client.sdk.events import ChatChanged, Event, MessageChanged, MessageReceived
 from hypersend_client.sdk.models import Chat, Member, Message, Page, format_time
-from hypersend_client.sdk.pages import items_of, model, page_of, read
+from hypersend_client.sdk.pages import items_of, items_of_all, model, page_of, read, whole
 from hypersend_client.sdk.transport import Answer, Transport
 
 _KEEP: Any = object()
@@ -104,17 +104,9 @@ class Chats:
 
     async def members(self, chat_id: str) -> list[Member]:
         """All of them."""
-        found: list[Member] = []
-        cursor: str | None = None
-        while True:
-            page = page_of(
-                Member,
-                await self._http.call("GET", _chat(chat_id, "/members"), query={"limit": 200, "cursor": cursor}),
-            )
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        path = _chat(chat_id, "/members")
+        return await items_of_all(
+            Member, lambda cursor: self._http.call("GET", path, query={"limit": 200, "cursor": cursor}))
 
     async def add_members(self, chat_id: str, user_ids: Sequence[str]) -> list[Member]:
         answer = await self._http.call(
@@ -159,7 +151,7 @@ class Messages:
             query={"before_seq": before_seq, "after_seq": after_seq, "after_rev": after_rev, "limit": limit},
         )
         rev = answer.data.get("rev") if isinstance(answer.data, dict) else None
-        return MessagePage(items_of(Message, answer), rev if isinstance(rev, int) else None)
+        return MessagePage(items_of(Message, answer), None if rev is None else whole(rev))
 
     async def send(
         self,

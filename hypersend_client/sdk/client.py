@@ -373,4 +373,5 @@ def _started(part: T | None) -> T:
 
 def _version(text: str) -> tuple[int, ...]:
     """`1.10.2` → (1, 10, 2); what is no number counts as 0."""
-    return tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in text.split("-")[0].split("."))
+    parts = text.split("-")[0].split(".")
+    return tuple(int(part[:9]) if part.isascii() and part.isdigit() else 0 for part in parts)

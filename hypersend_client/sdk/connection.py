@@ -23,11 +23,11 @@ from typing import Any
 
 import aiohttp
 
-from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, SignedOut
+from hypersend_client.sdk.errors import RETRY_AFTER_MAX_S, ApiError, ConnectionFailed, HyperSendError, SignedOut
 from hypersend_client.sdk.events import Event, Ready, State, StateChanged, parse
 from hypersend_client.sdk.session import Session
 from hypersend_client.sdk.tasks import report
-from hypersend_client.sdk.transport import Transport, send_frame, translate
+from hypersend_client.sdk.transport import Transport, parse_json, plain_text, send_frame, translate
 
 log = logging.getLogger(__name__)
 
@@ -248,14 +248,14 @@ class Connection:
 
     def _take(self, text: str) -> None:
         try:
-            frame = json.loads(text)
-        except (ValueError, RecursionError):
+            frame = parse_json(text)
+        except ValueError:
             return
         if not isinstance(frame, dict):
             return
         kind = frame.get("type")
         if kind in ("ack", "error") and "ref" in frame:
-            answer = self._waiting.get(str(frame["ref"]))
+            answer = self._waiting.get(plain_text(frame["ref"]))
             if answer is None or answer.done():
                 return
             if kind == "ack":
@@ -301,9 +301,11 @@ class Connection:
 
 def _refusal(frame: dict[str, Any]) -> ApiError:
     errors, wait_s = frame.get("errors"), frame.get("retry_after")
+    if isinstance(wait_s, int):
+        wait_s = min(max(wait_s, 0), int(RETRY_AFTER_MAX_S))  # one of a thousand digits is no float
     return ApiError(
-        str(frame.get("code") or "internal"),
-        detail=str(frame.get("detail") or ""),
+        plain_text(frame.get("code")) or "internal",
+        detail=plain_text(frame.get("detail")),
         retryable=frame.get("retryable") is True,
         errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
         retry_after_s=float(wait_s) if isinstance(wait_s, int | float) else None,

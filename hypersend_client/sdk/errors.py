@@ -18,8 +18,11 @@ same call may succeed later, unchanged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+
+RETRY_AFTER_MAX_S = 86400.0
 
 
 class HyperSendError(Exception):
@@ -118,7 +121,7 @@ class ApiError(HyperSendError):
     """The server's refusal, from its problem document (RFC 9457) or `error` frame.
 
     status: HTTP status, 0 where it came over the WebSocket. errors: [{field, problem}] of 422. extra: further
-    members, such as `missing` or `have`. retry_after_s: what the server asked for, or None.
+    members, such as `missing` or `have`. retry_after_s: what the server asked for, from 0 to a day, or None.
     A proxy's own error page has the code `http_<status>`.
     """
 
@@ -141,7 +144,8 @@ class ApiError(HyperSendError):
         self.request_id = request_id
         self.errors = list(errors)
         self.extra = dict(extra or {})
-        self.retry_after_s = retry_after_s
+        is_number = retry_after_s is not None and not math.isnan(retry_after_s)
+        self.retry_after_s = min(max(0.0, retry_after_s), RETRY_AFTER_MAX_S) if is_number else None
         super().__init__(f"{code}: {detail}" if detail else code)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from hypersend_client.sdk.errors import HyperSendError
-from hypersend_client.sdk.models import Chat, Member, Message, parse_time
+from hypersend_client.sdk.models import Chat, Member, Message, parse_time, text_of, whole_number
 
 State = Literal["offline", "connecting", "online", "signed_out"]
 
@@ -136,17 +136,11 @@ class Unknown(Event):
 
 
 def _text(frame: dict[str, Any], name: str) -> str:
-    value = frame[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")
-    return value
+    return text_of(frame[name])
 
 
 def _number(frame: dict[str, Any], name: str) -> int:
-    value = frame[name]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name} is no number")
-    return value
+    return whole_number(frame[name])
 
 
 def _object(frame: dict[str, Any], name: str) -> dict[str, Any]:
@@ -163,7 +157,7 @@ def _time(frame: dict[str, Any], name: str) -> datetime | None:
 
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "ready": lambda f: Ready(
-        _text(f, "session_id"), _text(f, "user_id"), _time(f, "server_time"), str(f.get("epoch", ""))
+        _text(f, "session_id"), _text(f, "user_id"), _time(f, "server_time"), text_of(f.get("epoch") or "")
     ),
     "message": lambda f: MessageReceived(Message.from_json(f["message"])),
     "message.changed": lambda f: MessageChanged(Message.from_json(f["message"])),
@@ -176,7 +170,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "typing": lambda f: Typing(_text(f, "chat_id"), _text(f, "user_id")),
     "presence": lambda f: PresenceChanged(_text(f, "user_id"), f.get("online") is True, _time(f, "last_seen_at")),
     "upload": lambda f: UploadProgress(
-        _text(f, "id"), _number(f, "received_bytes"), _text(f, "state"), str(f.get("chat_id") or "")
+        _text(f, "id"), _number(f, "received_bytes"), _text(f, "state"), text_of(f.get("chat_id") or "")
     ),
     "transfer": lambda f: TransferChanged(_object(f, "transfer")),
     "update": lambda f: UpdateAvailable(_object(f, "release")),
@@ -188,7 +182,8 @@ def parse(frame: dict[str, Any]) -> Event:
     """One server frame as an event; `pong`, `ack` and `error` are the connection's own and come as
     Unknown.
     """
-    reader = _READERS.get(str(frame.get("type")))
+    kind = frame.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         return Unknown(frame)
     try:

@@ -8,6 +8,7 @@ raises ValueError. Times are aware datetimes in UTC, sizes are bytes, ranges of 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 Range = tuple[int, int]
+MOST = 2**53 - 1  # beyond it JSON's numbers are not exact, and sums stay far from what SQLite holds
+MAX_CHUNKS = 1_000_000
+MAX_DEPTH = 32
 
 
 class Model:
@@ -36,12 +40,17 @@ class Model:
             if value is not None:
                 try:
                     values[name] = convert(value)
-                except (TypeError, AttributeError) as error:
+                except (TypeError, AttributeError, OverflowError) as error:
                     raise ValueError(f"{cls.__name__}.{name}: {error}") from None
         for name in cls.REQUIRED:
             if name not in values:
                 raise ValueError(f"{cls.__name__}: {name} is missing")
-        return cls(**values)
+        found = cls(**values)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raises: ValueError where the fields cannot be true together."""
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -154,6 +163,19 @@ class Upload(Model):
     expires_at: datetime | None = None
     direct: Direct | None = None
 
+    def check(self) -> None:
+        if self.chunk_size < 1 or not 0 <= self.chunk_count <= MAX_CHUNKS:
+            raise ValueError("no file is cut like that")
+        for ranges in (self.received, self.verifying):
+            after = 0
+            for first, last in ranges:
+                if not after <= first <= last < self.chunk_count:
+                    raise ValueError(f"{first}-{last} is no range of its chunks")
+                after = last + 1
+        for index, have in self.partial:
+            if not (0 <= index < self.chunk_count and 0 <= have <= self.chunk_size):
+                raise ValueError(f"{have} bytes of chunk {index} cannot be there")
+
 
 @dataclass(frozen=True, slots=True)
 class File(Model):
@@ -179,6 +201,12 @@ class File(Model):
     completed_at: datetime | None = None
     upload: Upload | None = None
     chunk_sha256: list[str] | None = None
+
+    def check(self) -> None:
+        if self.size < 0 or self.chunk_size < 0:
+            raise ValueError("a size below 0")
+        if self.upload is not None and self.upload.chunk_count != -(-self.size // self.upload.chunk_size):
+            raise ValueError("its chunks are not its size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,11 +333,30 @@ _CONVERTERS: dict[type[Model], list[tuple[str, Callable[[Any], Any]]]] = {}
 
 
 def parse_time(text: Any) -> datetime:
-    """RFC 3339. Raises: ValueError."""
+    """RFC 3339. Raises: ValueError, also for a time that is none in UTC."""
     if not isinstance(text, str):
         raise ValueError("a time is needed")
     when = datetime.fromisoformat(text)
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    try:
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
+def whole_number(value: Any) -> int:
+    """Raises: ValueError where it is none, or beyond what every reader of JSON keeps exactly."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MOST:
+        raise ValueError("a whole number is needed")
+    return value
+
+
+def text_of(value: Any) -> str:
+    """Raises: ValueError where it is none that can be written down: half of a surrogate pair cannot."""
+    if not isinstance(value, str):
+        raise ValueError("a text is needed")
+    if not value.isascii():
+        value.encode()
+    return value
 
 
 def format_time(when: datetime) -> str:
@@ -337,23 +384,44 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
         item = _converter(arguments[0])
         return lambda value: [item(entry) for entry in _expect(value, list)]
     if origin is tuple:
-        return lambda value: tuple(_expect(entry, int) for entry in _of_length(_expect(value, list), len(arguments)))
+        return lambda value: tuple(whole_number(entry) for entry in _of_length(_expect(value, list), len(arguments)))
+    if origin is dict and arguments[1] is str:
+        return lambda value: {text_of(name): text_of(entry) for name, entry in _expect(value, dict).items()}
     if origin is dict or hint is dict:
-        return lambda value: _expect(value, dict)
+        return lambda value: _shallow(_expect(value, dict))
     if hint is datetime:
         return parse_time
     if isinstance(hint, type) and issubclass(hint, Model):
         return hint.from_json
     if hint is float:
-        return lambda value: float(_expect(value, (int, float)))
-    if hint in (str, int, bool):
-        return lambda value: _expect(value, hint)
+        return lambda value: _finite(float(_expect(value, (int, float))))
+    if hint is str:
+        return text_of
+    if hint is int:
+        return whole_number
+    if hint is bool:
+        return lambda value: _expect(value, bool)
     return lambda value: value
 
 
 def _expect(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{value!r:.50} is not what is needed here")
+        raise ValueError(f"{type(value).__name__} is not what is needed here")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("a finite number is needed")
+    return value
+
+
+def _shallow(value: Any, depth: int = 0) -> Any:
+    """What may be written as JSON again, anywhere in the program."""
+    if depth > MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
+    for entry in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _shallow(entry, depth + 1)
     return value
 
 

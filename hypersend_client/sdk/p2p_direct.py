@@ -27,9 +27,11 @@ from typing import Any
 
 from hypersend_client.sdk.p2p_seal import FRAME_BYTES, Cipher, Handshake, Opener, Sealer
 from hypersend_client.sdk.transfer_errors import KeyMissing, Tampered
+from hypersend_client.sdk.transport import parse_json
 
 HELLO_S = 5.0
 CONNECT_S = 3.0
+PROOF_S = 1.0
 MOST_GUESTS = 8
 MOST_ADDRESSES = 12
 BUFFER_BYTES = 1024 * 1024
@@ -61,13 +63,15 @@ class Channel:
             raise ValueError("a message is longer than any frame")
         return await self._reader.readexactly(length)
 
-    async def greet(self, handshake: Handshake, hello: dict[str, Any]) -> None:
-        """As the sender. hello: what goes with the key."""
+    async def greet(self, handshake: Handshake, hello: dict[str, Any], proving: asyncio.Lock) -> None:
+        """As the sender. hello: what goes with the key. proving: held by the one connection that says `here`, since
+        it is the one that the receiver takes."""
         await self.send(json.dumps({**hello, "key": handshake.key, "cipher": handshake.cipher}).encode())
-        answer = json.loads(await self.receive())
+        answer = parse_json(await self.receive())
         self.sealer, self.opener = handshake.finish(answer["key"], cipher_of(answer["cipher"]), 0)
-        await self.send(self.sealer.control({"kind": "here"}))
-        await self._expect_here()
+        async with proving, asyncio.timeout(PROOF_S):
+            await self.send(self.sealer.control({"kind": "here"}))
+            await self._expect_here()
 
     async def answer(self, handshake: Handshake, hello: dict[str, Any]) -> None:
         """As the receiver. hello: what the sender said."""
@@ -135,7 +139,7 @@ class Listener:
     async def _serve(self, channel: Channel) -> None:
         try:
             async with asyncio.timeout(HELLO_S):
-                hello = json.loads(await channel.receive())
+                hello = parse_json(await channel.receive())
                 if any(hello[name] != value for name, value in self._hello.items()):
                     raise ValueError("it is for another transfer")
                 await channel.answer(self._make(), hello)
@@ -151,7 +155,8 @@ class Listener:
 async def connect(addresses: Iterable[Address], hello: dict[str, Any], make: Callable[[], Handshake]
                   ) -> Channel | None:
     """The first of these addresses where the other device proves that it is there; None where it is at none."""
-    tasks = [asyncio.create_task(_try(address, hello, make)) for address in addresses]
+    proving = asyncio.Lock()
+    tasks = [asyncio.create_task(_try(address, hello, make, proving)) for address in addresses]
     found: Channel | None = None
     try:
         for done in asyncio.as_completed(tasks):
@@ -168,12 +173,14 @@ async def connect(addresses: Iterable[Address], hello: dict[str, Any], make: Cal
     return None
 
 
-async def _try(address: Address, hello: dict[str, Any], make: Callable[[], Handshake]) -> Channel | None:
+async def _try(
+    address: Address, hello: dict[str, Any], make: Callable[[], Handshake], proving: asyncio.Lock
+) -> Channel | None:
     channel: Channel | None = None
     try:
         async with asyncio.timeout(CONNECT_S):
             channel = Channel(*await asyncio.open_connection(*address, limit=BUFFER_BYTES))
-            await channel.greet(make(), hello)
+            await channel.greet(make(), hello, proving)
     except (*_BROKEN, RecursionError) as error:
         log.debug("%s is not the other device: %r", address, error)
         if channel is not None:

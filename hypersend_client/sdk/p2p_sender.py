@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from hypersend_client.sdk import p2p_direct
@@ -127,9 +128,9 @@ class PeerSender(PeerEnd[PeerTransfer]):
             while position < self.size_bytes:
                 # Not while frames sealed for the relay wait: they belong there.
                 if self._channel is not None and not self.is_direct and ahead is None:
-                    send, sealer = self._send_direct, self._channel.sealer
-                    await send(sealer.control({"kind": "switch", "offset": position}))
                     self.is_direct = True
+                    send, sealer = partial(self._send_direct, self._channel), self._channel.sealer
+                    await send(sealer.control({"kind": "switch", "offset": position}))
                 if ahead is None:
                     ahead = asyncio.create_task(self._prepare(sealer, running, position))
                 frames = await ahead
@@ -179,11 +180,11 @@ class PeerSender(PeerEnd[PeerTransfer]):
             self._lost_direct()
         elif not self.is_direct:
             self._channel = None
+            channel.close()
 
-    async def _send_direct(self, frame: bytes) -> None:
-        assert self._channel is not None
+    async def _send_direct(self, channel: p2p_direct.Channel, frame: bytes) -> None:
         try:
-            await self._channel.send(frame)
+            await channel.send(frame)
         except OSError:
             self._lost_direct()
             await asyncio.Event().wait()  # the round is about to end

@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from hypersend_client.sdk.errors import ApiError, NotHyperSend, SignedOut
+from hypersend_client.sdk.models import text_of
 from hypersend_client.sdk.tokens import Account, TokenStore
 
 Refresh = Callable[[str], Awaitable[dict[str, Any]]]
 """POST /auth/refresh with this refresh token; answers the Session's JSON."""
 
 EARLY_S = 30.0
+MAX_LIFE_S = 10 * 365 * 86400
 ENDED = frozenset({"refresh_reused", "session_ended", "token_invalid", "unauthenticated", "account_disabled"})
 
 
@@ -126,16 +128,16 @@ def account_of(answer: Any, *, server_id: str, url: str) -> tuple[Account, float
         user = answer["user"]
         account = Account(
             server_id=server_id,
-            user_id=str(user["id"]),
+            user_id=text_of(user["id"]),
             url=url,
-            session_id=str(answer["session_id"]),
-            access_token=str(answer["access_token"]),
-            refresh_token=str(answer["refresh_token"]),
-            email=str(user.get("email") or ""),
-            username=str(user.get("username") or ""),
-            display_name=str(user.get("display_name") or ""),
+            session_id=text_of(answer["session_id"]),
+            access_token=_token(answer["access_token"]),
+            refresh_token=_token(answer["refresh_token"]),
+            email=text_of(user.get("email") or ""),
+            username=text_of(user.get("username") or ""),
+            display_name=text_of(user.get("display_name") or ""),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise NotHyperSend(url, "the session cannot be read") from error
     return account, _expires_in(answer)
 
@@ -147,4 +149,14 @@ def renew_account(account: Account, answer: Any) -> Account:
 
 def _expires_in(answer: dict[str, Any]) -> float | None:
     seconds = answer.get("expires_in")
-    return float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    return float(max(0, min(seconds, MAX_LIFE_S)))
+
+
+def _token(value: Any) -> str:
+    """Raises: ValueError where it could not stand in a header."""
+    text = text_of(value)
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("a token is needed")
+    return text

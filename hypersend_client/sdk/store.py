@@ -227,7 +227,8 @@ class Store:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError, UnicodeEncodeError) as error:
+            # The last two: SQLite cannot hold what it was given.
             raise LocalStorageFailed(self.path, str(error)) from error
 
     def _open(self) -> sqlite3.Connection:

@@ -21,8 +21,8 @@ from hypersend_client.sdk import events
 from hypersend_client.sdk.cache import Writer
 from hypersend_client.sdk.chats import Chats, Messages
 from hypersend_client.sdk.connection import Connection
-from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, SignedOut
-from hypersend_client.sdk.models import Chat, Member, Message, User
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend, SignedOut
+from hypersend_client.sdk.models import Chat, Member, Message, User, text_of
 from hypersend_client.sdk.retry import Random
 from hypersend_client.sdk.store import Store
 from hypersend_client.sdk.tasks import report
@@ -278,12 +278,16 @@ class Sync:
                     await self._store.write(lambda w: w.setting("token", None))
                     continue
                 raise
-            page = answer.data if isinstance(answer.data, dict) else {}
-            reset = {c for c in page.get("reset") or () if isinstance(c, str)}
+            page = answer.data
+            if not isinstance(page, dict) or not isinstance(page.get("token"), str):
+                raise NotHyperSend(self._transport.url, "its /sync cannot be read")
+            if page.get("more") is True and page["token"] == token:
+                raise NotHyperSend(self._transport.url, "its /sync has no end")
+            reset = set(_texts(page.get("reset")))
             chats = _each(Chat, page.get("chats"))
             fetched, gone = await self._missing(reset - {chat.id for chat in chats})
             chats += fetched
-            gone |= {c for c in page.get("gone") or () if isinstance(c, str)}
+            gone |= set(_texts(page.get("gone")))
             everything = everything or page.get("full") is True
             if everything:
                 reset |= {chat.id for chat in chats}
@@ -333,9 +337,9 @@ class Sync:
             writer.member(chat_id, member)
             if member.user.id == self._store.me:
                 writer.read(chat_id, self._store.me, member.read_seq)
-        for mark in page.get("hidden") or ():
-            if isinstance(mark, dict) and isinstance(mark.get("message_id"), str):
-                writer.hidden(str(mark.get("chat_id")), mark["message_id"])
+        for mark in hidden if isinstance(hidden := page.get("hidden"), list) else ():
+            if isinstance(mark, dict) and len(found := _texts([mark.get("chat_id"), mark.get("message_id")])) == 2:
+                writer.hidden(*found)
         if obsolete is not None:
             gone = gone | set(writer.chats_other_than(obsolete))
         for chat_id in gone:
@@ -462,11 +466,19 @@ def _each(kind: Any, items: Any) -> list[Any]:
     return found
 
 
+def _texts(items: Any) -> list[str]:
+    found = []
+    for item in items if isinstance(items, list) else ():
+        with contextlib.suppress(ValueError):
+            found.append(text_of(item))
+    return found
+
+
 def _members(items: Any) -> list[tuple[str, Member]]:
     """`{chat_id, member}` or a Member with its `chat_id`."""
     found = []
     for item in items if isinstance(items, list) else ():
-        if isinstance(item, dict) and isinstance(item.get("chat_id"), str):
+        if isinstance(item, dict) and _texts([item.get("chat_id")]):
             nested = item.get("member")
             found += [
                 (item["chat_id"], member) for member in _each(Member, [nested if isinstance(nested, dict) else item])

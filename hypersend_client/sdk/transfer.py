@@ -12,6 +12,7 @@ A transfer waits out whatever may pass (no network, 429, 503, a server that rest
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -25,6 +26,7 @@ from hypersend_client.sdk.errors import HyperSendError, NotHyperSend, OtherServe
 from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.transfer_errors import TransferCancelled, TransferStalled
 
+log = logging.getLogger(__name__)
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -175,7 +177,7 @@ class Transfer(ABC, Generic[R]):
         """The progress now and then, until it has ended; the last one says how."""
         while True:
             yield self.progress
-            if self.ended or self._task is None:
+            if self.ended or self._task is None or self._task.done():
                 return
             await asyncio.wait({self._task}, timeout=every_s)
 
@@ -258,6 +260,11 @@ class Transfer(ABC, Generic[R]):
                 return result
         except HyperSendError as error:
             self._set("failed", error)
+            raise
+        except Exception:
+            # A mistake of ours: it must not look as if it went on.
+            log.exception("transfer %s", self.name)
+            self._set("failed", HyperSendError("an error in the program"))
             raise
         finally:
             self._work = None

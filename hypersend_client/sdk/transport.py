@@ -121,11 +121,19 @@ class Transport:
             self._http = None
 
     def absolute(self, path: str) -> URL:
-        """The URL of a path as the API gives it (`/api/v1/pictures/…`), of a call, or of a ticket."""
-        if path.startswith(("http://", "https://")):
-            return URL(path, encoded=True)
+        """The URL of a path as the API gives it (`/api/v1/pictures/…`), of a call, or of a ticket.
+
+        Raises: NotHyperSend, where it is none.
+        """
         prefix = "" if path.startswith("/api/") else "/api/v1"
-        return URL(self.url + prefix + path, encoded="%" in path)
+        try:
+            if not path.startswith(("http://", "https://")):
+                return URL(self.url + prefix + path, encoded="%" in path)
+            url = URL(path, encoded=True)
+            url.origin()
+            return url
+        except ValueError as error:
+            raise NotHyperSend(self.url, f"it names an address that is none: {error}") from None
 
     def ssl_context(self) -> ssllib.SSLContext:
         """For sockets of one's own."""
@@ -235,8 +243,8 @@ class Transport:
         if not data:
             return None
         try:
-            return jsonlib.loads(data)
-        except (ValueError, RecursionError):
+            return parse_json(data)
+        except ValueError:
             raise NotHyperSend(self.url, "the answer is no JSON") from None
 
     async def websocket(self, path: str, token: str, *, heartbeat_s: float = 25.0) -> aiohttp.ClientWebSocketResponse:
@@ -263,7 +271,7 @@ class Transport:
                 retryable=refused.status != 401,
                 retry_after_s=_retry_after(refused.headers or {}),
             ) from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise translate(error, str(url)) from error
 
     # Inside
@@ -410,6 +418,23 @@ class _Watch:
             self.ended = True
 
 
+def parse_json(data: str | bytes | bytearray) -> Any:
+    """What an answer says. Raises: ValueError, also for numbers that are none and for what is nested without end."""
+    try:
+        return jsonlib.loads(data, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def plain_text(value: Any) -> str:
+    """A text as it is, and anything else as none."""
+    return value if isinstance(value, str) else ""
+
+
 def refusal_of(status: int, reason: str, headers: Mapping[str, str], problem: Any) -> ApiError:
     """problem: the body, where it was JSON."""
     retry_after = _retry_after(headers)
@@ -427,9 +452,9 @@ def refusal_of(status: int, reason: str, headers: Mapping[str, str], problem: An
     return ApiError(
         problem["code"],
         status=status,
-        detail=str(problem.get("detail") or problem.get("title") or ""),
+        detail=plain_text(problem.get("detail")) or plain_text(problem.get("title")),
         retryable=problem.get("retryable") is True,
-        request_id=str(problem.get("request_id") or ""),
+        request_id=plain_text(problem.get("request_id")),
         errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
         extra={name: value for name, value in problem.items() if name not in known},
         retry_after_s=retry_after,

@@ -38,6 +38,10 @@ class Release(Model):
     notes: str = ""
     mandatory: bool = False
 
+    def check(self) -> None:
+        if self.size < 0 or len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ValueError("no build has such a size or digest")
+
 
 class Updates:
     def __init__(self, transport: Transport) -> None:
@@ -59,9 +63,9 @@ class Updates:
         progress: called with (bytes that are there, bytes in all). A network that goes away is waited for.
         Raises: UpdateBroken where the bytes are not what the server said; DiskFull, LocalStorageFailed, ApiError.
         """
-        name = safe_name(release.url.split("?", 1)[0].rsplit("/", 2)[-2] or release.version)
+        name = safe_name(["", *release.url.split("?", 1)[0].rsplit("/", 2)][-2] or release.version)
         suffix = {"android": ".apk", "windows": ".msix", "macos": ".dmg", "linux": ".tar.gz"}.get(release.platform, "")
-        target = folder / f"{name}-{release.abi or 'universal'}{suffix}"
+        target = folder / safe_name(f"{name}-{release.abi or 'universal'}{suffix}")
         part = target.with_name(f"{target.name}.{release.sha256[:16]}.part")
         backoff = self._http.backoff()
         with ThreadPoolExecutor(1, thread_name_prefix="update") as pool:

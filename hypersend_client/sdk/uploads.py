@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hypersend_client.sdk.bulk import BulkConnection, ElsewhereFailed, Wire
-from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend
 from hypersend_client.sdk.files import Files, file_path
 from hypersend_client.sdk.journal import Identity, Journal, UploadRow
 from hypersend_client.sdk.models import File, Range
@@ -37,7 +37,7 @@ from hypersend_client.sdk.transfer_errors import (
     SourceChanged,
     UploadRemoved,
 )
-from hypersend_client.sdk.transport import Transport
+from hypersend_client.sdk.transport import Transport, plain_text
 
 CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
 WRONG_DIGESTS = 3
@@ -202,6 +202,8 @@ class Upload(Transfer[File]):
         """Send what is missing, then complete it."""
         backoff = self._make_backoff()
         while True:
+            if file.size != self.size_bytes:
+                raise NotHyperSend(self._http.url, f"the upload has {file.size} bytes and not {self.size_bytes}")
             state = file.upload
             if state is not None:
                 missing, verifying = _missing(state)
@@ -424,7 +426,7 @@ class Upload(Transfer[File]):
         query = {"index": index, "offset": offset} if offset else {"index": index}
         path = file_path(self.row.file_id, "/chunk")
         answer = await line.put(path, query=query, headers=headers, length=size - offset, send=send)
-        return str(answer.get("sha256")) if isinstance(answer, dict) else ""
+        return plain_text(answer.get("sha256")) if isinstance(answer, dict) else ""
 
     def _sender(
         self, source: Source, window: Window, index: int, start: int, size: int, offset: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -15,9 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import hypersend_server.metadata.sqlite.chats_sync as chats_sync
+from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.chats import Draft, MemberRecord, MessageRecord, SyncPosition
+from hypersend_server.metadata.sqlite.accounts import SqliteAccounts
 from hypersend_server.metadata.sqlite.engine import Engine
+from hypersend_server.metadata.words import fold, has_terms, terms_of
 from tests.chats.world import World, prepare
+from tests.fuzz.profile import times
 
 PEOPLE = ("alice", "bob", "carol")
 DEVICES = ("alice phone", "bob phone", "bob laptop", "carol phone")
@@ -115,6 +120,7 @@ class Device:
         self.names: dict[str, str] = {}
         self.position = SyncPosition("", user, 0)
         self.round = 0
+        self.kept: tuple[Any, ...] | None = None  # what it knew when it was last copied
 
 
 def said_of(message: MessageRecord) -> tuple[Any, ...]:
@@ -144,6 +150,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.run(self.engine.open())
         self.world = World(self.engine)
         self.chats = self.world.chats
+        self.accounts: Any = SqliteAccounts(self.engine)
         self.talks: dict[str, Talk] = {}
         self.names = {name: name for name in PEOPLE}
         self.devices = {name: Device(name.split()[0]) for name in DEVICES}
@@ -382,7 +389,69 @@ class SyncMachine(RuleBasedStateMachine):
             self.run(self.chats.delete_chat(chat_id, user, self.now))
             del self.talks[chat_id]
 
+    @rule(data=st.data())
+    def send_again_what_was_sent(self, data: st.DataObject) -> None:
+        """Late, under another id, whatever became of it since: it is there once."""
+        if place := self.a_place(data):
+            chat_id, talk, user = place
+            sent = sorted(m for m, said in talk.visible(user).items() if said.sender == user)
+            if sent:
+                first = self.pick(data, sent)
+                draft = Draft(id=self.fresh("m"), chat_id=chat_id, sender_id=user, client_id=first, text="again",
+                              now=self.now)
+                posted = self.run(self.chats.append(draft, -1))
+                assert not posted.created
+                assert said_of(posted.message) == talk.said[first].seen()
+
+    @rule(data=st.data())
+    def search(self, data: st.DataObject) -> None:
+        if place := self.a_place(data):
+            chat_id, talk, user = place
+            texts = sorted({said.text for said in talk.said.values() if said.text} | {"edited", "m0", "nothing"})
+            query = self.pick(data, texts)
+            terms = [fold(term) for term in terms_of(query)]
+            wanted = {m: said.seq for m, said in talk.visible(user).items() if has_terms(said.text, terms)}
+            found = self.run(self.chats.search(user, query, chat_id, None, 100))
+            assert [hit.message.id for hit in found] == sorted(wanted, key=lambda m: -wanted[m])
+
+    @rule(pair=st.permutations(PEOPLE), data=st.data())
+    def be_blocked_for_a_while(self, pair: list[str], data: st.DataObject) -> None:
+        """Whoever is blocked neither writes to the other nor takes them into a group; and nothing changes by that."""
+        other, user = pair[:2]
+        self.run(self.accounts.block(other, user, now_ms=self.now))
+        assert self.refusal(self.chats.create_group(
+            user, [other], "t", "all", self.fresh("c"), self.fresh("m"), self.now)) == "blocked"
+        for chat_id, talk in self.talks.items():
+            if talk.kind == "direct" and {*talk.parts, *talk.closed} == {other, user} and user in talk.parts:
+                draft = Draft(id=self.fresh("m"), chat_id=chat_id, sender_id=user, client_id=self.fresh("m"), text="x",
+                              now=self.now)
+                assert self.refusal(self.chats.append(draft, -1)) == "blocked"
+                if seen := sorted(m for m, said in talk.visible(user).items() if not said.deleted):
+                    assert self.refusal(
+                        self.chats.react(chat_id, self.pick(data, seen), user, "👍", True)) == "blocked"
+        self.run(self.accounts.unblock(other, user))
+
+    def refusal(self, call: Any) -> str:
+        try:
+            self.run(call)
+        except HyperSendError as error:
+            return error.code
+        raise AssertionError("not refused")
+
     # What devices do
+
+    @rule(name=st.sampled_from(DEVICES))
+    def copy(self, name: str) -> None:
+        device = self.devices[name]
+        device.kept = copy.deepcopy((device.held, device.names, device.position, device.round))
+
+    @rule(name=st.sampled_from(DEVICES))
+    @precondition(lambda self: any(device.kept for device in self.devices.values()))
+    def put_the_copy_back(self, name: str) -> None:
+        """It comes with a token from long ago, and with what it knew then."""
+        device = self.devices[name]
+        if device.kept is not None:
+            device.held, device.names, device.position, device.round = copy.deepcopy(device.kept)
 
     @rule(name=st.sampled_from(DEVICES), limit=st.integers(1, 4))
     def sync_one_page(self, name: str, limit: int) -> None:
@@ -492,7 +561,7 @@ def test_devices_that_sync_at_random_moments_know_exactly_what_they_must(
     machine = SyncMachine.TestCase
     # Shrinking a walk over a real database takes minutes; the walk that failed is printed as it was.
     machine.settings = settings(
-        max_examples=70,
+        max_examples=times(70),
         stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),

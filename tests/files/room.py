@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp import web
@@ -33,6 +33,7 @@ from hypersend_server.files.types import InitBody, Uploader
 from hypersend_server.files.uploads import Accepted, Claims, Uploads
 from hypersend_server.http import Caller, register
 from hypersend_server.limits import NoLimits
+from hypersend_server.metadata.base import Metadata
 from hypersend_server.metadata.sqlite.engine import Engine, Tx, connect
 from hypersend_server.metadata.sqlite.files import SqliteFiles
 from hypersend_server.metadata.sqlite.schema import migrate
@@ -142,10 +143,12 @@ class Room:
         return (await self.service.complete(by, file.id)).file
 
     async def content(self, file_id: str) -> bytes:
-        """The bytes on the disk."""
+        """The bytes in the store."""
         record = await self.files.get(file_id)
         assert record is not None
-        return self.store.path(record.location).read_bytes()
+        if record.backend == BACKEND:
+            return self.store.path(record.location).read_bytes()
+        return b"".join([part async for part in self.stores[record.backend].read(record.location, 0, record.size)])
 
     async def code_of(self, awaitable: Any) -> str:
         """The code with which this is refused."""
@@ -204,15 +207,17 @@ async def reencode(data: bytes, max_side: int, max_bytes: int) -> tuple[str, byt
 async def opened(
     data_root: Path, *, boot_id: str = "boot-1", quota: int | None = None, max_file_size: int = 2**40,
     x_accel_prefix: str = "", sync_every_s: float = 0.05, chunk_size_for: Callable[[int], int] = chunk_size_for,
-    others: Mapping[str, Store] = MappingProxyType({}), backend: str = BACKEND,
+    others: Mapping[str, Store] = MappingProxyType({}), backend: str = BACKEND, metadata: Metadata | None = None,
 ) -> AsyncIterator[Room]:
-    """others: further stores by name. backend: the one for new files."""
+    """others: further stores by name. backend: the one for new files. metadata: open, in place of SQLite's files."""
     data_root.mkdir(parents=True, exist_ok=True)
     prepare(data_root / "db.sqlite3")
     engine = Engine(data_root / "db.sqlite3")
     await engine.open()
     clock, ids = SettableClock(), Ids()
     files, records = SqliteFiles(engine), SqliteServerRecords(engine, ids)
+    if metadata is not None:
+        files, records = cast(SqliteFiles, metadata.files), cast(SqliteServerRecords, metadata.server)
     store = LocalStore(data_root, boot_id=boot_id)
     await store.open()
     stores: dict[str, Store] = {BACKEND: store, **others}

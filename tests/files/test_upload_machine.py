@@ -1,44 +1,60 @@
 """Uploads against a simple model: any order, repeats, wrong bytes, cuts, aborts, restarts with and without a reboot.
 
 The model is three dicts: the bytes of chunks that earned a receipt, prefixes that may be gone on from, and whether
-the upload is still there. Whatever happens, the file that completes is the content.
+the upload is still there. Whatever happens, the file that completes is the content. The same over both metadata
+backends and both kinds of store, each a real one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files.uploads import Claims
+from hypersend_server.metadata.conformance.chats_people import people
+from hypersend_server.metadata.mongo import MongoMetadata
 from hypersend_server.resources import File
-from tests.files.room import ALICE, Held, Room, checksum_of, opened, sha
+from hypersend_storage import make_store
+from tests.files.room import ALICE, MIB, PEOPLE, Held, Room, checksum_of, opened, sha
+from tests.fuzz.profile import times
+from tests.mongo_server import MongoServer
+from tests.s3_servers import S3Server
+from tests.storage.conftest import options_of
 
 T = TypeVar("T")
-CHUNK = 1000
 CHUNKS = 3
-CONTENT = bytes(n * 7 % 251 for n in range(2 * CHUNK + 300))
-
-
-def chunk_of(index: int) -> bytes:
-    return CONTENT[index * CHUNK : (index + 1) * CHUNK]
+SMALLEST_PART = 5 * MIB  # that S3 takes, but for the last
 
 
 class UploadMachine(RuleBasedStateMachine):
     indexes = st.integers(0, CHUNKS - 1)
+    chunk_size = 1000
+    s3_options: dict[str, Any] | None = None  # where bytes go to an object store
+    fresh_uri: Callable[[], str] | None = None  # where the records are in MongoDB
     room: Room
     file: File
 
     def __init__(self) -> None:
         super().__init__()
+        size = 2 * self.chunk_size + 300
+        self.content = (bytes(n * 7 % 251 for n in range(251)) * (size // 251 + 1))[:size]
+        self.uri = self.fresh_uri() if self.fresh_uri is not None else ""
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
         self.boot = 1
@@ -46,10 +62,18 @@ class UploadMachine(RuleBasedStateMachine):
         self.durable: set[int] = set()
         self.prefix: dict[int, int] = {}
         self.is_complete = False
+        self.is_known = False  # whether the people are in MongoDB
         self.stack = AsyncExitStack()
 
+    @property
+    def is_s3(self) -> bool:
+        return self.s3_options is not None
+
+    def chunk_of(self, index: int) -> bytes:
+        return self.content[index * self.chunk_size : (index + 1) * self.chunk_size]
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
 
     def refused(self, work: Coroutine[Any, Any, Any]) -> HyperSendError:
         try:
@@ -59,9 +83,19 @@ class UploadMachine(RuleBasedStateMachine):
         raise AssertionError("not refused")
 
     async def open(self) -> Room:
+        options: dict[str, Any] = {}
+        if self.uri:
+            metadata = options["metadata"] = MongoMetadata(self.uri, driver="pymongo")
+            await metadata.open()
+            self.stack.push_async_callback(metadata.close)
+            if not self.is_known:
+                await people(metadata, *PEOPLE)
+                self.is_known = True
+        if self.s3_options is not None:
+            options |= {"others": {"s3": make_store("s3", **self.s3_options)}, "backend": "s3"}
         return await self.stack.enter_async_context(
             opened(Path(self.folder.name), boot_id=f"boot-{self.boot}", sync_every_s=3600,
-                   chunk_size_for=lambda size: CHUNK))
+                   chunk_size_for=lambda size: self.chunk_size, **options))
 
     async def close(self, *, is_crash: bool) -> None:
         if is_crash:
@@ -74,7 +108,7 @@ class UploadMachine(RuleBasedStateMachine):
         self._begin()
 
     def _begin(self) -> None:
-        self.file = self.run(self.room.init(len(CONTENT)))
+        self.file = self.run(self.room.init(len(self.content)))
         self.received, self.durable, self.prefix, self.is_complete = set(), set(), {}, False
 
     def _closed(self, error: HyperSendError) -> None:
@@ -83,7 +117,7 @@ class UploadMachine(RuleBasedStateMachine):
 
     @rule(index=indexes, claim=st.booleans())
     def send(self, index: int, claim: bool) -> None:
-        data = chunk_of(index)
+        data = self.chunk_of(index)
         claims: dict[str, Any] = {"chunk_sha256": sha(data)} if claim else {}
         if self.is_complete:
             self._closed(self.refused(self.room.put(self.file.id, index, data, **claims)))
@@ -95,8 +129,8 @@ class UploadMachine(RuleBasedStateMachine):
 
     @rule(index=indexes)
     def send_other_bytes_with_a_claim(self, index: int) -> None:
-        data = bytes(byte ^ 255 for byte in chunk_of(index))
-        error = self.refused(self.room.put(self.file.id, index, data, chunk_sha256=sha(chunk_of(index))))
+        data = bytes(byte ^ 255 for byte in self.chunk_of(index))
+        error = self.refused(self.room.put(self.file.id, index, data, chunk_sha256=sha(self.chunk_of(index))))
         if self.is_complete:
             self._closed(error)
         elif index in self.received:
@@ -108,7 +142,7 @@ class UploadMachine(RuleBasedStateMachine):
     @rule(index=indexes, share=st.integers(0, 99), from_prefix=st.booleans())
     def send_and_be_cut(self, index: int, share: int, from_prefix: bool) -> None:
         have = self.prefix.get(index, 0) if from_prefix else 0
-        data = chunk_of(index)
+        data = self.chunk_of(index)
         sent = data[have : have + (len(data) - have) * share // 100]
 
         async def work() -> int:
@@ -134,9 +168,11 @@ class UploadMachine(RuleBasedStateMachine):
     @rule(index=indexes)
     def go_on(self, index: int) -> None:
         have = self.prefix.get(index, 0)
-        data = chunk_of(index)
+        data = self.chunk_of(index)
         if self.is_complete or index in self.received:
             return
+        if self.is_s3 and not have:
+            have = self._told(index)
         error = self.refused(self.room.put(self.file.id, index, data[have + 1 :], offset=have + 1))
         assert (error.code, error.extra["have"]) == ("chunk_offset", have)
         accepted = self.run(self.room.put(
@@ -161,7 +197,7 @@ class UploadMachine(RuleBasedStateMachine):
             return
         done, is_new = self.run(self.room.service.complete(ALICE, self.file.id))
         assert is_new is not self.is_complete
-        assert done.checksum == checksum_of(CONTENT, CHUNK)
+        assert done.checksum == checksum_of(self.content, self.chunk_size)
         self.is_complete = True
 
     @rule(reboot=st.booleans(), loses=st.booleans())
@@ -172,7 +208,7 @@ class UploadMachine(RuleBasedStateMachine):
         if not self.is_complete:
             record = self.run(self.room.files.get(self.file.id))
             assert record is not None
-            path = self.room.store.path(record.location)
+            path = None if self.is_s3 else self.room.store.path(record.location)
         self.run(self.close(is_crash=True))
         if reboot:
             self.boot += 1
@@ -180,9 +216,11 @@ class UploadMachine(RuleBasedStateMachine):
             if loses and path is not None:
                 with path.open("r+b") as disk:
                     for index in volatile:
-                        disk.seek(index * CHUNK + 3)
-                        disk.write(bytes([chunk_of(index)[3] ^ 1]))
+                        disk.seek(index * self.chunk_size + 3)
+                        disk.write(bytes([self.chunk_of(index)[3] ^ 1]))
                 self.received -= volatile
+        if self.is_s3:
+            self.prefix.clear()  # they were in memory
         self.room = self.run(self.open())
         self.run(self._verified())
         if reboot:
@@ -203,13 +241,24 @@ class UploadMachine(RuleBasedStateMachine):
         shown = self.run(self.room.service.get(ALICE, self.file.id))
         if self.is_complete:
             assert shown.state == "complete"
-            assert self.run(self.room.content(self.file.id)) == CONTENT
+            assert self.run(self.room.content(self.file.id)) == self.content
             return
         assert shown.upload is not None
         assert {i for a, b in shown.upload.received for i in range(a, b + 1)} == self.received
-        assert shown.upload.received_bytes == sum(len(chunk_of(i)) for i in self.received)
-        assert dict(shown.upload.partial) == self.prefix
+        assert shown.upload.received_bytes == sum(len(self.chunk_of(i)) for i in self.received)
+        partial = dict(shown.upload.partial)
+        # What an object store's server had in memory may still be shown after its end; asked for, it is set right.
+        assert {n: partial[n] for n in self.prefix} == self.prefix if self.is_s3 else partial == self.prefix
         assert shown.upload.verifying == []
+
+    def _told(self, index: int) -> int:
+        """What an object store's server has of a chunk, whatever it had in memory before it ended."""
+        data = self.chunk_of(index)
+        error = self.refused(self.room.put(self.file.id, index, data[-1:], offset=len(data) - 1))
+        assert error.code == "chunk_offset"
+        have = error.extra["have"]
+        assert isinstance(have, int)
+        return have
 
     def teardown(self) -> None:
         self.run(self.close(is_crash=False))
@@ -217,6 +266,28 @@ class UploadMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-UploadMachine.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
-TestUploads = UploadMachine.TestCase
+def examples_of(number: int) -> settings:
+    return settings(max_examples=times(number), stateful_step_count=25, deadline=None,
+                    suppress_health_check=list(HealthCheck))
+
+
+def test_uploads_over_sqlite_and_a_disk() -> None:
+    run_state_machine_as_test(UploadMachine, settings=examples_of(30))  # type: ignore[no-untyped-call]
+
+
+def test_uploads_over_mongodb_and_a_disk(mongo_server: MongoServer) -> None:
+    machine = type("Machine", (UploadMachine,), {"fresh_uri": staticmethod(mongo_server.fresh_uri)})
+    run_state_machine_as_test(machine, settings=examples_of(6))  # type: ignore[no-untyped-call]
+
+
+def test_uploads_over_sqlite_and_an_object_store(minio: S3Server) -> None:
+    machine = type("Machine", (UploadMachine,), {
+        "s3_options": options_of(minio, minio.new_bucket()), "chunk_size": SMALLEST_PART})
+    run_state_machine_as_test(machine, settings=examples_of(4))  # type: ignore[no-untyped-call]
+
+
+def test_uploads_over_mongodb_and_an_object_store(mongo_server: MongoServer, minio: S3Server) -> None:
+    machine = type("Machine", (UploadMachine,), {
+        "s3_options": options_of(minio, minio.new_bucket()), "chunk_size": SMALLEST_PART,
+        "fresh_uri": staticmethod(mongo_server.fresh_uri)})
+    run_state_machine_as_test(machine, settings=examples_of(3))  # type: ignore[no-untyped-call]

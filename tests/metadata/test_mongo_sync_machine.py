@@ -14,6 +14,7 @@ import hypersend_server.metadata.mongo.chats_sync as chats_sync
 from hypersend_server.metadata.conformance.chats_people import people
 from hypersend_server.metadata.mongo import MongoMetadata
 from tests.chats.test_sync_machine import DEVICES, PEOPLE, SMALL_BEHIND, Device, SyncMachine, Talk
+from tests.fuzz.profile import times
 from tests.mongo_server import MongoServer
 
 
@@ -41,6 +42,7 @@ class MongoSyncMachine(SyncMachine):
             instance.chats.longest_transaction_ms = self.overlap_ms
         self.run(people(self.instances[0], *PEOPLE))
         self.chats: Any = InTurns([instance.chats for instance in self.instances])
+        self.accounts: Any = InTurns([instance.accounts for instance in self.instances])
         self.world: Any = self
         self.talks: dict[str, Talk] = {}
         self.names = {name: name.title() for name in PEOPLE}
@@ -79,6 +81,6 @@ def test_devices_that_sync_over_two_instances_know_exactly_what_they_must(
     MongoSyncMachine.server, MongoSyncMachine.overlap_ms = mongo_server, overlap_ms
     machine = MongoSyncMachine.TestCase
     machine.settings = settings(
-        max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck),
+        max_examples=times(8), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck),
         phases=(Phase.generate,))
     machine().runTest()

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk import p2p_direct
 from hypersend_client.sdk.p2p_direct import Channel, Listener, connect, told_addresses
+from hypersend_client.sdk.p2p_receiver import PeerReceiver
 from hypersend_client.sdk.p2p_seal import Handshake, encode_key
+from hypersend_client.sdk.p2p_sender import PeerSender
 from tests.harness import Server, running
 from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair, until
 from tests.sdk_transfers.device import MIB, digest
@@ -86,12 +88,13 @@ class Door:
     def __init__(self) -> None:
         self.guests: list[Channel] = []
         self.came = asyncio.Event()
+        self.heard = asyncio.Queue[bytes]()
         self.listener = Listener(HELLO, lambda: shake("receiver", BEN, ASHA), self._found)
 
     async def _found(self, channel: Channel) -> None:
         self.guests.append(channel)
         self.came.set()
-        await channel.receive()
+        self.heard.put_nowait(await channel.receive())
 
 
 @pytest.fixture
@@ -159,6 +162,49 @@ async def test_address_that_leads_to_somebody_else_leads_nowhere(door: tuple[Doo
     assert channel is not None
     channel.close()
     other.close()
+
+
+async def test_the_connection_that_is_used_is_the_one_that_the_receiver_took(
+    door: tuple[Door, p2p_direct.Address]
+) -> None:
+    for _ in range(20):
+        door[0].listener._is_taken = False
+        door[0].guests.clear()
+        door[0].came.clear()
+        channel = await connect([door[1]] * 6, HELLO, lambda: shake("sender", ASHA, BEN))
+        assert channel is not None
+        async with asyncio.timeout(LIMIT_S):
+            await door[0].came.wait()
+        assert len(door[0].guests) == 1
+        await channel.send(b"hello")
+        assert await asyncio.wait_for(door[0].heard.get(), LIMIT_S) == b"hello"
+        channel.close()
+
+
+async def test_direct_connection_that_is_lost_at_once_leaves_it_to_the_relay(
+    two: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave(self: PeerReceiver, channel: Channel) -> None:
+        pass  # which closes the channel
+
+    monkeypatch.setattr(PeerReceiver, "_take_direct", leave)
+    for number in range(6):
+        path = two.asha.file(f"{number}.mkv", 6 * MIB)
+        assert digest(await both(*await two.begin(path))) == digest(path)
+
+
+async def test_mistake_of_ours_ends_the_transfer_for_all_to_see(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*arguments: object) -> None:
+        raise AssertionError("a mistake")
+
+    monkeypatch.setattr(PeerSender, "_pump", fail)
+    sending, receiving = await two.begin(two.asha.file("film.mkv", MIB))
+    async with asyncio.timeout(LIMIT_S):
+        states = [progress.state async for progress in sending.updates()]
+        assert states[-1] == "failed"
+        with pytest.raises(AssertionError, match="a mistake"):
+            await sending.wait()
+    await receiving.stop()
 
 
 def test_only_addresses_of_a_network_at_home_are_tried() -> None:
