@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections import defaultdict
@@ -15,7 +17,7 @@ from typing import Any
 
 from benchmarks.client_upload import payload
 from benchmarks.figures import Section
-from benchmarks.peers import UploadPeer, upload_peers
+from benchmarks.peers import UploadPeer, nginx, upload_peers
 from benchmarks.people import Person, register
 from benchmarks.processes import Server, disk_bytes, folder, hypersend, load, reference
 from hypersend_server.clock import Ids, system_clock
@@ -248,12 +250,17 @@ def downloads(quick: bool, repeats: int) -> Section:
         person = register(ours, "sender")
         file, _ = upload(person, size, 4)
         path = next(path for path in (where / "data" / "files").rglob("*") if path.is_file())
-        with reference("reference_files", path.parent) as bare:
+        with contextlib.ExitStack() as servers:
+            bare = servers.enter_context(reference("reference_files", path.parent))
             kinds: dict[str, tuple[Server, str, dict[str, str]]] = {
                 "HyperSend": (
                     ours, f"/api/v1/files/{file['id']}/download", {"Authorization": f"Bearer {person.token}"}),
                 "bare FileResponse": (bare, f"/file/{path.name}", {}),
             }
+            if shutil.which("nginx"):
+                kinds["nginx"] = (servers.enter_context(nginx(where, path.parent)), f"/file/{path.name}", {})
+            else:
+                section.notes.append("Not measured here: nginx, which is not installed.")
             for repeat in range(repeats + 1):  # the first, uncounted, fills the page cache
                 for name, (server, address, headers) in kinds.items():
                     plans: dict[str, list[dict[str, Any]]] = {
@@ -272,11 +279,13 @@ def downloads(quick: bool, repeats: int) -> Section:
                             read = sum(request["size"] for request in requests)
                             rates[f"{name}, {kind}"].append(read / MIB / seconds)
     for kind in ("whole", "from the middle on", "ranges of 8 MiB"):
-        for name in ("HyperSend", "bare FileResponse"):
+        for name in kinds:
             section.row(f"{name}, {kind}", rates[f"{name}, {kind}"])
         section.ratio(f"HyperSend to a bare FileResponse, {kind}", rates[f"HyperSend, {kind}"],
                       rates[f"bare FileResponse, {kind}"], 0.95)
+        if "nginx" in kinds:
+            section.ratio(f"HyperSend to nginx, {kind}", rates[f"HyperSend, {kind}"], rates[f"nginx, {kind}"])
     section.notes.append(
-        "One connection, the same file on disk, in the page cache for both. A range of 8 MiB is what a client that "
+        "One connection, the same file on disk, in the page cache for all. A range of 8 MiB is what a client that "
         "downloads in chunks asks for, one after the other.")
     return section

@@ -1,7 +1,7 @@
 """Other servers that take large uploads, on loopback beside ours. Their packages are installed in `.cache`.
 
-copyparty comes from PyPI. tusd is a binary whose path the environment variable TUSD gives; where it is absent the
-same protocol is served by `@tus/server` from npm. A peer that cannot be had is left out, and the report says so.
+copyparty comes from PyPI, `@tus/server` from npm, tusd from its source where a Go is found; the environment variable
+TUSD names another binary of it. A peer that cannot be had is left out, and the report says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from benchmarks.processes import CACHE, Server, free_port, serving
 
+TUSD = "github.com/tus/tusd/v2/cmd/tusd@v2.9.1"
 COPYPARTY = "copyparty==1.20.26"
 TUS_SERVER = ("@tus/server@2.4.5", "@tus/file-store@2.1.1")
 
@@ -87,6 +88,40 @@ class Tus:
             return "/files/" + str(answer.headers["Location"]).rsplit("/", 1)[1]
 
 
+_NGINX = """\
+daemon off;
+{user}
+worker_processes auto;
+pid {where}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    client_body_temp_path {where}/nginx-body;
+    proxy_temp_path {where}/nginx-proxy;
+    fastcgi_temp_path {where}/nginx-fastcgi;
+    uwsgi_temp_path {where}/nginx-uwsgi;
+    scgi_temp_path {where}/nginx-scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location /file/ {{ alias {folder}/; }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(where: Path, folder: Path) -> Iterator[Server]:
+    """The distribution's nginx with sendfile, as distributed; serves the files of `folder` below /file/."""
+    port, config = free_port(), where / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""  # its workers must be able to read the files
+    config.write_text(_NGINX.format(user=user, where=where, port=port, folder=folder))
+    with serving(["nginx", "-c", str(config), "-e", "stderr"], port, where) as server:
+        yield server
+
+
 def upload_peers() -> tuple[list[UploadPeer], list[str]]:
     """(those that are there, a line for each that is not)."""
     found: list[UploadPeer] = []
@@ -95,11 +130,11 @@ def upload_peers() -> tuple[list[UploadPeer], list[str]]:
         found.append(Copyparty(python))
     else:
         absent.append("copyparty could not be installed, so it is left out.")
-    if binary := os.environ.get("TUSD"):
+    if binary := _tusd():
         found.append(Tus("tusd", [
-            binary, "-host", "127.0.0.1", "-port", "{port}", "-upload-dir", "{folder}", "-base-path", "/files/"]))
+            str(binary), "-host", "127.0.0.1", "-port", "{port}", "-upload-dir", "{folder}", "-base-path", "/files/"]))
     else:
-        absent.append("tusd is left out: the environment variable TUSD names no binary.")
+        absent.append("tusd is left out: there is no Go to build it, or it did not build, and TUSD names no binary.")
     if script := _tus_server():
         found.append(Tus("@tus/server", ["node", str(script), "{port}", "{folder}"]))
     else:
@@ -116,6 +151,18 @@ def _copyparty() -> Path | None:
         shutil.rmtree(CACHE / "copyparty", ignore_errors=True)
         return None
     return python
+
+
+def _tusd() -> Path | None:
+    if given := os.environ.get("TUSD"):
+        return Path(given)
+    place = CACHE / "go"
+    binary = place / "bin" / "tusd"
+    if not binary.exists() and not (
+        shutil.which("go") and _run("env", f"GOBIN={place / 'bin'}", "go", "install", TUSD)
+    ):
+        return None
+    return binary
 
 
 def _tus_server() -> Path | None:

@@ -41,6 +41,10 @@ def _value(figure: dict[str, Any]) -> str:
     return f"{number(figure['median'])} {figure['unit']}{spread}"
 
 
+def _machine(here: dict[str, Any]) -> str:
+    return f"{here['cores']} cores, {here['memory_gib']} GiB, {here['kernel']}, Python {here['python']}"
+
+
 def _verdict(check: dict[str, Any]) -> str:
     return "yes" if check["met"] else "NO"
 
@@ -50,7 +54,9 @@ def merge(path: Path, sections: dict[str, Any]) -> Results:
     results: Results = {"sections": {}}
     if path.exists():
         results = json.loads(path.read_text())
-    results["machine"] = machine()
+    if before := results.pop("machine", None):  # once described for the whole file
+        for section in results["sections"].values():
+            section.setdefault("machine", before)
     results["sections"].update(sections)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -62,14 +68,12 @@ def write_document(path: Path, results: Results, order: list[str]) -> None:
     charts = path.with_suffix("")
     charts.mkdir(parents=True, exist_ok=True)
     sections = {key: results["sections"][key] for key in order if key in results["sections"]}
-    here = results["machine"]
     lines = [
         "# Benchmarks", "",
         "Written by `make bench`; the samples are in `benchmarks/results.json`. Compare the ratios: each is taken "
         "within one run, beside its reference, while absolute rates depend on the machine. Values are medians, with "
         "the lowest and the highest of the repeats.", "",
-        f"Measured over loopback on {here['cores']} cores with {here['memory_gib']} GiB, {here['kernel']}, "
-        f"Python {here['python']}; server and client share them.", "",
+        "Measured over loopback; server and client share the machine, which each section names.", "",
         "| figure | measured | goal | met |", "|---|---|---|---|",
     ]
     for section in sections.values():
@@ -81,7 +85,8 @@ def write_document(path: Path, results: Results, order: list[str]) -> None:
         (charts / f"{key}.svg").write_text(bars(section))
         lines += [
             "", f"## {section['title']}", "", f"`{section['command']}` · {section['repeats']} repeats, "
-            f"{section['measured']}", "", f"![{section['title']}, {section['unit']}]({charts.name}/{key}.svg)", "",
+            f"{section['measured']} · {_machine(section['machine'])}", "",
+            f"![{section['title']}, {section['unit']}]({charts.name}/{key}.svg)", "",
             "| | measured |", "|---|---|", *(f"| {row['name']} | {_value(row)} |" for row in section["rows"]),
             *(f"| {check['name']} | {_value(check)} |" for check in section["checks"] if check["goal"] is None), "",
             *(line for note in section["notes"] for line in ("- " + note,)),

@@ -3,6 +3,7 @@
     python -m benchmarks.run [--quick] [--only upload,messages] [--repeats N]
 
 A quick run is smaller and writes to benchmarks/.cache instead, so that it never replaces the real figures.
+A section that fails leaves the others as they are; its error is told at the end, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 
 from benchmarks import measure_files, measure_messages, measure_server, report
 from benchmarks.figures import Section
@@ -29,35 +31,52 @@ BUSY = 0.1
 FEWER_REPEATS = {"memory": 2, "completing": 3}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 1 where a section failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller and fewer")
     parser.add_argument("--only", default="", help=f"some of {', '.join(MEASURES)}, separated by commas")
     parser.add_argument("--repeats", type=int, help="of each measurement")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     names = [name for name in options.only.split(",") if name] or [*MEASURES]
     if unknown := set(names) - set(MEASURES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    sections = {}
+    failures: dict[str, str] = {}
     results_file, document = HERE / "results.json", REPOSITORY / "docs" / "benchmarks.md"
     if options.quick:
         results_file, document = CACHE / "results.json", CACHE / "docs" / "benchmarks.md"
     for name in names:
         repeats = options.repeats or min(2 if options.quick else 5, FEWER_REPEATS.get(name, 5))
         taken = busy()
-        section = MEASURES[name](options.quick, repeats).document()
+        try:
+            section = MEASURES[name](options.quick, repeats).document()
+        except Exception as error:  # whatever it was: it is told, and the other sections are measured
+            traceback.print_exc()
+            failures[name] = f"{type(error).__name__}: {error}"
+            continue
         if taken > BUSY:
             section["notes"].append(f"The machine was {taken:.0%} busy with other work when this began: measure again.")
             print(f"\nThe machine is {taken:.0%} busy with other work; figures will be off.", file=sys.stderr)
-        section["command"] = f"make bench{' QUICK=1' if options.quick else ''} ONLY={name}"
+        section["command"] = _command(name, options.quick, options.repeats)
         section["repeats"] = repeats
+        section["machine"] = report.machine()
         section["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
-        sections[name] = section
         print(report.table(section), flush=True)
         results = report.merge(results_file, {name: section})  # a later failure loses nothing
         report.write_document(document, results, [*MEASURES])
-    print(f"\nWritten: {results_file.relative_to(REPOSITORY)}, {document.relative_to(REPOSITORY)}")
+    if len(failures) < len(names):
+        print(f"\nWritten: {results_file}, {document}")
+    for name, failure in failures.items():
+        print(f"\nNot measured: {name}: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _command(name: str, quick: bool, repeats: int | None) -> str:
+    """What measures this section again in the same way."""
+    if repeats is None:
+        return f"make bench{' QUICK=1' if quick else ''} ONLY={name}"
+    return f"python -m benchmarks.run{' --quick' if quick else ''} --only {name} --repeats {repeats}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
