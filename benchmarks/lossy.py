@@ -37,7 +37,7 @@ class Network:
     def __init__(self, loss: float, delay_s: float, bytes_per_s: float) -> None:
         self.loss, self.delay_s, self.bytes_per_s = loss, delay_s, bytes_per_s
         self._free_at = 0.0
-        self.cuts = self.lost = self.passed = 0
+        self.cuts = self.lost = self.passed = self.bytes = 0
         self._random = random.Random(1)
         self._dead: set[tuple[int, int]] = set()
         self._alive: set[tuple[int, int]] = set()
@@ -78,6 +78,7 @@ class Network:
                 continue
             self._free_at += len(packet) / self.bytes_per_s
             self.passed += 1
+            self.bytes += len(packet)
             packet[12:16], packet[16:20] = packet[16:20], packet[12:16]
             loop.call_at(self._free_at + self.delay_s, self._give, bytes(packet))
 

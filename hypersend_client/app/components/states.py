@@ -85,9 +85,9 @@ def primary_button(
             shape=ft.RoundedRectangleBorder(radius=Corner.CARD),
             bgcolor={ft.ControlState.DEFAULT: Colour.LOSS} if danger else None,
         ),
-        expand=expand,
+        expand=expand or None,
     )
-    return ft.Semantics(content=button, identifier=identifier, expand=expand) if identifier else button
+    return ft.Semantics(content=button, identifier=identifier, expand=expand or None) if identifier else button
 
 
 def quiet_button(

@@ -44,7 +44,7 @@ def text(
         text_align=align,
         selectable=selectable,
         rtl=is_rtl(value),
-        expand=expand,
+        expand=expand or None,
         **more,
     )
 
