@@ -27,6 +27,7 @@ from typing import Any, TypeVar, cast
 import aiohappyeyeballs
 from yarl import URL
 
+from hypersend_client.sdk import lines
 from hypersend_client.sdk.errors import ConnectionFailed, NotHyperSend, TlsFailed
 from hypersend_client.sdk.transfer import in_thread
 from hypersend_client.sdk.transport import Query, Transport, frugal_socket, parse_json, refusal_of, translate
@@ -171,6 +172,14 @@ class Wire:
     def stop(self) -> None:
         """Let whatever blocks fail now."""
         self.stopped.set()
+        self.cut()
+
+    @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
+    def cut(self) -> None:
+        """As if the network had done it."""
         try:
             # Not SSLSocket's own, which also takes the encryption away from under the thread.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
@@ -354,6 +363,7 @@ class BulkConnection:
             wire = Wire(url, await self._connect(url))
         wire.url = url
         is_kept = False
+        watching = asyncio.create_task(lines.watch(wire.sock, wire.cut))
         future = asyncio.get_running_loop().run_in_executor(self._pool, run, wire)
         try:
             response, data = await asyncio.shield(future)
@@ -366,6 +376,7 @@ class BulkConnection:
                 future.exception()  # nobody is left to be told
             raise
         finally:
+            watching.cancel()
             if is_kept:
                 self._wires[url.origin()] = wire
             else:
@@ -390,6 +401,8 @@ class BulkConnection:
                 f"{url.origin()} cannot be reached: {error}", reason="refused", sent=False
             ) from error
         sock.settimeout(transport.stall_s)
+        lines.be_patient(sock)
+        lines.ask_when_idle(sock)
         return sock
 
 

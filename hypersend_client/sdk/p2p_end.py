@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from hypersend_client.sdk import lines
 from hypersend_client.sdk.connection import Connection
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
@@ -259,6 +260,7 @@ class PeerEnd(Transfer[R]):
         self._early = None
         self._failure = asyncio.get_running_loop().create_future()
         reading = asyncio.create_task(self._read(ws))
+        watching = self._watch_line(ws)
         try:
             await asyncio.wait({reading, self._failure}, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
@@ -273,11 +275,19 @@ class PeerEnd(Transfer[R]):
                 self._failure.exception()  # told above, or of no importance any more
             self._ws = None
             reading.cancel()
+            watching.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             await self._end_round()
             with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
                 async with asyncio.timeout(CLOSE_S):
                     await ws.close()
+
+    def _watch_line(self, ws: aiohttp.ClientWebSocketResponse) -> asyncio.Task[None]:
+        """A slow receiver may hold us back for long, a line on which nobody is any more may not."""
+        sock = ws.get_extra_info("socket")
+        lines.be_patient(sock)
+        lines.ask_when_idle(sock)
+        return asyncio.create_task(lines.watch(sock, lambda: self._fail(ConnectionFailed("nobody answers any more"))))
 
     async def _tell_failure(self, code: str) -> None:
         """The other end and the server hear why it cannot be finished."""

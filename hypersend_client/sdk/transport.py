@@ -35,6 +35,7 @@ import aiohttp
 from yarl import URL
 
 from hypersend_client import __version__
+from hypersend_client.sdk import lines
 from hypersend_client.sdk.address import normalise
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend, TlsFailed
 from hypersend_client.sdk.retry import Backoff, Random, Sleep, may_repeat
@@ -502,6 +503,7 @@ def frugal_socket(info: tuple[Any, ...]) -> socket.socket:
     sock = socket.socket(family=family, type=kind, proto=protocol)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    lines.be_impatient(sock)
     return sock
 
 

@@ -171,8 +171,11 @@ class UploadMachine(RuleBasedStateMachine):
         data = self.chunk_of(index)
         if self.is_complete or index in self.received:
             return
-        if self.is_s3 and not have:
-            have = self._told(index)
+        if self.is_s3 and not have and (have := self._told(index)):
+            # What is noted may have been in the memory of a process that ended: the store knows, and says so.
+            error = self.refused(self.room.put(self.file.id, index, data[have:], offset=have))
+            assert error.code == "chunk_offset"
+            have = int(error.extra["have"])
         error = self.refused(self.room.put(self.file.id, index, data[have + 1 :], offset=have + 1))
         assert (error.code, error.extra["have"]) == ("chunk_offset", have)
         accepted = self.run(self.room.put(
