@@ -227,7 +227,9 @@ class Transport:
         iterator = response.content.iter_chunked(size)
         while True:
             try:
-                piece = await anext(iterator)
+                # Beside sock_read, which aiohttp no longer keeps for a body whose compression is broken.
+                async with asyncio.timeout(self._read_s):
+                    piece = await anext(iterator)
             except StopAsyncIteration:
                 return
             except (aiohttp.ClientError, OSError, TimeoutError) as error:

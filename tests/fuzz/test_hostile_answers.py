@@ -331,7 +331,7 @@ def test_what_is_read_can_be_written_and_counted(document: Any) -> None:
         except ValueError:
             continue
         again = kind.from_json(json.loads(json.dumps(found.to_json())))
-        assert again.to_json() == found.to_json()
+        assert json.dumps(again.to_json()) == json.dumps(found.to_json())  # NaN is not equal to itself
         state = found if isinstance(found, Upload) else found.upload if isinstance(found, File) else None
         if state is not None:
             assert state.chunk_size > 0

@@ -237,5 +237,7 @@ async def test_the_log_never_shows_a_ticket(room: Room, caplog: pytest.LogCaptur
     with caplog.at_level(logging.DEBUG):
         await room.enter(url, before)
         await room.enter(url, before)
-    assert sum("/web/in" in record.getMessage() for record in caplog.records) >= 2
-    assert url.partition("=")[2] not in " ".join(str(record.__dict__) for record in caplog.records)
+    # The served application writes an access log of its own in place of aiohttp's, which this test's server has too.
+    records = [record for record in caplog.records if record.name != "aiohttp.access"]
+    assert sum("/web/in" in record.getMessage() for record in records) >= 2
+    assert url.partition("=")[2] not in " ".join(str(record.__dict__) for record in records)
