@@ -35,7 +35,7 @@ check: .venv/.setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: .venv/.setup
+bench: .venv/.setup parts
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 growth: .venv/.setup

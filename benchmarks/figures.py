@@ -46,7 +46,8 @@ class Check:
 
 @dataclass
 class Section:
-    """One subject. rows are drawn as bars in the order given; notes say what a reader must know."""
+    """One subject. rows are drawn as bars in the order given; notes say what a reader must know; costs: who → what,
+    its unit included → one sample a repeat."""
 
     key: str
     title: str
@@ -54,6 +55,7 @@ class Section:
     rows: list[Row] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    costs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def row(self, name: str, samples: Sequence[float], unit: str = "") -> None:
         self.rows.append(Row(name, list(samples), unit))
@@ -64,6 +66,11 @@ class Section:
     ) -> None:
         self.checks.append(Check(name, list(samples), unit, goal, sense))
 
+    def cost(self, name: str, spent: dict[str, float]) -> None:
+        """What a row cost in one repeat, beside the section's own unit."""
+        for kind, sample in spent.items():
+            self.costs.setdefault(name, {}).setdefault(kind, []).append(sample)
+
     def ratio(self, name: str, ours: Sequence[float], theirs: Sequence[float], goal: float | None = None) -> None:
         self.check(name, [a / b for a, b in zip(ours, theirs, strict=True)], goal, unit="×")
 
@@ -71,16 +78,18 @@ class Section:
         return {
             "title": self.title,
             "unit": self.unit,
-            "rows": [{"name": row.name, "unit": row.unit or self.unit, **_spread(row)} for row in self.rows],
+            "rows": [{"name": row.name, "unit": row.unit or self.unit, **_spread(row.samples)} for row in self.rows],
             "checks": [
                 {"name": check.name, "unit": check.unit, "goal": check.goal, "sense": check.sense,
-                 "met": check.is_met, **_spread(check)}
+                 "met": check.is_met, **_spread(check.samples)}
                 for check in self.checks
             ],
             "notes": self.notes,
+            "costs": {name: {kind: _spread(samples) for kind, samples in spent.items()}
+                      for name, spent in self.costs.items()},
         }
 
 
-def _spread(figure: Row | Check) -> dict[str, Any]:
-    samples = [round(sample, 5) for sample in figure.samples]
-    return {"median": round(figure.median, 5), "min": min(samples), "max": max(samples), "samples": samples}
+def _spread(given: Sequence[float]) -> dict[str, Any]:
+    samples = [round(sample, 5) for sample in given]
+    return {"median": round(statistics.median(given), 5), "min": min(samples), "max": max(samples), "samples": samples}

@@ -18,7 +18,7 @@ from benchmarks.growth_fill import COMMON, Words, filling
 from benchmarks.growth_messages import Caller
 from benchmarks.measure_files import GIB, MIB, chunk_requests, init, upload
 from benchmarks.measure_messages import GROUP, PAIRS, ours
-from benchmarks.p2p import sealed
+from benchmarks.measure_p2p import sealed
 from benchmarks.people import register
 from benchmarks.processes import folder, hypersend, load
 from tests.process import ServerProcess

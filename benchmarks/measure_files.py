@@ -11,6 +11,8 @@ import shutil
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,17 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 RANGE_BYTES = 8 * MIB
 
-Seconds = tuple[float, float]
-"""Until the last body was answered, and until the upload was completed."""
+
+@dataclass
+class Taken:
+    """What an upload took. bytes_s: until the last body was answered; total_s: until it was completed; cpu_s, peak_mb:
+    of the server; disk: of its folder, as a multiple of the file."""
+
+    bytes_s: float
+    total_s: float
+    cpu_s: float
+    peak_mb: float
+    disk: float
 
 
 def init(person: Person, size: int) -> dict[str, Any]:
@@ -72,22 +83,26 @@ def upload(person: Person, size: int, streams: int, *, digest: bool = False) -> 
     return file, answer
 
 
-def seconds_of(answer: dict[str, Any]) -> Seconds:
-    return answer["bytes_s"], answer["total_s"]
+def taken(server: Server, where: Path, size: int, work: Callable[[], dict[str, Any]]) -> Taken:
+    """work: sends `size` bytes; answers what the upload client does."""
+    os.sync()
+    server.reset_peak()
+    cpu_s, before = server.cpu_s(), disk_bytes(where)
+    answer = work()
+    return Taken(answer["bytes_s"], answer["total_s"], server.cpu_s() - cpu_s, server.peak_mb(),
+                 (disk_bytes(where) - before) / size)
 
 
 # Each of these serves from a fresh folder and sends a little to warm up, then `size` bytes.
 
-def _ours(where: Path, size: int, streams: int, *, digest: bool) -> Seconds:
+def _ours(where: Path, size: int, streams: int, *, digest: bool) -> Taken:
     with hypersend(where) as server:
         person = register(server, "sender")
         upload(person, 32 * MIB, streams)
-        os.sync()
-        answer = upload(person, size, streams, digest=digest)[1]
-        return seconds_of(answer)
+        return taken(server, where, size, lambda: upload(person, size, streams, digest=digest)[1])
 
 
-def _bare(where: Path, size: int, streams: int, path: str) -> Seconds:
+def _bare(where: Path, size: int, streams: int, path: str) -> Taken:
     with reference("reference_files", where) as server:
         def plan(name: str, total: int) -> dict[str, Any]:
             dealt: list[list[Any]] = [[] for _ in range(streams)]
@@ -97,23 +112,21 @@ def _bare(where: Path, size: int, streams: int, path: str) -> Seconds:
             return {"port": server.port, "streams": dealt}
 
         load("client_upload", plan("warm", 32 * MIB))
-        os.sync()
-        return seconds_of(load("client_upload", plan("file", size)))
+        return taken(server, where, size, lambda: load("client_upload", plan("file", size)))
 
 
-def _peer(where: Path, size: int, streams: int, peer: UploadPeer) -> Seconds:
+def _peer(where: Path, size: int, streams: int, peer: UploadPeer) -> Taken:
     with peer.serve(where) as server:
         load("client_upload", {"port": server.port, "streams": peer.streams(server, [8 * MIB])})
         for path in (where / "files").glob("*"):
             if path.is_file():
                 path.unlink()
-        os.sync()
-        answer = load("client_upload", {
-            "port": server.port, "streams": peer.streams(server, [size // streams] * streams)})
+        plan = {"port": server.port, "streams": peer.streams(server, [size // streams] * streams)}
+        found = taken(server, where, size, lambda: load("client_upload", plan))
         stored = sum(path.stat().st_size for path in (where / "files").rglob("*") if path.is_file())
         if stored < size:
             raise RuntimeError(f"{peer.name} kept {stored} of {size} bytes")
-        return seconds_of(answer)
+        return found
 
 
 def uploads(quick: bool, repeats: int) -> Section:
@@ -134,10 +147,12 @@ def uploads(quick: bool, repeats: int) -> Section:
                 *((peer.name, partial(_peer, peer=peer)) for peer in peers),
             ):
                 with folder() as where:
-                    bytes_s, total_s = work(where, size, streams)
-                rates[name].append(size / MIB / bytes_s)
+                    one = work(where, size, streams)
+                rates[name].append(size / MIB / one.bytes_s)
                 if name == ours:
-                    rates[completed].append(size / MIB / total_s)
+                    rates[completed].append(size / MIB / one.total_s)
+                section.cost(f"{name}, {label}", {
+                    "CPU s/GiB": one.cpu_s / size * GIB, "peak MB": one.peak_mb, "disk ×": one.disk})
         for name in (ours, with_digest, completed, bare, discard, *(peer.name for peer in peers)):
             section.row(f"{name}, {label}", rates[name])
         section.ratio(f"HyperSend to a bare handler, {label}", rates[ours], rates[bare], 0.85)
@@ -147,7 +162,7 @@ def uploads(quick: bool, repeats: int) -> Section:
     section.notes += [
         "One client program for all, sending from memory. HyperSend and the bare handler get chunks of 8 MiB in a PUT "
         "each, over one or four connections into one file; the bare handler hashes and writes the same way and does "
-        "nothing else. Peers get one body a stream, a file each.",
+        "nothing else. Peers get one body a stream, a file each. CPU and peak memory are the server process's own.",
         "Until completed: the whole file is on the disk (fsync) and downloadable. The bare handler and the peers make "
         "nothing durable; HyperSend does so about once a second while it receives.",
         *absent]

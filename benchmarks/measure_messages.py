@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peer_tinode
+from benchmarks import peer_synapse, peer_tinode
 from benchmarks.figures import Section
 from benchmarks.people import register_all
 from benchmarks.processes import folder, hypersend, load, reference
@@ -19,8 +20,22 @@ PAIRS, GROUP, ALONE = "25 direct chats", "a group of 50", "one writer alone"
 CASES = (PAIRS, GROUP, ALONE)
 
 Plan = dict[str, Any]
-Planner = Callable[[str], Plan]
-"""Case → a plan for client_messages, without its durations."""
+WARM_S = 0.5
+
+
+@dataclass
+class Peer:
+    """A running server. run: case and seconds → what client_messages answers; memory_mb: of all its processes."""
+
+    run: Callable[[str, float], dict[str, float]]
+    memory_mb: Callable[[], float]
+
+
+def driven(plan: Callable[[str], Plan], memory_mb: Callable[[], float]) -> Peer:
+    """By client_messages. plan: case → its plan, without the durations."""
+    return Peer(lambda case, seconds: load("client_messages", {**plan(case), "warm_s": WARM_S, "seconds": seconds}),
+                memory_mb)
+
 
 _FRAMES = {
     "ack": '{"type":"ack"', "accepted": '"client_id"', "message": '{"type":"message",', "refused": '{"type":"error"'}
@@ -34,7 +49,7 @@ def plan_of(case: str, port: int, protocol: dict[str, str], sockets: list[Plan])
 
 
 @contextlib.contextmanager
-def ours(where: Path) -> Iterator[Planner]:
+def ours(where: Path) -> Iterator[Peer]:
     with hypersend(where) as server:
         people = register_all(server, PEOPLE)
         pairs = [one.call("POST", "/chats", {"kind": "direct", "user_id": other.id})["id"]
@@ -59,11 +74,11 @@ def ours(where: Path) -> Iterator[Planner]:
                 })
             return plan_of(case, server.port, _FRAMES, sockets)
 
-        yield plan
+        yield driven(plan, server.tree_mb)
 
 
 @contextlib.contextmanager
-def bare(where: Path) -> Iterator[Planner]:
+def bare(where: Path) -> Iterator[Peer]:
     with reference("reference_messages", where) as server:
         turns = itertools.count()
 
@@ -79,49 +94,72 @@ def bare(where: Path) -> Iterator[Planner]:
                     "marks": []})
             return plan_of(case, server.port, _FRAMES, sockets)
 
-        yield plan
+        yield driven(plan, server.tree_mb)
 
 
 def messages(quick: bool, repeats: int) -> Section:
     section = Section("messages", "Durable messages over WebSocket", "messages/s")
-    times = {"warm_s": 0.5, "seconds": 2 if quick else 5}
-    servers: dict[str, Planner] = {}
+    seconds = 2.0 if quick else 5.0
+    peers: dict[str, Peer] = {}
     answers: dict[tuple[str, str], list[dict[str, float]]] = {}
     with contextlib.ExitStack() as stack:
-        servers["HyperSend"] = stack.enter_context(ours(stack.enter_context(folder())))
-        servers["bare reference"] = stack.enter_context(bare(stack.enter_context(folder())))
-        absent = peer_tinode.absent()
-        if absent is None:
-            servers["tinode"] = stack.enter_context(
-                peer_tinode.tinode(stack.enter_context(folder()), PEOPLE, TEXT, lambda case: case == GROUP, plan_of))
+        def fresh() -> Path:
+            return stack.enter_context(folder())
+
+        peers["HyperSend"] = stack.enter_context(ours(fresh()))
+        peers["bare reference"] = stack.enter_context(bare(fresh()))
+        if (no_tinode := peer_tinode.absent()) is None:
+            plan, memory_mb = stack.enter_context(
+                peer_tinode.tinode(fresh(), PEOPLE, TEXT, lambda case: case == GROUP, plan_of))
+            peers["tinode"] = driven(plan, memory_mb)
+        if (no_synapse := peer_synapse.absent()) is None:
+            peers["Synapse"] = Peer(*stack.enter_context(peer_synapse.synapse(
+                fresh(), PEOPLE, TEXT, lambda case: case == GROUP, lambda case: case == ALONE)))
+        for name, peer in peers.items():
+            section.cost(name, {"memory MB, people signed up": peer.memory_mb()})
         for _ in range(repeats):
             for case in CASES:
-                for name, plan in servers.items():
-                    answers.setdefault((name, case), []).append(load("client_messages", {**plan(case), **times}))
+                for name, peer in peers.items():
+                    answer = peer.run(case, seconds)
+                    answers.setdefault((name, case), []).append(answer)
+                    section.cost(f"{name}, {case}", {
+                        "ack p50 ms": answer["p50_ms"], "ack p99 ms": answer["p99_ms"],
+                        "deliveries/s": answer["deliveries_per_s"]})
+        for name, peer in peers.items():
+            section.cost(name, {"memory MB, after the load": peer.memory_mb()})
 
     def samples(name: str, case: str, key: str = "per_s") -> list[float]:
         return [answer[key] for answer in answers[name, case]]
 
     for case in CASES:
-        for name in servers:
+        for name in peers:
             if case == ALONE:
                 section.row(f"{name}, {case}, p50", samples(name, case, "p50_ms"), "ms")
             else:
                 section.row(f"{name}, {case}", samples(name, case))
-    for case, goal, times_tinode in ((PAIRS, 0.4, 4), (GROUP, 0.6, 3)):
+    goals = ((PAIRS, 0.4, {"tinode": 4, "Synapse": 80}), (GROUP, 0.6, {"tinode": 3, "Synapse": 80}))
+    for case, goal, peer_goals in goals:
         section.ratio(f"HyperSend to the bare reference, {case}", samples("HyperSend", case),
                       samples("bare reference", case), goal)
-        if "tinode" in servers:
-            section.ratio(f"HyperSend to tinode, {case}", samples("HyperSend", case), samples("tinode", case),
-                          times_tinode)
+        for name, times in peer_goals.items():
+            if name in peers:
+                section.ratio(f"HyperSend to {name}, {case}", samples("HyperSend", case), samples(name, case), times)
     section.check(f"{ALONE}, p50", samples("HyperSend", ALONE, "p50_ms"), 1.5, "at most", "ms")
     section.check(f"deliveries a second in {GROUP}", samples("HyperSend", GROUP, "deliveries_per_s"), unit="/s")
+    for when in ("people signed up", "after the load"):
+        memory = {name: section.costs[name][f"memory MB, {when}"] for name in peers}
+        for name in ("tinode", "Synapse"):
+            if name in peers:
+                ratio = memory["HyperSend"][0] / memory[name][0]
+                section.check(f"memory to {name}'s, {when}", [ratio], 1, "at most", "×")
     section.notes += [
         "Texts of 100 bytes, one in flight a writer, acknowledged after the commit (`synchronous=FULL`); the time ends "
         "with the last delivery, and every message is counted at every listener. In the group all 50 are connected, "
         "so each message goes to 49 sockets. Server and client share the machine.",
         "HyperSend checks membership, blocks and repeats, keeps order, counters and the search index, and every "
         "listener sends a delivered and a read mark a second; the reference stores, acknowledges and forwards.",
-        absent or "tinode runs on PostgreSQL with its defaults; all sessions are attached to the group and read.",
+        no_tinode or "tinode runs on PostgreSQL with its defaults; all sessions are attached to the group and read.",
+        no_synapse or "Synapse runs on PostgreSQL with its limits a person off; everybody listens by /sync.",
+        "Memory: all processes of a server, the database's too, pages in common counted once (PSS).",
     ]
     return section

@@ -1,7 +1,7 @@
 """tinode with PostgreSQL under the same load, where its programs are there.
 
-TINODE names the server's binary and TINODE_INIT_DB that of `tinode-db`, both built for PostgreSQL; PostgreSQL's own
-programs are looked for where Debian has them. A cluster of its own is made for the run, with PostgreSQL's defaults.
+The server and `tinode-db` are built for PostgreSQL with Go, where there is one; TINODE and TINODE_INIT_DB name other
+binaries of them. PostgreSQL itself must be installed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +17,11 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.processes import Server, free_port, serving
+from benchmarks import postgresql
+from benchmarks.install import go_program, named
+from benchmarks.processes import Server, free_port, serving, tree_mb
 
+MODULE, VERSION = "github.com/tinode/chat", "v0.25.3"
 # The key that belongs to the salt in tinode's sample configuration.
 API_KEY = "AQEAAAABAAD_rAp4DJh05a1HAwFT3A6K"
 API_KEY_SALT = "T713/rYYgW7g4m3vG6zGRh7+FM1t0T8j13koXScOAj4="
@@ -29,29 +30,43 @@ _HI = {"hi": {"id": "hi", "ver": "0.22", "ua": "benchmark/1.0"}}
 _FRAMES = {"ack": '{"ctrl":{"id":"p"', "accepted": '"code":202', "message": '{"data":', "refused": '{"ctrl":{"code":5'}
 
 
+def programs() -> tuple[Path, Path] | None:
+    """The server and the program that makes its database."""
+    server = named("TINODE") or go_program("tinode", f"{MODULE}/server@{VERSION}", "-tags", "postgres")
+    init_db = named("TINODE_INIT_DB") or go_program("tinode-db", f"{MODULE}/tinode-db@{VERSION}", "-tags", "postgres")
+    return (server, init_db) if server and init_db else None
+
+
 def absent() -> str | None:
     """Why tinode is left out, or None where it is there."""
-    if not os.environ.get("TINODE") or not os.environ.get("TINODE_INIT_DB"):
-        return "tinode is left out: the environment variables TINODE and TINODE_INIT_DB name no binaries."
-    if _postgres("initdb") is None:
+    if not postgresql.is_installed():
         return "tinode is left out: PostgreSQL is not installed."
+    if programs() is None:
+        return ("tinode is left out: there is no Go to build it, or it did not build, and TINODE and TINODE_INIT_DB "
+                "name no binaries.")
     return None
 
 
 @contextlib.contextmanager
 def tinode(
     where: Path, people: int, text: str, is_group: Callable[[str], bool], plan_of: Callable[..., dict[str, Any]]
-) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """A running server with so many accounts, in pairs and in one group; yields case → plan for client_messages."""
-    with _postgresql(where) as database_port:
+) -> Iterator[tuple[Callable[[str], dict[str, Any]], Callable[[], float]]]:
+    """A running server with so many accounts, in pairs and in one group.
+
+    Yields: case → plan for client_messages; MB of the server and its database.
+    """
+    found = programs()
+    assert found is not None
+    program, init_db = found
+    with postgresql.cluster(where) as (database_port, database_pid):
         port = free_port()
         config = where / "tinode.conf"
         config.write_text(json.dumps(_config(database_port)))
-        made = subprocess.run([os.environ["TINODE_INIT_DB"], f"--config={config}", "--reset"], cwd=where, check=False,
+        made = subprocess.run([str(init_db), f"--config={config}", "--reset"], cwd=where, check=False,
                               capture_output=True, text=True, timeout=60)
         if made.returncode:
             raise RuntimeError(f"tinode's database: {made.stdout}{made.stderr}")
-        command = [os.environ["TINODE"], f"--config={config}", f"--listen=127.0.0.1:{port}",
+        command = [str(program), f"--config={config}", f"--listen=127.0.0.1:{port}",
                    f"--grpc_listen=127.0.0.1:{free_port()}", f"--static_data={where}"]
         with serving(command, port, where, ready="/v0/version") as server:
             users, group = asyncio.run(_sign_up(server, people))
@@ -70,7 +85,7 @@ def tinode(
                         "marks": []})
                 return plan_of(case, server.port, _FRAMES, sockets)
 
-            yield plan
+            yield plan, lambda: server.tree_mb() + tree_mb(database_pid)
 
 
 def _secret(n: int) -> dict[str, str]:
@@ -126,43 +141,3 @@ def _config(database_port: int) -> dict[str, Any]:
                 "DBName": "tinode", "SSLMode": "disable", "max_open_conns": 50, "max_idle_conns": 50,
                 "conn_max_lifetime": 60, "sql_timeout": 10}}},
     }
-
-
-@contextlib.contextmanager
-def _postgresql(where: Path) -> Iterator[int]:
-    """A cluster in `where`; PostgreSQL refuses to run as root, so there it runs as the user that Debian made for it."""
-    initdb, postgres = _postgres("initdb"), _postgres("postgres")
-    if initdb is None or postgres is None:
-        raise RuntimeError("PostgreSQL is not installed")
-    cluster = where / "postgresql"
-    cluster.mkdir(mode=0o700)
-    run_as: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        where.chmod(0o711)
-        shutil.chown(cluster, "postgres", "postgres")
-        run_as = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run([initdb, "-D", str(cluster), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C"],
-                   check=True, timeout=120, **quiet, **run_as)
-    port = free_port()
-    process = subprocess.Popen(
-        [postgres, "-D", str(cluster), "-h", "127.0.0.1", "-p", str(port), "-k", str(cluster)], **quiet, **run_as)
-    try:
-        for _ in range(300):
-            if (cluster / "postmaster.pid").exists() and "ready" in (cluster / "postmaster.pid").read_text():
-                break
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-        else:
-            raise RuntimeError("PostgreSQL did not start")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _postgres(name: str) -> str | None:
-    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
-        if (folder / name).exists():
-            return str(folder / name)
-    return shutil.which(name)

@@ -1,32 +1,42 @@
 """Other servers that take large uploads, on loopback beside ours. Their packages are installed in `.cache`.
 
-copyparty comes from PyPI, `@tus/server` from npm, tusd from its source where a Go is found; the environment variable
-TUSD names another binary of it. A peer that cannot be had is left out, and the report says so.
+copyparty and tuspyserver come from PyPI, `@tus/server` from npm, tusd from its source where a Go is found; the
+environment variable TUSD names another binary of it. A peer that cannot be had is left out, and the report says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.processes import CACHE, Server, free_port, serving
+from benchmarks.install import go_program, named, node_package, python_with
+from benchmarks.processes import Server, free_port, serving
 
 TUSD = "github.com/tus/tusd/v2/cmd/tusd@v2.9.1"
 COPYPARTY = "copyparty==1.20.26"
 TUS_SERVER = ("@tus/server@2.4.5", "@tus/file-store@2.1.1")
+TUSPYSERVER = ("tuspyserver==4.4.3", "uvicorn[standard]==0.54.0")
 
 _TUS_SCRIPT = """\
 import {Server} from '@tus/server'
 import {FileStore} from '@tus/file-store'
 const [port, directory] = process.argv.slice(2)
 new Server({path: '/files', datastore: new FileStore({directory})}).listen({host: '127.0.0.1', port: Number(port)})
+"""
+
+_TUSPYSERVER_SCRIPT = """\
+import sys
+import uvicorn
+from fastapi import FastAPI
+from tuspyserver import create_tus_router
+port, folder = sys.argv[1:]
+app = FastAPI()
+app.include_router(create_tus_router(prefix="files", files_dir=folder))
+uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
 """
 
 
@@ -126,60 +136,27 @@ def upload_peers() -> tuple[list[UploadPeer], list[str]]:
     """(those that are there, a line for each that is not)."""
     found: list[UploadPeer] = []
     absent: list[str] = []
-    if python := _copyparty():
-        found.append(Copyparty(python))
+    if binaries := python_with("copyparty", COPYPARTY):
+        found.append(Copyparty(binaries / "python"))
     else:
         absent.append("copyparty could not be installed, so it is left out.")
-    if binary := _tusd():
+    if binary := named("TUSD") or go_program("tusd", TUSD):
         found.append(Tus("tusd", [
             str(binary), "-host", "127.0.0.1", "-port", "{port}", "-upload-dir", "{folder}", "-base-path", "/files/"]))
     else:
         absent.append("tusd is left out: there is no Go to build it, or it did not build, and TUSD names no binary.")
-    if script := _tus_server():
-        found.append(Tus("@tus/server", ["node", str(script), "{port}", "{folder}"]))
+    if place := node_package("tus", *TUS_SERVER):
+        found.append(Tus("@tus/server", ["node", str(_script(place / "serve.mjs", _TUS_SCRIPT)), "{port}", "{folder}"]))
     else:
         absent.append("@tus/server is left out: it needs Node.js and npm.")
+    if binaries := python_with("tuspyserver", *TUSPYSERVER):
+        script = _script(binaries.parent / "serve.py", _TUSPYSERVER_SCRIPT)
+        found.append(Tus("tuspyserver", [str(binaries / "python"), str(script), "{port}", "{folder}"]))
+    else:
+        absent.append("tuspyserver could not be installed, so it is left out.")
     return found, absent
 
 
-def _copyparty() -> Path | None:
-    python = CACHE / "copyparty" / "bin" / "python"
-    if not python.exists() and not (
-        _run(sys.executable, "-m", "venv", str(CACHE / "copyparty"))
-        and _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", COPYPARTY)
-    ):
-        shutil.rmtree(CACHE / "copyparty", ignore_errors=True)
-        return None
-    return python
-
-
-def _tusd() -> Path | None:
-    if given := os.environ.get("TUSD"):
-        return Path(given)
-    place = CACHE / "go"
-    binary = place / "bin" / "tusd"
-    if not binary.exists() and not (
-        shutil.which("go") and _run("env", f"GOBIN={place / 'bin'}", "go", "install", TUSD)
-    ):
-        return None
-    return binary
-
-
-def _tus_server() -> Path | None:
-    place = CACHE / "tus"
-    if not (place / "node_modules" / "@tus" / "file-store").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        if not shutil.which("npm") or not _run(
-            "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(place), *TUS_SERVER
-        ):
-            return None
-    script = place / "serve.mjs"
-    script.write_text(_TUS_SCRIPT)
-    return script
-
-
-def _run(*command: str) -> bool:
-    try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+def _script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -69,6 +70,10 @@ class Server:
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def tree_mb(self) -> float:
+        """Of this process and its children, what they share counted once (PSS)."""
+        return tree_mb(self.process.pid)
 
     def _status(self, name: str) -> float:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -172,6 +177,13 @@ def holding(module: str, plan: Mapping[str, Any]) -> Iterator[None]:
         process.stdin.close()
         process.wait(30)
         process.stdout.close()
+
+
+def tree_mb(pid: int) -> float:
+    """The memory of a process and all that descend from it, pages in common counted once. Source: smaps_rollup."""
+    own = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(own[1]) * 1024 / 1e6 if own else 0) + sum(tree_mb(int(child)) for child in children)
 
 
 def disk_bytes(path: Path) -> int:

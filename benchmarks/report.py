@@ -33,7 +33,21 @@ def table(section: dict[str, Any]) -> str:
         goal = "" if check["goal"] is None else f"  {check['sense']} {number(check['goal'])}: {_verdict(check)}"
         lines.append(f"  {check['name']:<70} {_value(check):>30}{goal}")
     lines += [f"    {row['name']:<68} {_value(row):>30}" for row in section["rows"]]
+    lines += [f"    {name:<50} " + ", ".join(f"{kind} {number(figure['median'])}" for kind, figure in spent.items())
+              for name, spent in section.get("costs", {}).items()]
     return "\n".join(lines)
+
+
+def _costs(costs: dict[str, Any]) -> list[str]:
+    if not costs:
+        return []
+    kinds = [*dict.fromkeys(kind for spent in costs.values() for kind in spent)]
+    rows = [f"| {name} | {' | '.join(_median(spent.get(kind)) for kind in kinds)} |" for name, spent in costs.items()]
+    return [f"| | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|", *rows, ""]
+
+
+def _median(figure: dict[str, Any] | None) -> str:
+    return "" if figure is None else number(figure["median"])
 
 
 def _value(figure: dict[str, Any]) -> str:
@@ -89,7 +103,8 @@ def write_document(path: Path, results: Results, order: list[str]) -> None:
             f"![{section['title']}, {section['unit']}]({charts.name}/{key}.svg)", "",
             "| | measured |", "|---|---|", *(f"| {row['name']} | {_value(row)} |" for row in section["rows"]),
             *(f"| {check['name']} | {_value(check)} |" for check in section["checks"] if check["goal"] is None), "",
-            *(line for note in section["notes"] for line in ("- " + note,)),
+            *_costs(section.get("costs", {})),
+            *("- " + note for note in section["notes"]),
         ]
     lines += ["", *EXPLAINED.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")

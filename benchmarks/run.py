@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from benchmarks import measure_files, measure_messages, measure_server, report
+from benchmarks import measure_files, measure_messages, measure_p2p, measure_s3, measure_server, report
 from benchmarks.figures import Section
 from benchmarks.processes import CACHE, HERE, REPOSITORY, busy
 
@@ -24,6 +24,8 @@ MEASURES: dict[str, Callable[[bool, int], Section]] = {
     "upload": measure_files.uploads,
     "completing": measure_files.completing,
     "download": measure_files.downloads,
+    "p2p": measure_p2p.transfers,
+    "s3": measure_s3.object_storage,
     "memory": measure_server.memory,
 }
 BUSY = 0.1

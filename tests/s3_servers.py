@@ -25,11 +25,20 @@ KINDS = ("minio", "versitygw")
 
 def binary(kind: str) -> str:
     """The path of the server's program, or the test is skipped."""
-    places = [str(CACHE), os.environ.get("PATH", ""), str(Path.home() / "go" / "bin")]
-    path = shutil.which(kind, path=os.pathsep.join(places))
+    path = _find(kind)
     require(kind, path is not None)
     assert path is not None
     return path
+
+
+def is_there(kind: str) -> bool:
+    """Whether the server's program is installed."""
+    return _find(kind) is not None
+
+
+def _find(kind: str) -> str | None:
+    places = [str(CACHE), os.environ.get("PATH", ""), str(Path.home() / "go" / "bin")]
+    return shutil.which(kind, path=os.pathsep.join(places))
 
 
 class S3Server:

@@ -1,24 +1,19 @@
 """The server over object storage against the minio SDK alone: on the same MinIO, in the same run, taking turns.
 
-    python -m benchmarks.object_storage [--mib 1024] [--repeats 3]
-
-Prints: what a direct upload costs the server (CPU, bytes, memory); an upload and a download through the server against
-the SDK's own; `migrate-storage` against the SDK copying the same files, and its memory. MinIO comes from
-tests/install-parts.sh; everything is written to a temporary folder (TMPDIR).
+Measured: what a direct upload costs the server (CPU, bytes, memory); an upload and a download through the server
+against the SDK's own; `migrate-storage` against the SDK copying the same files, and its memory. MinIO comes from
+tests/install-parts.sh.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -26,11 +21,13 @@ from pathlib import Path
 
 import aiohttp
 
+from benchmarks.figures import Section
+from benchmarks.processes import folder as folder_on_disk
 from hypersend_client.sdk import HyperSend, MemoryTokenStore
 from hypersend_client.sdk.transfers import Transfers
 from tests.harness import PASSWORD
 from tests.process import REPOSITORY, ServerProcess, environment
-from tests.s3_servers import S3Server
+from tests.s3_servers import S3Server, is_there
 from tests.sdk_transfers.line import line_to
 
 MIB = 1024 * 1024
@@ -70,7 +67,7 @@ class Rates:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._all: dict[str, list[float]] = {}
+        self.all: dict[str, list[float]] = {}
 
     async def timed(self, name: str, work: Awaitable[object]) -> None:
         began = time.perf_counter()
@@ -78,12 +75,12 @@ class Rates:
         self.add(name, self._size / MIB / (time.perf_counter() - began))
 
     def add(self, name: str, rate: float) -> None:
-        self._all.setdefault(name, []).append(rate)
+        self.all.setdefault(name, []).append(rate)
 
-    def say(self, what: str, ours: str, theirs: str, wanted: float) -> None:
-        mine, other = (statistics.median(self._all[name]) for name in (ours, theirs))
-        print(f"{what}: {mine:.0f} MiB/s, the SDK alone {other:.0f} MiB/s, ratio {mine / other:.2f} "
-              f"(at least {wanted} is wanted)", flush=True)
+    def into(self, section: Section, what: str, ours: str, theirs: str, goal: float) -> None:
+        section.row(f"HyperSend, {what}", self.all[ours])
+        section.row(f"SDK alone, {what}", self.all[theirs])
+        section.ratio(f"HyperSend to the SDK alone, {what}", self.all[ours], self.all[theirs], goal)
 
 
 async def signed_in(url: str, home: Path) -> tuple[HyperSend, Transfers]:
@@ -92,21 +89,24 @@ async def signed_in(url: str, home: Path) -> tuple[HyperSend, Transfers]:
     return hs, Transfers(hs, home.with_suffix(".sqlite"), folder=home, parallel=PARALLEL)
 
 
-async def direct_upload(minio: S3Server, folder: Path, source: Path) -> None:
-    server = ServerProcess(folder / "direct", **settings(minio)).start()
+async def direct_upload(section: Section, minio: S3Server, folder: Path, source: Path, turn: int) -> float:
+    """MiB/s."""
+    server = ServerProcess(folder / f"direct{turn}", **settings(minio)).start()
     try:
         async with line_to(server.url) as line:
-            hs, transfers = await signed_in(line.url, folder / "asha")
+            hs, transfers = await signed_in(line.url, folder / f"asha{turn}")
             before, passed = cpu_s(server.pid), line.up_bytes + line.down_bytes
             began = time.perf_counter()
             await (await transfers.upload(source)).wait()
             took_s = time.perf_counter() - began
             size = source.stat().st_size
-            print(f"direct upload of {size // MIB} MiB: {size / MIB / took_s:.0f} MiB/s; the server used "
-                  f"{cpu_s(server.pid) - before:.2f} s of CPU, {(line.up_bytes + line.down_bytes - passed) / 1024:.0f} "
-                  f"KiB passed it, its peak memory was {peak_mib(server.pid)} MiB", flush=True)
+            section.cost("HyperSend's server, direct upload", {
+                "CPU s/GiB": (cpu_s(server.pid) - before) / size * 1024 * MIB,
+                "KiB through it": (line.up_bytes + line.down_bytes - passed) / 1024,
+                "peak memory MiB": peak_mib(server.pid)})
             await transfers.close()
             await hs.close()
+            return size / MIB / took_s
     finally:
         server.kill()
 
@@ -157,7 +157,9 @@ async def get_directly(http: aiohttp.ClientSession, url: str) -> None:
             pass
 
 
-async def through_the_server(minio: S3Server, folder: Path, source: Path, repeats: int) -> None:
+async def through_the_server(
+    section: Section, minio: S3Server, folder: Path, source: Path, repeats: int
+) -> None:
     chosen = settings(minio, S3_DIRECT="off")
     server = ServerProcess(folder / "proxied", **chosen).start()
     rates, client, bucket = Rates(source.stat().st_size), minio.client(), chosen["S3_BUCKET"]
@@ -179,16 +181,16 @@ async def through_the_server(minio: S3Server, folder: Path, source: Path, repeat
                 url = client.presigned_get_object(bucket, "sdk")
                 await rates.timed("SDK down", get_directly(http, url))
                 await rates.timed("down", get_all(http, server.url, token, found[0]))
-            rates.say("upload through the server", "up", "SDK up", 0.8)
-            rates.say("download through the server", "down", "SDK down", 0.7)
-            print(f"the server's peak memory after {repeats} of each: {peak_mib(server.pid)} MiB", flush=True)
+            rates.into(section, "upload through the server", "up", "SDK up", 0.8)
+            rates.into(section, "download through the server", "down", "SDK down", 0.7)
+            section.cost("HyperSend's server, through it", {"peak memory MiB": peak_mib(server.pid)})
         await transfers.close()
         await hs.close()
     finally:
         server.kill()
 
 
-async def migration(minio: S3Server, folder: Path, size: int, repeats: int) -> None:
+async def migration(section: Section, minio: S3Server, folder: Path, size: int, repeats: int) -> None:
     data = folder / "moved"
     server = ServerProcess(data, **SECRET).start()
     sources = [make_file(folder / f"part{n}", size // FILES) for n in range(FILES)]
@@ -202,7 +204,7 @@ async def migration(minio: S3Server, folder: Path, size: int, repeats: int) -> N
     finally:
         server.stop()
     chosen, rates, client = settings(minio), Rates(size), minio.client()
-    bucket, peaks = chosen["S3_BUCKET"], list[int]()
+    bucket, peaks = chosen["S3_BUCKET"], list[float]()
 
     def copy() -> None:
         for source in sources:
@@ -229,32 +231,35 @@ async def migration(minio: S3Server, folder: Path, size: int, repeats: int) -> N
         await rates.timed("SDK", asyncio.to_thread(copy))
         await asyncio.to_thread(move, "s3", lambda rate: rates.add("migrate", rate))
         await asyncio.to_thread(move, "local", None)
-    rates.say(f"migrate-storage --to s3 of {FILES} files", "migrate", "SDK", 0.7)
-    print(f"peak memory of migrate-storage, both ways: {max(peaks)} MiB (under 150 is wanted)", flush=True)
+    rates.into(section, f"migrate-storage of {FILES} files", "migrate", "SDK", 0.7)
+    section.check("peak memory of migrate-storage, both ways", peaks, 150, "at most", "MiB")
 
 
-async def measure(folder: Path, mib: int, repeats: int) -> None:
-    size = max(FILES, mib * MIB // CHUNK // FILES * FILES) * CHUNK
+async def measure(section: Section, folder: Path, mib: int, repeats: int) -> None:
+    size = mib * MIB // CHUNK // FILES * FILES * CHUNK
     (folder / "minio").mkdir()
     minio = S3Server("minio", folder / "minio").start()
     try:
         source = make_file(folder / "source.bin", size)
-        await direct_upload(minio, folder, source)
-        await through_the_server(minio, folder, source, repeats)
+        section.row("HyperSend, direct upload", [
+            await direct_upload(section, minio, folder, source, turn) for turn in range(repeats)])
+        await through_the_server(section, minio, folder, source, repeats)
         source.unlink()
-        await migration(minio, folder, size, repeats)
+        await migration(section, minio, folder, size, repeats)
     finally:
         minio.kill()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=1024, help="size of the file")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(measure(Path(folder), options.mib, options.repeats))
-
-
-if __name__ == "__main__":
-    main()
+def object_storage(quick: bool, repeats: int) -> Section:
+    """Raises: RuntimeError without MinIO."""
+    mib = 128 if quick else 1024
+    section = Section("s3", f"Object storage: {mib:,} MiB on one MinIO", "MiB/s")
+    if not is_there("minio"):
+        raise RuntimeError("MinIO is not there; tests/install-parts.sh builds it")
+    with folder_on_disk() as folder:
+        asyncio.run(measure(section, folder, mib, repeats))
+    section.notes.append(
+        f"Client, server and MinIO share the machine. The SDK sends parts of {CHUNK // MIB} MiB, {PARALLEL} at a time; "
+        "so does HyperSend's client, which hashes what it sends. A direct upload goes from the client to MinIO by URLs "
+        "that the server signed.")
+    return section

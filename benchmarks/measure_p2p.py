@@ -1,22 +1,19 @@
 """Person to person through the relay, end to end encrypted, beside magic-wormhole and croc through theirs.
 
-    python -m benchmarks.p2p DIR [--mib 512] [--peers BIN] [--repeats 3]
-
-DIR: a folder on a disk with room for three times the file. BIN: a folder with `wormhole`, `twist` and `croc`; what is
-not there is left out and said so. Every run is whole commands, from the receiver's start to the end of both, Python's
-own start included; the same file in the same run, in turns. Beside that: the relay alone against a bare aiohttp pump
-(`p2p_plain`), how long it takes to go on after a cut, and messages while a relay runs at full rate. Prints a table for
-docs/p2p.md.
+Beside that: the relay alone against a bare aiohttp pump (`p2p_plain`), how long it takes to go on after a cut, the
+server's memory, and messages while a relay runs at full rate. magic-wormhole comes from PyPI, croc is built with Go;
+the environment variable CROC names another binary of it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import contextlib
+import itertools
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -26,7 +23,11 @@ from pathlib import Path
 
 import aiohttp
 
+from benchmarks.figures import Section
+from benchmarks.install import go_program, named, python_with
 from benchmarks.p2p_plain import pump
+from benchmarks.processes import folder as folder_on_disk
+from benchmarks.processes import free_port
 from benchmarks.soak import Person
 from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.transfers import Transfers
@@ -36,6 +37,9 @@ from tests.process import ServerProcess
 from tests.sdk_transfers.line import line_to
 
 MIB = 1024 * 1024
+WORMHOLE = ("magic-wormhole==0.24.0", "magic-wormhole-mailbox-server==0.8.0", "magic-wormhole-transit-relay==0.5.0")
+CROC = "github.com/schollz/croc/v10@v10.7.0"
+CROC_PORT = 9009  # and the four after it, which its clients take as given
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -236,92 +240,111 @@ def pair_of_commands(first: list[str], second: list[str], env: dict[str, str], f
     return took
 
 
-def wormhole(binaries: Path, folder: Path, path: Path) -> Callable[[], float]:
+@contextlib.contextmanager
+def wormhole(binaries: Path, folder: Path, path: Path) -> Iterator[Callable[[], float]]:
     env = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
-    mailbox, transit = 41001, 41002
-    for plugin in (["wormhole-mailbox", f"--port=tcp:{mailbox}:interface=127.0.0.1"],
-                   ["transitrelay", f"--port=tcp:{transit}:interface=127.0.0.1"]):
-        SERVERS.append(subprocess.Popen([str(binaries / "twist"), *plugin], cwd=folder, env=env,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    time.sleep(4)
+    mailbox, transit = free_port(), free_port()
     base = [str(binaries / "wormhole"), "--relay-url", f"ws://127.0.0.1:{mailbox}/v1",
             "--transit-helper", f"tcp:127.0.0.1:{transit}"]
-    count = iter(range(100))
+    codes = (f"{n}-tea-house" for n in itertools.count())
+    twist = str(binaries / "twist")
+    with (running([twist, "wormhole-mailbox", f"--port=tcp:{mailbox}:interface=127.0.0.1"], env, folder),
+          running([twist, "transitrelay", f"--port=tcp:{transit}:interface=127.0.0.1"], env, folder)):
+        for port in (mailbox, transit):
+            until_open(port)
 
-    def run() -> float:
-        code = f"{next(count)}-tea-house"
-        return pair_of_commands([*base, "send", "--no-listen", "--hide-progress", "--code", code, str(path)],
-                                [*base, "receive", "--no-listen", "--hide-progress", "--accept-file", code],
-                                env, folder)
+        def run() -> float:
+            code = next(codes)
+            return pair_of_commands([*base, "send", "--no-listen", "--hide-progress", "--code", code, str(path)],
+                                    [*base, "receive", "--no-listen", "--hide-progress", "--accept-file", code],
+                                    env, folder)
 
-    return run
-
-
-def croc(binaries: Path, folder: Path, path: Path) -> Callable[[], float]:
-    program = str(binaries / "croc")
-    env = {**os.environ, "HOME": str(folder), "CROC_SECRET": "1234-tea-house-bench", "CROC_RELAY": "127.0.0.1:9009"}
-    SERVERS.append(subprocess.Popen([program, "relay", "--host", "127.0.0.1"], env=env,
-                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    time.sleep(1)
-    base = [program, "--yes", "--overwrite", "--relay", "127.0.0.1:9009"]
-    return lambda: pair_of_commands([*base, "send", "--no-local", str(path)], base, env, folder)
+        yield run
 
 
-SERVERS: list[subprocess.Popen[bytes]] = []
+@contextlib.contextmanager
+def croc(program: Path, folder: Path, path: Path) -> Iterator[Callable[[], float]]:
+    relay = f"127.0.0.1:{CROC_PORT}"
+    env = {**os.environ, "HOME": str(folder), "CROC_SECRET": "1234-tea-house-bench", "CROC_RELAY": relay}
+    base = [str(program), "--yes", "--overwrite", "--relay", relay]
+    with running([str(program), "relay", "--host", "127.0.0.1"], env, folder):
+        until_open(CROC_PORT)
+        yield lambda: pair_of_commands([*base, "send", "--no-local", str(path)], base, env, folder)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--mib", type=int, default=512)
-    parser.add_argument("--peers", type=Path)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    folder = options.folder / f"bench-{os.getpid()}"
-    folder.mkdir(parents=True)
-    path = folder / "film.mkv"
-    with path.open("wb") as file:
-        for _ in range(options.mib):
-            file.write(os.urandom(MIB))
-    peers: dict[str, Callable[[], float]] = {}
-    if options.peers and (options.peers / "wormhole").exists():
-        peers["magic-wormhole, its transit relay"] = wormhole(options.peers, folder, path)
-    if options.peers and (options.peers / "croc").exists():
-        peers["croc, its relay"] = croc(options.peers, folder, path)
-    took: dict[str, list[float]] = {"HyperSend": [], **{name: [] for name in peers}}
-    used: list[float] = []
+@contextlib.contextmanager
+def running(command: list[str], env: dict[str, str], folder: Path) -> Iterator[None]:
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with ServerProcess(folder / "data", RATE_LIMITS="off") as server:
-            for repeat in range(options.repeats):
-                seconds, cpu = asyncio.run(sealed(folder, server, path, is_new=repeat == 0))
-                took["HyperSend"].append(seconds)
-                used.append(cpu)
-                for name, run in peers.items():
-                    took[name].append(run())
-            above = asyncio.run(memory(folder, server, path))
-            resumed = asyncio.run(resuming(folder, server, path))
-            pumped = [asyncio.run(plain(server, options.mib)) for _ in range(options.repeats)]
-            latencies = asyncio.run(messages_beside(server, options.mib * 2))
+        yield
     finally:
-        for process in SERVERS:
-            process.terminate()
-            process.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
-    own = statistics.median(took["HyperSend"])
-    print(f"| {options.mib} MiB through a relay, median of {options.repeats} | seconds | MiB/s | HyperSend is |")
-    print("|---|---|---|---|")
-    for name, times in took.items():
-        middle = statistics.median(times)
-        print(f"| {name} | {middle:.1f} | {options.mib / middle:.0f} | {middle / own:.1f}× |")
-    print(f"\nCPU of the server: {statistics.median(used) / (options.mib / 1024):.2f} s a GiB.")
-    print(f"Memory of the server above idle, receiver at 1 MB/s: {above:.1f} MiB at most.")
-    print(f"The relay alone to a bare aiohttp pump: {statistics.median(bare / ours for ours, bare in pumped):.2f}.")
-    print(f"From a cut to the next verified byte: {statistics.median(resumed):.2f} s.")
-    for when, samples in latencies.items():
-        print(f"A message {when}: p50 {statistics.median(samples) * 1000:.1f} ms, p99 {p99(samples) * 1000:.1f} ms.")
-    if len(peers) < 2:
-        print("Not compared: " + ", ".join({"wormhole", "croc"} - {name.split(",")[0][-8:] for name in peers}))
+        process.terminate()
+        process.wait(20)
 
 
-if __name__ == "__main__":
-    main()
+def until_open(port: int) -> None:
+    until = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > until:
+            raise RuntimeError(f"nothing listens at port {port}")
+        time.sleep(0.1)
+
+
+def peers(folder: Path, path: Path, stack: contextlib.ExitStack) -> tuple[dict[str, Callable[[], float]], list[str]]:
+    """(name → one transfer, its seconds; a line for each peer that is not there)."""
+    found: dict[str, Callable[[], float]] = {}
+    absent: list[str] = []
+    if binaries := python_with("wormhole", *WORMHOLE):
+        found["magic-wormhole"] = stack.enter_context(wormhole(binaries, folder, path))
+    else:
+        absent.append("magic-wormhole could not be installed, so it is left out.")
+    if program := named("CROC") or go_program("croc", CROC):
+        found["croc"] = stack.enter_context(croc(program, folder, path))
+    else:
+        absent.append("croc is left out: there is no Go to build it, or it did not build, and CROC names no binary.")
+    return found, absent
+
+
+def transfers(quick: bool, repeats: int) -> Section:
+    mib = 128 if quick else 1024
+    section = Section("p2p", f"Person to person through a relay, {mib:,} MiB, end to end encrypted", "MiB/s")
+    with folder_on_disk() as folder, contextlib.ExitStack() as stack:
+        path = folder / "film.mkv"
+        with path.open("wb") as file:
+            for _ in range(mib):
+                file.write(os.urandom(MIB))
+        others, absent = peers(folder, path, stack)
+        server = stack.enter_context(ServerProcess(folder / "data", RATE_LIMITS="off"))
+        rates: dict[str, list[float]] = {"HyperSend": [], **{name: [] for name in others}}
+        for repeat in range(repeats):
+            seconds, cpu = asyncio.run(sealed(folder, server, path, is_new=repeat == 0))
+            rates["HyperSend"].append(mib / seconds)
+            section.cost("HyperSend's server", {"CPU s/GiB": cpu / mib * 1024})
+            for name, run in others.items():
+                rates[name].append(mib / run())
+        pumped = [asyncio.run(plain(server, mib)) for _ in range(repeats)]
+        above = asyncio.run(memory(folder, server, path))
+        resumed = asyncio.run(resuming(folder, server, path))
+        latencies = [asyncio.run(messages_beside(server, max(mib, 512) * 2)) for _ in range(min(repeats, 3))]
+    for name, samples in rates.items():
+        section.row(name, samples)
+    for name in others:
+        section.ratio(f"HyperSend to {name}", rates["HyperSend"], rates[name], 5)
+    section.check("relay alone to a bare aiohttp pump", [bare / ours for ours, bare in pumped], 0.7, unit="×")
+    section.check("memory above idle, receiver at 1 MB/s", [above], 8, "at most", "MiB")
+    section.check("from a cut to the next verified byte", resumed, 2, "at most", "s")
+    section.check("message p99 beside the relay at full rate, to one alone", [
+        p99(found["beside the relay"]) / p99(found["alone"]) for found in latencies], 2, "at most", "×")
+    section.check("the same beside a bare pump in another process", [
+        p99(found["beside a bare pump"]) / p99(found["alone"]) for found in latencies], unit="×")
+    for when in latencies[0]:
+        section.row(f"message p99, {when}", [p99(found[when]) * 1000 for found in latencies], "ms")
+    section.notes += [
+        "Whole commands, from the receiver's start (its interpreter's start, signing in and accepting included) to the "
+        "end of both; the sender waits by then. The same file in turns, each through its own relay on loopback.",
+        "The relay alone: the same frames without seal, digest or disk, through the server and through a bare aiohttp "
+        "pump. After a cut of the receiver's line: reconnecting included.",
+        *absent]
+    return section
