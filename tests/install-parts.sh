@@ -3,8 +3,8 @@
 # which is fetched where there is none, once, into ~/.cache/hypersend-tests. Elsewhere tests that need a missing part
 # skip and say so. HYPERSEND_REQUIRE_PARTS=1 turns those skips into failures.
 set -eu
-packages="nginx-light redis-server curl chromium fonts-noto-core iproute2 prometheus openssl docker.io mmdebstrap systemd libfaketime"
-commands="nginx redis-server curl chromium ip promtool openssl dockerd mmdebstrap systemd-analyze"
+packages="nginx-light redis-server curl chromium fonts-noto-core iproute2 iptables prometheus openssl docker.io mmdebstrap systemd libfaketime"
+commands="nginx redis-server curl chromium ip iptables promtool openssl dockerd mmdebstrap systemd-analyze"
 cache="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hypersend-tests"
 PATH="$PATH:/usr/sbin:/sbin:/usr/local/go/bin"
 here=$(cd "$(dirname "$0")/.." && pwd)

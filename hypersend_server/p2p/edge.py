@@ -20,7 +20,7 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Caller
 from hypersend_server.metadata.transfers import TransferRecord
 from hypersend_server.p2p import wire
-from hypersend_server.p2p.relay import Relay
+from hypersend_server.p2p.relay import PING_S, SILENCE_S, Relay
 from hypersend_server.p2p.service import TransferService
 from hypersend_server.p2p.wire import ROLES, Role
 from hypersend_server.signer import Signer
@@ -173,8 +173,9 @@ class RelayEdge:
 
 
 async def _join(one: web.WebSocketResponse, other: aiohttp.ClientWebSocketResponse) -> None:
-    """Pass frames both ways until either side ends."""
-    tasks = [asyncio.create_task(_copy(one, other)), asyncio.create_task(_copy(other, one))]
+    """Pass frames both ways until either side ends, or says nothing for a minute: the pings of the process over there
+    are answered here and tell nothing of the device."""
+    tasks = [asyncio.create_task(each) for each in (_copy(one, other), _copy(other, one), _ping(one))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -184,12 +185,22 @@ async def _join(one: web.WebSocketResponse, other: aiohttp.ClientWebSocketRespon
 
 
 async def _copy(source: Any, target: Any) -> None:
-    with contextlib.suppress(ConnectionError, RuntimeError):
-        async for message in source:
+    with contextlib.suppress(ConnectionError, RuntimeError, TimeoutError):
+        while True:
+            message = await source.receive(timeout=SILENCE_S)
             if message.type is WSMsgType.BINARY:
                 await target.send_bytes(message.data)
             elif message.type is WSMsgType.TEXT:
                 await target.send_str(message.data)
+            else:
+                return
+
+
+async def _ping(ws: web.WebSocketResponse) -> None:
+    with contextlib.suppress(ConnectionError, RuntimeError):
+        while True:
+            await asyncio.sleep(PING_S)
+            await ws.ping()
 
 
 def _bearer(request: web.Request) -> str | None:

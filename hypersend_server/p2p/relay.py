@@ -150,7 +150,18 @@ class Relay:
     async def place(self, transfer_id: str) -> str:
         """The name of the process that joins this transfer from now on. Raises: `not_found`."""
         now = self._clock()
-        return await self._claim(transfer_id, self.name, now, now + CLAIM_MS)
+        try:
+            return await self._claim(transfer_id, self.name, now, now + CLAIM_MS)
+        except asyncio.CancelledError:  # the claim may have been made all the same
+            if transfer_id not in self._meetings:
+                await asyncio.shield(self._give_back(transfer_id))
+            raise
+
+    async def _give_back(self, transfer_id: str) -> None:
+        with contextlib.suppress(HyperSendError):
+            await self._release(transfer_id, self.name)
+            if transfer_id in self._meetings:  # an end came back meanwhile, and its claim went with it
+                await self.place(transfer_id)
 
     async def join(
         self, transfer: TransferRecord, role: Role, ws: Socket, is_full: Callable[[], bool], session_id: str,
@@ -206,10 +217,7 @@ class Relay:
             del self._meetings[meeting.transfer.id]
             if meeting.telling is not None:
                 meeting.telling.cancel()
-            with contextlib.suppress(HyperSendError):
-                await self._release(meeting.transfer.id, self.name)
-                if meeting.transfer.id in self._meetings:  # an end came back meanwhile, and its claim went with it
-                    await self.place(meeting.transfer.id)
+            await self._give_back(meeting.transfer.id)
 
     async def _pump(self, meeting: Meeting, role: Role, end: End) -> None:
         """Pass this end's frames on."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from hypersend_server.app import RELAY
+from hypersend_server.app import PARTS, RELAY
+from hypersend_server.metadata.sqlite import FILE_NAME
 from hypersend_server.p2p import wire
 from tests.faults.test_kill import http_session
-from tests.harness import Server, running
+from tests.harness import Server, SettableClock, running
 from tests.p2p.pair import KEY, End, end, meet, pair
 from tests.process import ServerProcess
 
 FRAME = 65_536 + 25
+DAY_S = 86_400
 
 
 @pytest.fixture
@@ -240,17 +244,30 @@ async def test_a_sender_that_comes_back_to_a_receiver_without_room_stays(server:
     assert not newer.ws.closed
 
 
-async def test_two_hundred_abandoned_transfers_leave_nothing_behind(server: Server) -> None:
-    both = await pair(server)
-    for number in range(200):
-        transfer = await both.accepted(client_id=f"k{number}")
-        sender = await end(both.asha, "sender", transfer["id"])
-        sender.ws._response.connection.transport.abort()  # type: ignore[union-attr]
-    limited = await both.try_offer(client_id="one more")
-    assert (limited.status, limited.code) == (429, "transfer_limit")
-    async with asyncio.timeout(30):
-        while server.app[RELAY].sockets or server.app[RELAY].meetings:
-            await asyncio.sleep(0.05)
+async def test_two_hundred_abandoned_transfers_leave_nothing_behind(tmp_path: Path) -> None:
+    clock = SettableClock()
+    async with running(tmp_path, clock=clock) as server:
+        both = await pair(server)
+        tasks = len(asyncio.all_tasks())
+        for number in range(200):
+            transfer = await both.accepted(client_id=f"k{number}")
+            sender = await end(both.asha, "sender", transfer["id"])
+            sender.ws._response.connection.transport.abort()  # type: ignore[union-attr]
+        limited = await both.try_offer(client_id="one more")
+        assert (limited.status, limited.code) == (429, "transfer_limit")
+        async with asyncio.timeout(30):
+            while server.app[RELAY].sockets or server.app[RELAY].meetings or len(asyncio.all_tasks()) > tasks + 5:
+                await asyncio.sleep(0.05)
+        with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+            async with asyncio.timeout(30):
+                while database.execute("SELECT 1 FROM transfers WHERE relay IS NOT NULL").fetchone():
+                    await asyncio.sleep(0.05)
+            clock.advance(8 * DAY_S)
+            await server.app[PARTS].transfers.tidy()
+            assert database.execute("SELECT status, count(*) FROM transfers GROUP BY status").fetchall() == [
+                ("expired", 200)]
+        both.asha = await server.login(both.asha.email)
+        await both.offer(client_id="one more")
 
 
 async def test_a_server_that_was_killed_is_come_back_to(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.process import REPOSITORY, ServerProcess, environment
 from tests.sdk_transfers.device import MIB, digest, leftovers
 
 SIZE = 2048 * MIB if os.environ.get("HYPERSEND_BIG") else 256 * MIB
+LOSSY_SIZE = 32 * MIB
 PORT = 8000
 MARK = b"nobody but the two of them shall ever read this line. "
 
@@ -64,6 +65,12 @@ class Networks:
         subprocess.run(
             [program("ip"), "netns", "exec", name, program("ss"), "-K", "dport", "=", f":{PORT}"], check=True,
             capture_output=True)
+
+    def lose(self, name: str) -> None:
+        """One packet in twenty that comes to this machine is lost from now on."""
+        subprocess.run(
+            [program("ip"), "netns", "exec", name, program("iptables"), "-A", "INPUT", "-m", "statistic", "--mode",
+             "random", "--probability", "0.05", "-j", "DROP"], check=True, capture_output=True)
 
     def remove(self) -> None:
         for name in (self.server, self.asha, self.ben):
@@ -202,3 +209,27 @@ async def test_file_crosses_networks_through_cuts_and_a_killed_server_and_direct
         assert ben.ways == {"relay"}
         # Two cuts, and one server; where the newer socket was quicker than the news of the cut, one more round.
         assert ben.rounds >= 4
+
+
+async def test_a_line_that_loses_one_packet_in_twenty_brings_all(place: Path, networks: Networks) -> None:
+    path = place / "film.mkv"
+    await asyncio.to_thread(write_marked, path, LOSSY_SIZE)
+    chat_id, transfer_id = await offered(place, path)
+    far = Far(networks.server, place / "data")
+    far.start()
+    for name in (networks.server, networks.asha, networks.ben):
+        networks.lose(name)
+    asha = End(place / "people" / "asha", networks.url[networks.asha], "send", chat_id, path, "direct",
+               namespace=networks.asha)
+    ben = End(place / "people" / "ben", networks.url[networks.ben], "receive", transfer_id, place / "received",
+              "direct", namespace=networks.ben)
+    try:
+        await asyncio.gather(asha.start(), ben.start())
+        await asyncio.gather(asha.wait(), ben.wait())
+    finally:
+        for end in (asha, ben):
+            await end.kill()
+        far.kill()
+    received = place / "received" / "film.mkv"
+    assert await asyncio.to_thread(digest, received) == await asyncio.to_thread(digest, path)
+    assert leftovers(received.parent) == []
