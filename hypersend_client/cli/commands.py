@@ -127,6 +127,8 @@ def _check_send(options: Namespace) -> None:
         raise UsageError("--p2p sends files: say which with --file PATH")
     if len(options.file) > MAX_FILES and not options.p2p:
         raise UsageError(f"a message has at most {MAX_FILES} files")
+    if len(options.file) > 1 and not options.text and (missing := [p for p in options.file if not Path(p).exists()]):
+        raise UsageError(f"there is no file {missing[0]!r}; a text stands before --file")
 
 
 async def _p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:

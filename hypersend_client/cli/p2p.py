@@ -38,7 +38,10 @@ async def p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:
 
 
 def files_of(paths: Sequence[str]) -> list[tuple[Path, str]]:
-    """Files, and those in folders: (path, name to send it under). Raises: UsageError."""
+    """Files, and those in folders: (path, name to send it under). Raises: UsageError.
+
+    Links inside a folder are left out: they may lead to what nobody meant to send.
+    """
     found: list[tuple[Path, str]] = []
     for text in paths:
         path = Path(text)
@@ -46,9 +49,10 @@ def files_of(paths: Sequence[str]) -> list[tuple[Path, str]]:
             found.append((path, path.name))
             continue
         inside = sorted(Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        files = [file for file in inside if file.is_file() and not file.is_symlink()]
         # A name is no path: what stood between the folders becomes part of it.
-        found += [(file, " - ".join(file.relative_to(path).parts)) for file in inside if file.is_file()]
-        if not inside:
+        found += [(file, " - ".join(file.relative_to(path).parts)) for file in files]
+        if not files:
             raise UsageError(f"there is no file in {text}")
     return found
 

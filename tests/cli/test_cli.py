@@ -76,6 +76,14 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str]) -> None:
     assert "hypersend" in done.stderr
 
 
+def test_a_text_behind_the_file_is_told_from_a_file(asha: Terminal, tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("tea")
+    done = asha.run("send", "me", "--file", str(note), "for you")
+    assert done.returncode == 2
+    assert "there is no file 'for you'; a text stands before --file" in done.stderr
+
+
 def test_no_server_is_wrong_usage(tmp_path: Path) -> None:
     done = Terminal(tmp_path, "").run("whoami")
     assert done.returncode == 2

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hypersend_client.cli.p2p import files_of
+from hypersend_client.cli.people import UsageError
 from tests.cli.conftest import Terminal, stop_when
 from tests.process import ServerProcess
 
@@ -111,3 +113,16 @@ def test_what_is_over_is_said_so(asha: Terminal, ben: Terminal, tmp_path: Path) 
     assert again.returncode == 1
     assert "over" in again.stderr or "done" in again.stderr
     assert not [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
+
+
+def test_links_inside_a_folder_are_not_sent(tmp_path: Path) -> None:
+    secret = source(tmp_path, 10, "id_rsa")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "b.jpg").symlink_to(secret)
+    (folder / "more").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="no file"):
+        files_of([str(folder)])
+    one = source(folder, 10, "a.jpg")
+    assert files_of([str(folder)]) == [(one, "a.jpg")]
+    assert files_of([str(folder / "b.jpg")]) == [(folder / "b.jpg", "b.jpg")]  # meant by name
