@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hypersend_client.sdk import ApiError, HyperSend, NotHyperSend
+from hypersend_client.sdk import ApiError, ConnectionFailed, HyperSend, NotHyperSend
 from hypersend_client.sdk.bulk import BulkConnection, Response
 from hypersend_client.sdk.connection import _refusal
 from hypersend_client.sdk.errors import LocalStorageFailed
@@ -23,7 +25,7 @@ from hypersend_client.sdk.store import Store
 from hypersend_client.sdk.transport import Transport, parse_json
 from hypersend_client.sdk.updates import Release
 from tests.fuzz.hostile import Raw, answer_of, raw_server
-from tests.fuzz.test_hostile_answers import ACCOUNT, FRAMES, MEMBERS, RELEASE, SERVER_INFO, UPLOADING, live
+from tests.fuzz.test_hostile_answers import ACCOUNT, CHATS, FRAMES, MEMBERS, RELEASE, SERVER_INFO, UPLOADING, live
 
 NEVER = "0001-01-01T00:00:00+10:00"
 
@@ -161,3 +163,45 @@ async def test_a_list_that_never_ends_is_an_error_of_the_sdk() -> None:
 def test_a_build_without_a_digest_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="build"):
         Release.from_json({**RELEASE["release"], **changes})
+
+
+async def test_an_answer_of_sync_that_is_no_object_forgets_nothing() -> None:
+    async with live() as client:
+        async def catch_up(answer: bytes) -> None:
+            client.sockets.synced, before = answer, client.sockets.syncs
+            async with asyncio.timeout(30):
+                while client.sockets.syncs < before + 2:  # the one before has been applied, or refused
+                    client.hs.sync.request()
+                    await asyncio.sleep(0.01)
+
+        await catch_up(json.dumps({"token": "t1", "more": False, "chats": [{**CHATS[0], "id": "kept"}]}).encode())
+        for answer in (b"[]", b"5", b'{"token": 5}'):
+            await catch_up(answer)
+            assert [chat.id for chat in await client.hs.store.chats(archived=None)] == ["kept"]
+
+
+async def test_a_sync_that_always_has_more_has_an_end() -> None:
+    async with live() as client:
+        await client.meets([], b'{"token": "again", "more": true}')
+
+
+async def test_the_architecture_of_a_build_leads_nowhere(tmp_path: Path) -> None:
+    content = b"a build"
+    release = Release.from_json({**RELEASE["release"], "abi": "../../elsewhere", "size": len(content),
+                                 "sha256": hashlib.sha256(content).hexdigest()})
+    async with raw_server() as raw, HyperSend(raw.url) as hs:
+        raw.answers = [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
+            len(content), content)]
+        found = await hs.updates.download(release, tmp_path / "updates")
+    assert found.parent == tmp_path / "updates"
+    assert found.read_bytes() == content
+
+
+async def test_a_body_whose_compression_is_broken_is_given_up() -> None:
+    body = b'{"a":' * 50_000
+    async with raw_server() as raw, HyperSend(raw.url) as hs:
+        hs.transport._read_s = 0.5
+        raw.answers = [b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Type: application/json\r\n"
+                       b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+        with pytest.raises((ConnectionFailed, NotHyperSend)):
+            await hs.transport.call("GET", "/x", auth=False, max_tries=1)

@@ -188,6 +188,7 @@ class Sockets:
     def __init__(self, peer: Peer) -> None:
         self.synced: bytes = json.dumps({"token": "t", "more": False}).encode()
         self.socket: web.WebSocketResponse | None = None
+        self.syncs = 0
         peer.on("/ws", self.handle)
         peer.on("/sync", self.sync)
 
@@ -201,6 +202,7 @@ class Sockets:
         return socket
 
     async def sync(self, request: web.Request) -> web.StreamResponse:
+        self.syncs += 1
         return web.Response(body=self.synced, content_type="application/json")
 
 
