@@ -21,6 +21,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from hypersend_storage.local_slot import in_small_writes
+
 MIB = 1024 * 1024
 CHUNK_BYTES = 8 * MIB
 READ_BYTES = 256 * 1024  # what aiohttp gathers before it stops reading; HyperSend uses the same
@@ -38,7 +40,8 @@ def application(root: Path) -> web.Application:
         def write(parts: list[bytes], at: int) -> None:
             for part in parts:
                 digest.update(part)
-            os.pwritev(descriptor, parts, at)
+            for views in in_small_writes(parts):
+                at += os.pwritev(descriptor, views, at)
 
         running: asyncio.Future[None] | None = None
         parts: list[bytes] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256 as new_sha256
 from pathlib import Path
@@ -17,6 +17,10 @@ from hypersend_storage.pool import Pool
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+# A kernel that keeps pages in large folios (ext4 since Linux 6.16) looks for as much contiguous memory as one write has
+# bytes, and with 1 MiB spends more of the processor on finding it than on the write: docs/decisions.md has figures.
+WRITE_BYTES = 128 * 1024
 
 
 class LocalSlot(ChunkSlot):
@@ -87,15 +91,15 @@ class LocalSlot(ChunkSlot):
         for part in parts:
             for digest in self._digests:
                 digest.update(part)
-        remaining: list[bytes | memoryview] = [*parts]
-        while remaining:
-            with translated():
-                written = os.pwritev(self._descriptor, remaining, self._start + self._in_place)
-            self._in_place += written
-            while remaining and written >= len(remaining[0]):
-                written -= len(remaining.pop(0))
-            if written:
-                remaining[0] = memoryview(remaining[0])[written:]
+        for remaining in in_small_writes(parts):
+            while remaining:
+                with translated():
+                    written = os.pwritev(self._descriptor, remaining, self._start + self._in_place)
+                self._in_place += written
+                while remaining and written >= len(remaining[0]):
+                    written -= len(remaining.pop(0))
+                if written:
+                    remaining[0] = remaining[0][written:]
 
     def _hash(self, length: int) -> _Hash:
         """SHA-256 over the first `length` bytes of the chunk."""
@@ -110,6 +114,22 @@ class LocalSlot(ChunkSlot):
             digest.update(buffer[:count])
             position += count
         return digest
+
+
+def in_small_writes(parts: Iterable[bytes]) -> Iterator[list[memoryview]]:
+    """The same bytes in lists of at most WRITE_BYTES each."""
+    batch: list[memoryview] = []
+    room = WRITE_BYTES
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            batch.append(view[:room])
+            view, room = view[room:], room - len(batch[-1])
+            if not room:
+                yield batch
+                batch, room = [], WRITE_BYTES
+    if batch:
+        yield batch
 
 
 @contextmanager

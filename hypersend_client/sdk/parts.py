@@ -33,6 +33,7 @@ from hypersend_client.sdk.transfer_errors import DiskFull, RemoteFileChanged
 T = TypeVar("T")
 
 READ_BYTES = 1024 * 1024
+WRITE_BYTES = 128 * 1024  # what a kernel with large folios takes quickly: see docs/decisions.md
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -218,7 +219,7 @@ class Part:
         """Blocking."""
         position = index * self.file.chunk_size + offset
         while view:
-            written = self._write(view, position)
+            written = self._write(view[:WRITE_BYTES], position)
             position += written
             view = view[written:]
 

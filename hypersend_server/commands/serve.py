@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -25,6 +27,9 @@ MAX_DESCRIPTORS = 65_536
 IDLE_S = 75.0  # a connection without a request, or between two, is closed after this; proxies give up sooner
 UNREAD_MS = 120_000  # a peer that takes no bytes for so long holds a file and a descriptor for nothing
 GRACE_S = 8.0  # what is under way when the server is told to stop gets this long; process managers wait 10 s
+MIB = 1024 * 1024
+KEPT_BYTES = 8 * MIB  # free at the end of the heap, at most
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 log = logging.getLogger("hypersend")
 
 
@@ -56,8 +61,18 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _keep_freed_pages() -> None:
+    """Where the C library is glibc: the buffers of bodies come and go a hundred times a second, and it would return
+    each one's pages to the system and fetch them anew. Source: mallopt(3)."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 4 * MIB)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
 async def _serve(settings: Settings, console: Console) -> int:
     _raise_file_limit()
+    _keep_freed_pages()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
