@@ -162,6 +162,6 @@ def _say_migrated(report: MigrationReport, console: Console) -> None:
     console.say(f"{did} {report.files} files ({shown_size(report.bytes)}) to {report.to}{speed}; "
                 f"{len(report.failed)} failed, {report.removed} were removed meanwhile")
     if report.uploads:
-        console.say(f"{report.uploads} uploads are under way elsewhere: run this again when they are complete")
+        console.say(f"uploads under way elsewhere: {report.uploads}; run this again when they are complete")
     if report.stopped:
         console.say(f"stopped: {report.stopped}; the same command goes on from here")
