@@ -5,9 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Sense = Literal["at least", "at most"]
+T = TypeVar("T")
+
+
+def in_turn(items: Sequence[T], repeat: int) -> list[T]:
+    """Each repeat begins with another one, so that none always has what its predecessor left behind."""
+    first = repeat % len(items)
+    return [*items[first:], *items[:first]]
 
 
 @dataclass
@@ -47,7 +54,7 @@ class Check:
 @dataclass
 class Section:
     """One subject. rows are drawn as bars in the order given; notes say what a reader must know; costs: who → what,
-    its unit included → one sample a repeat."""
+    its unit included → one sample a repeat; absent: a line for each that could not be had."""
 
     key: str
     title: str
@@ -56,6 +63,7 @@ class Section:
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     costs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
 
     def row(self, name: str, samples: Sequence[float], unit: str = "") -> None:
         self.rows.append(Row(name, list(samples), unit))
@@ -71,8 +79,11 @@ class Section:
         for kind, sample in spent.items():
             self.costs.setdefault(name, {}).setdefault(kind, []).append(sample)
 
-    def ratio(self, name: str, ours: Sequence[float], theirs: Sequence[float], goal: float | None = None) -> None:
-        self.check(name, [a / b for a, b in zip(ours, theirs, strict=True)], goal, unit="×")
+    def ratio(
+        self, name: str, ours: Sequence[float], theirs: Sequence[float], goal: float | None = None,
+        sense: Sense = "at least",
+    ) -> None:
+        self.check(name, [a / b for a, b in zip(ours, theirs, strict=True)], goal, sense, "×")
 
     def document(self) -> dict[str, Any]:
         return {
@@ -84,7 +95,7 @@ class Section:
                  "met": check.is_met, **_spread(check.samples)}
                 for check in self.checks
             ],
-            "notes": self.notes,
+            "notes": [*self.notes, *self.absent],
             "costs": {name: {kind: _spread(samples) for kind, samples in spent.items()}
                       for name, spent in self.costs.items()},
         }

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.client_upload import payload
-from benchmarks.figures import Section
+from benchmarks.figures import Section, in_turn
 from benchmarks.peers import UploadPeer, nginx, upload_peers
 from benchmarks.people import Person, register
 from benchmarks.processes import Server, disk_bytes, folder, hypersend, load, reference
@@ -132,20 +132,21 @@ def _peer(where: Path, size: int, streams: int, peer: UploadPeer) -> Taken:
 def uploads(quick: bool, repeats: int) -> Section:
     size = 256 * MIB if quick else 2 * GIB
     section = Section("upload", f"Uploading {size // MIB:,} MiB over loopback", "MiB/s")
-    peers, absent = upload_peers()
+    peers, section.absent = upload_peers()
     ours, with_digest, completed = "HyperSend", "HyperSend, with Content-Digest", "HyperSend, until completed"
     bare, discard = "bare handler", "received and thrown away"
     for streams in (1, 4):
         label = "one stream" if streams == 1 else f"{streams} streams"
         rates: dict[str, list[float]] = defaultdict(list)
-        for _ in range(repeats):
-            for name, work in (
-                (ours, partial(_ours, digest=False)),
-                (bare, partial(_bare, path="/store/{name}/chunk?index={index}")),
-                (with_digest, partial(_ours, digest=True)),
-                (discard, partial(_bare, path="/discard")),
-                *((peer.name, partial(_peer, peer=peer)) for peer in peers),
-            ):
+        each: list[tuple[str, Callable[..., Taken]]] = [
+            (ours, partial(_ours, digest=False)),
+            (bare, partial(_bare, path="/store/{name}/chunk?index={index}")),
+            (with_digest, partial(_ours, digest=True)),
+            (discard, partial(_bare, path="/discard")),
+            *((peer.name, partial(_peer, peer=peer)) for peer in peers),
+        ]
+        for repeat in range(repeats):
+            for name, work in in_turn(each, repeat):
                 with folder() as where:
                     one = work(where, size, streams)
                 rates[name].append(size / MIB / one.bytes_s)
@@ -159,13 +160,15 @@ def uploads(quick: bool, repeats: int) -> Section:
         section.ratio(f"the same with Content-Digest, {label}", rates[with_digest], rates[bare], 0.85)
         for peer in peers:
             section.ratio(f"HyperSend, completed, to {peer.name}, {label}", rates[completed], rates[peer.name], 2)
+        for peer in peers:
+            section.ratio(f"peak memory of HyperSend to {peer.name}'s, {label}", *(
+                section.costs[f"{name}, {label}"]["peak MB"] for name in (ours, peer.name)), sense="at most")
     section.notes += [
         "One client program for all, sending from memory. HyperSend and the bare handler get chunks of 8 MiB in a PUT "
         "each, over one or four connections into one file; the bare handler hashes and writes the same way and does "
         "nothing else. Peers get one body a stream, a file each. CPU and peak memory are the server process's own.",
         "Until completed: the whole file is on the disk (fsync) and downloadable. The bare handler and the peers make "
-        "nothing durable; HyperSend does so about once a second while it receives.",
-        *absent]
+        "nothing durable; HyperSend does so about once a second while it receives."]
     return section
 
 
@@ -177,6 +180,8 @@ def completing(quick: bool, repeats: int) -> Section:
     after: list[float] = []
     for _ in range(repeats):
         with folder() as where, hypersend(where, MAX_FILE_SIZE="41GiB") as server:
+            if shutil.disk_usage(where).free < 45 * GIB:
+                raise RuntimeError("this needs 45 GiB of free disk, most of which it does not write to")
             person = register(server, "sender")
             before = disk_bytes(where)
             file = init(person, sent)

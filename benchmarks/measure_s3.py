@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,15 +72,13 @@ class Rates:
     async def timed(self, name: str, work: Awaitable[object]) -> None:
         began = time.perf_counter()
         await work
-        self.add(name, self._size / MIB / (time.perf_counter() - began))
+        self.all.setdefault(name, []).append(self._size / MIB / (time.perf_counter() - began))
 
-    def add(self, name: str, rate: float) -> None:
-        self.all.setdefault(name, []).append(rate)
-
-    def into(self, section: Section, what: str, ours: str, theirs: str, goal: float) -> None:
+    def into(self, section: Section, what: str, ours: str, theirs: str, goal: float, than: str = "the SDK alone"
+             ) -> None:
         section.row(f"HyperSend, {what}", self.all[ours])
-        section.row(f"SDK alone, {what}", self.all[theirs])
-        section.ratio(f"HyperSend to the SDK alone, {what}", self.all[ours], self.all[theirs], goal)
+        section.row(f"{than}, {what}", self.all[theirs])
+        section.ratio(f"HyperSend to {than}, {what}", self.all[ours], self.all[theirs], goal)
 
 
 async def signed_in(url: str, home: Path) -> tuple[HyperSend, Transfers]:
@@ -159,7 +157,7 @@ async def get_directly(http: aiohttp.ClientSession, url: str) -> None:
 
 async def through_the_server(
     section: Section, minio: S3Server, folder: Path, source: Path, repeats: int
-) -> None:
+) -> Rates:
     chosen = settings(minio, S3_DIRECT="off")
     server = ServerProcess(folder / "proxied", **chosen).start()
     rates, client, bucket = Rates(source.stat().st_size), minio.client(), chosen["S3_BUCKET"]
@@ -179,13 +177,14 @@ async def through_the_server(
 
                 await rates.timed("up", up())
                 url = client.presigned_get_object(bucket, "sdk")
-                await rates.timed("SDK down", get_directly(http, url))
+                await rates.timed("GET", get_directly(http, url))
                 await rates.timed("down", get_all(http, server.url, token, found[0]))
             rates.into(section, "upload through the server", "up", "SDK up", 0.8)
-            rates.into(section, "download through the server", "down", "SDK down", 0.7)
+            rates.into(section, "download through the server", "down", "GET", 0.7, "a plain GET from MinIO")
             section.cost("HyperSend's server, through it", {"peak memory MiB": peak_mib(server.pid)})
         await transfers.close()
         await hs.close()
+        return rates
     finally:
         server.kill()
 
@@ -210,7 +209,7 @@ async def migration(section: Section, minio: S3Server, folder: Path, size: int, 
         for source in sources:
             client.fput_object(bucket, source.name, str(source), part_size=CHUNK, num_parallel_uploads=PARALLEL)
 
-    def move(target: str, rate: Callable[[float], None] | None) -> None:
+    def move(target: str) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "hypersend_server", "migrate-storage", "--to", target, "--json"], cwd=REPOSITORY,
             env=environment(data, **chosen), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -224,13 +223,11 @@ async def migration(section: Section, minio: S3Server, folder: Path, size: int, 
         if process.returncode or report["files"] != FILES:
             raise RuntimeError(str(report))
         peaks.append(peak)
-        if rate is not None:
-            rate(report["bytes"] / MIB / report["seconds"])
 
     for _ in range(repeats):
         await rates.timed("SDK", asyncio.to_thread(copy))
-        await asyncio.to_thread(move, "s3", lambda rate: rates.add("migrate", rate))
-        await asyncio.to_thread(move, "local", None)
+        await rates.timed("migrate", asyncio.to_thread(move, "s3"))
+        await asyncio.to_thread(move, "local")
     rates.into(section, f"migrate-storage of {FILES} files", "migrate", "SDK", 0.7)
     section.check("peak memory of migrate-storage, both ways", peaks, 150, "at most", "MiB")
 
@@ -241,9 +238,10 @@ async def measure(section: Section, folder: Path, mib: int, repeats: int) -> Non
     minio = S3Server("minio", folder / "minio").start()
     try:
         source = make_file(folder / "source.bin", size)
-        section.row("HyperSend, direct upload", [
-            await direct_upload(section, minio, folder, source, turn) for turn in range(repeats)])
-        await through_the_server(section, minio, folder, source, repeats)
+        direct = [await direct_upload(section, minio, folder, source, turn) for turn in range(repeats)]
+        section.row("HyperSend, direct upload", direct)
+        rates = await through_the_server(section, minio, folder, source, repeats)
+        section.ratio("HyperSend to the SDK alone, direct upload", direct, rates.all["SDK up"])
         source.unlink()
         await migration(section, minio, folder, size, repeats)
     finally:
@@ -260,6 +258,6 @@ def object_storage(quick: bool, repeats: int) -> Section:
         asyncio.run(measure(section, folder, mib, repeats))
     section.notes.append(
         f"Client, server and MinIO share the machine. The SDK sends parts of {CHUNK // MIB} MiB, {PARALLEL} at a time; "
-        "so does HyperSend's client, which hashes what it sends. A direct upload goes from the client to MinIO by URLs "
-        "that the server signed.")
+        "so does HyperSend's client, which hashes what it sends; migrate-storage is the whole command. A direct "
+        "upload goes from the client to MinIO by URLs that the server signed.")
     return section

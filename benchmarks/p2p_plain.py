@@ -81,9 +81,9 @@ def _socket(url: str, token: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"} if token else None)
 
 
-def pump(sender: tuple[str, str], receiver: tuple[str, str], mib: int) -> float:
-    """Seconds. sender, receiver: (URL, token)."""
-    base = [sys.executable, "-m", "benchmarks.p2p_plain"]
+def pump(sender: tuple[str, str], receiver: tuple[str, str], mib: int, *, nice: int = 0) -> float:
+    """Seconds. sender, receiver: (URL, token). nice: of the two ends."""
+    base = ["nice", "-n", str(nice), sys.executable, "-m", "benchmarks.p2p_plain"]
     with (
         subprocess.Popen([*base, "receive", *receiver, str(mib)], stdout=subprocess.PIPE, text=True) as receiving,
         subprocess.Popen([*base, "send", *sender, str(mib)]) as sending,

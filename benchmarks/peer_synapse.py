@@ -19,14 +19,13 @@ from benchmarks.processes import Server, free_port, load, serving, tree_mb
 PACKAGES = ("matrix-synapse==1.163.2", "psycopg2-binary==2.9.13")
 API = "/_matrix/client/v3"
 DATABASE = "synapse"
-WARM_S = 1.0
 FAST = {"per_second": 1e6, "burst_count": 10**6}
 
 
 def absent() -> str | None:
     """Why Synapse is left out, or None where it is there."""
     if not postgresql.is_installed():
-        return "Synapse is left out: PostgreSQL is not installed."
+        return "Synapse is left out: PostgreSQL is not installed (Debian: apt-get install postgresql)."
     if python_with("synapse", *PACKAGES) is None:
         return "Synapse could not be installed, so it is left out."
     return None
@@ -38,7 +37,8 @@ def synapse(
 ) -> Iterator[tuple[Callable[[str, float], dict[str, float]], Callable[[], float]]]:
     """A running homeserver with so many accounts, in pairs and in one room of all.
 
-    Yields: case and seconds → what client_matrix answers; MB of the server and its database.
+    Yields: case and seconds → what client_matrix answers, after so many seconds to warm up and in three times as
+    many, since one message takes seconds; MB of the server and its database.
     """
     binaries = python_with("synapse", *PACKAGES)
     assert binaries is not None
@@ -59,7 +59,7 @@ def synapse(
                 writers = [0] if is_alone(case) else list(range(people))
                 listeners = [0, 1] if is_alone(case) else writers
                 return load("client_matrix", {
-                    "url": server.url + API, "text": text, "warm_s": WARM_S, "seconds": seconds,
+                    "url": server.url + API, "text": text, "warm_s": seconds, "seconds": 3 * seconds,
                     "writers": [{"token": tokens[n], "room": room[n]} for n in writers],
                     "listeners": [{"token": tokens[n], "room": room[n]} for n in listeners]})
 

@@ -1,7 +1,6 @@
 """tinode with PostgreSQL under the same load, where its programs are there.
 
-The server and `tinode-db` are built for PostgreSQL with Go, where there is one; TINODE and TINODE_INIT_DB name other
-binaries of them. PostgreSQL itself must be installed.
+The server and `tinode-db` are built for PostgreSQL with Go; TINODE and TINODE_INIT_DB name other binaries of them.
 """
 
 from __future__ import annotations
@@ -40,10 +39,9 @@ def programs() -> tuple[Path, Path] | None:
 def absent() -> str | None:
     """Why tinode is left out, or None where it is there."""
     if not postgresql.is_installed():
-        return "tinode is left out: PostgreSQL is not installed."
+        return "tinode is left out: PostgreSQL is not installed (Debian: apt-get install postgresql)."
     if programs() is None:
-        return ("tinode is left out: there is no Go to build it, or it did not build, and TINODE and TINODE_INIT_DB "
-                "name no binaries.")
+        return "tinode is left out: it did not build, and TINODE and TINODE_INIT_DB name no binaries."
     return None
 
 

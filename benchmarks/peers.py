@@ -1,7 +1,7 @@
 """Other servers that take large uploads, on loopback beside ours. Their packages are installed in `.cache`.
 
-copyparty and tuspyserver come from PyPI, `@tus/server` from npm, tusd from its source where a Go is found; the
-environment variable TUSD names another binary of it. A peer that cannot be had is left out, and the report says so.
+copyparty and tuspyserver come from PyPI, `@tus/server` from npm, tusd from its source; the environment variable TUSD
+names another binary of it. A peer that cannot be had is left out, and the report says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.install import go_program, named, node_package, python_with
+from benchmarks.install import go_program, named, node_package, node_program, python_with
 from benchmarks.processes import Server, free_port, serving
 
 TUSD = "github.com/tus/tusd/v2/cmd/tusd@v2.9.1"
@@ -144,11 +144,13 @@ def upload_peers() -> tuple[list[UploadPeer], list[str]]:
         found.append(Tus("tusd", [
             str(binary), "-host", "127.0.0.1", "-port", "{port}", "-upload-dir", "{folder}", "-base-path", "/files/"]))
     else:
-        absent.append("tusd is left out: there is no Go to build it, or it did not build, and TUSD names no binary.")
-    if place := node_package("tus", *TUS_SERVER):
-        found.append(Tus("@tus/server", ["node", str(_script(place / "serve.mjs", _TUS_SCRIPT)), "{port}", "{folder}"]))
+        absent.append("tusd is left out: it did not build, and TUSD names no binary.")
+    node = node_program("node")
+    if node and (place := node_package("tus", *TUS_SERVER)):
+        found.append(Tus("@tus/server", [
+            str(node), str(_script(place / "serve.mjs", _TUS_SCRIPT)), "{port}", "{folder}"]))
     else:
-        absent.append("@tus/server is left out: it needs Node.js and npm.")
+        absent.append("@tus/server is left out: npm could not install it.")
     if binaries := python_with("tuspyserver", *TUSPYSERVER):
         script = _script(binaries.parent / "serve.py", _TUSPYSERVER_SCRIPT)
         found.append(Tus("tuspyserver", [str(binaries / "python"), str(script), "{port}", "{folder}"]))

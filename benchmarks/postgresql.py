@@ -1,4 +1,4 @@
-"""PostgreSQL for the peers that need one: a cluster for the run, with its defaults. Its programs must be installed."""
+"""PostgreSQL for the peers that need one: a cluster for the run, with its defaults."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.install import debian_package
 from benchmarks.processes import free_port
 
 
 def is_installed() -> bool:
+    """Installed now where that is possible, and no cluster of its own begun."""
+    if _program("initdb") is None:
+        config = Path("/etc/postgresql-common/createcluster.conf")
+        if os.geteuid() == 0 and not config.exists():
+            config.parent.mkdir(exist_ok=True)
+            config.write_text("create_main_cluster = false\n")
+        debian_package("postgresql", "-o", "Dpkg::Options::=--force-confold")
     return _program("initdb") is not None
 
 

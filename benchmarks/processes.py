@@ -37,7 +37,10 @@ def folder() -> Iterator[Path]:
     """A fresh folder on the disk that all servers share: BENCH_DIR, or beside this package."""
     parent = Path(os.environ.get("BENCH_DIR", CACHE / "work"))
     parent.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(dir=parent))
+    for left in parent.glob("*-bench"):  # by a run that was killed
+        if not Path("/proc", left.name.partition("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", suffix="-bench", dir=parent))
     try:
         yield path
     finally:
@@ -72,7 +75,7 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def tree_mb(self) -> float:
-        """Of this process and its children, what they share counted once (PSS)."""
+        """Of this process and its children; see `tree_mb`."""
         return tree_mb(self.process.pid)
 
     def _status(self, name: str) -> float:
@@ -180,10 +183,24 @@ def holding(module: str, plan: Mapping[str, Any]) -> Iterator[None]:
 
 
 def tree_mb(pid: int) -> float:
-    """The memory of a process and all that descend from it, pages in common counted once. Source: smaps_rollup."""
-    own = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    """The memory of a process and all that descend from it.
+
+    What they share counts once (PSS). Pages of files, programs and libraries mostly, count as the process with the most
+    of them has them: by their PSS a program would gain from others that run the same libraries on this machine.
+    Source: proc(5), smaps_rollup and status.
+    """
+    own_kb, files_kb = 0, 0
+    for each in _tree(pid):
+        rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+        own_kb += sum(int(found) for found in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", rollup, re.MULTILINE))
+        resident = re.search(r"^RssFile:\s+(\d+) kB", Path(f"/proc/{each}/status").read_text(), re.MULTILINE)
+        files_kb = max(files_kb, int(resident[1]) if resident else 0)
+    return (own_kb + files_kb) * 1024 / 1e6
+
+
+def _tree(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return (int(own[1]) * 1024 / 1e6 if own else 0) + sum(tree_mb(int(child)) for child in children)
+    return [pid, *(found for child in children for found in _tree(int(child)))]
 
 
 def disk_bytes(path: Path) -> int:

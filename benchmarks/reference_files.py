@@ -7,7 +7,7 @@ PUT /store/{name}/chunk?index=N   hashes and writes in place: 1 MiB gathered, th
 PUT /discard                      receives and throws away
 GET /file/{name}                  aiohttp's FileResponse
 
-No login, no metadata, no lock, no check of anything, nothing made durable.
+No login, no metadata, no lock, no check of anything, nothing made durable. Memory is handled as HyperSend does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from hypersend_server.commands.serve import keep_freed_pages
 from hypersend_storage.local_slot import in_small_writes
 
 MIB = 1024 * 1024
@@ -85,6 +86,7 @@ def application(root: Path) -> web.Application:
 
 
 def main() -> None:
+    keep_freed_pages()
     web.run_app(application(Path(sys.argv[2])), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
 
 

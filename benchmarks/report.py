@@ -95,6 +95,8 @@ def write_document(path: Path, results: Results, order: list[str]) -> None:
             if check["goal"] is not None:
                 goal = f"{check['sense']} {number(check['goal'])} {check['unit']}"
                 lines.append(f"| {check['name']} | {_value(check)} | {goal} | {'yes' if check['met'] else '**no**'} |")
+            elif check["unit"] == "×":  # a comparison is told whether it was a goal or not
+                lines.append(f"| {check['name']} | {_value(check)} | | |")
     for key, section in sections.items():
         (charts / f"{key}.svg").write_text(bars(section))
         lines += [

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(names) - set(MEASURES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     failures: dict[str, str] = {}
+    absent: list[str] = []
+    began = time.monotonic()
     results_file, document = HERE / "results.json", REPOSITORY / "docs" / "benchmarks.md"
     if options.quick:
         results_file, document = CACHE / "results.json", CACHE / "docs" / "benchmarks.md"
@@ -52,11 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         repeats = options.repeats or (QUICK_REPEATS.get(name, 2) if options.quick else FEWER_REPEATS.get(name, 5))
         taken = busy()
         try:
-            section = MEASURES[name](options.quick, repeats).document()
+            measured = MEASURES[name](options.quick, repeats)
         except Exception as error:  # whatever it was: it is told, and the other sections are measured
             traceback.print_exc()
             failures[name] = f"{type(error).__name__}: {error}"
             continue
+        section = measured.document()
+        absent += measured.absent
         if taken > BUSY:
             section["notes"].append(f"The machine was {taken:.0%} busy with other work when this began: measure again.")
             print(f"\nThe machine is {taken:.0%} busy with other work; figures will be off.", file=sys.stderr)
@@ -68,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = report.merge(results_file, {name: section})  # a later failure loses nothing
         report.write_document(document, results, [*MEASURES])
     if len(failures) < len(names):
-        print(f"\nWritten: {results_file}, {document}")
+        print(f"\nWritten in {(time.monotonic() - began) / 60:.1f} minutes: {results_file}, {document}")
+    for line in absent:
+        print(f"\nNot compared: {line}", file=sys.stderr)
     for name, failure in failures.items():
         print(f"\nNot measured: {name}: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -58,13 +58,17 @@ class Peers(Protocol):
 
     async def send(self, chat_id: str, path: str) -> Any: ...
 
-    async def receive(self, transfer_id: str) -> Any: ...
+    async def receive(self, transfer_id: str, *, sender_key: str | None = None) -> Any: ...
 
     async def store(self, transfer_id: str) -> Any: ...
 
     async def cancel(self, transfer_id: str) -> Any: ...
 
     async def is_new_device(self, info: PeerTransfer) -> bool: ...
+
+    async def number_for(self, info: PeerTransfer) -> str: ...
+
+    async def safety_numbers(self, chat_id: str) -> list[Any]: ...
 
     async def resume(self) -> list[Any]: ...
 
@@ -73,7 +77,8 @@ class Peers(Protocol):
 class PeerView:
     """standing: what it means to who looks; `here` where this device moves it, and then `row` says how far.
 
-    choices: what can be done now. is_new_device: the other one is not a device that was met before.
+    choices: what can be done now. is_new_device: the other one is not a device that was met before. safety_number: of
+    an offer. is_confirmed: not only the server says that it has arrived.
     """
 
     id: str
@@ -88,6 +93,8 @@ class PeerView:
     other_id: str | None
     path: str = ""
     is_new_device: bool = False
+    safety_number: str = ""
+    is_confirmed: bool = True
 
     @property
     def group(self) -> Group:
@@ -100,7 +107,7 @@ class PeerView:
 
 def view_of(
     info: PeerTransfer, progress: Progress | None, *, me: str, session_id: str, native: bool, path: str = "",
-    is_new_device: bool = False,
+    is_new_device: bool = False, safety_number: str = "", is_confirmed: bool = True,
 ) -> PeerView:
     """progress: of this device's end, if it has one in this run. native: this device can send and receive."""
     sends_here = native and info.sender_session == session_id
@@ -152,7 +159,7 @@ def view_of(
     other = info.receiver_id if mine else info.sender_id
     return PeerView(
         info.id, info.chat_id, info.name, info.size, done, mine, standing, frozenset(choices), row, other, path,
-        is_new_device,
+        is_new_device, safety_number if standing == "offer" else "", is_confirmed,
     )
 
 
@@ -205,6 +212,7 @@ class PeerList(ft.Observable):
         self._paths: dict[str, str] = {}
         self._known: dict[str, PeerTransfer] = {}
         self._new_devices: set[str] = set()
+        self._numbers: dict[str, tuple[str, str]] = {}  # of an offer: (its sender's key, the safety number)
         self._looked: set[str] = set()
         self._looking: set[asyncio.Task[None]] = set()
         self._listed: dict[str, None] = {}
@@ -243,7 +251,8 @@ class PeerList(ft.Observable):
         self._calls = self._peers = None
         for task in self._looking:
             task.cancel()
-        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices, self._looked):
+        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices, self._looked,
+                     self._numbers):
             kept.clear()
         self.views, self.offers, self.moving = (), 0, 0
 
@@ -270,26 +279,17 @@ class PeerList(ft.Observable):
             info, None if end is None else end.progress, me=self._me, session_id=self._session_id,
             native=self._peers is not None, path=self._paths.get(info.id, ""),
             is_new_device=end.is_new_device if end is not None else info.id in self._new_devices,
+            safety_number=self._numbers.get(info.id, ("", ""))[1],
+            is_confirmed=end is None or getattr(end, "is_confirmed", True),
         )  # fmt: skip
 
     async def safety_numbers(self, chat_id: str) -> list[tuple[str, str]]:
-        """(the transfer's name, number) of the chat's latest transfers of this device, the newest first; a number
-        once. Raises: HyperSendError.
+        """(the last file's name, number) of each device with which this one began a transfer in the chat, the latest
+        first. Raises: HyperSendError.
         """
-        if self._peers is None or self._calls is None:
+        if self._peers is None:
             return []
-        # Where nothing is moved, what seals it is not needed, and perhaps not installed.
-        from hypersend_client.sdk.p2p_seal import decode_key, safety_number
-
-        found: dict[str, str] = {}
-        for info in (await self._calls.history(chat_id, limit=20)).items:
-            if self._session_id in (info.sender_session, info.receiver_session) and info.receiver_key:
-                try:
-                    keys = decode_key(info.sender_key), decode_key(info.receiver_key)
-                except HyperSendError:
-                    continue
-                found.setdefault(await asyncio.to_thread(safety_number, *keys), info.name)
-        return [(name, number) for number, name in found.items()]
+        return [(name, number) for name, _, number in await self._peers.safety_numbers(chat_id)]
 
     # Doing
 
@@ -305,7 +305,8 @@ class PeerList(ft.Observable):
         calls, peers, end = self._calls, self._peers, self._ends.get(transfer_id)
         match choice:
             case "accept" if peers is not None:
-                self._hold(await peers.receive(transfer_id))
+                key, _ = self._numbers.get(transfer_id, (None, ""))
+                self._hold(await peers.receive(transfer_id, sender_key=key))
             case "decline":
                 self._learn(await calls.decline(transfer_id))
             case "cancel":
@@ -370,11 +371,12 @@ class PeerList(ft.Observable):
             self._draw()
 
     async def _look_at_device(self, peers: Peers, info: PeerTransfer) -> None:
-        """Before it is accepted, people are to know whether they have met that device."""
+        """Before it is accepted, people are to know which device that is, and whether they have met it."""
         with contextlib.suppress(HyperSendError):
+            self._numbers[info.id] = (info.sender_key or "", await peers.number_for(info))
             if await peers.is_new_device(info):
                 self._new_devices.add(info.id)
-                self._draw()
+            self._draw()
 
     async def _find(self, end: End) -> None:
         """Where a file that was received has come to lie."""

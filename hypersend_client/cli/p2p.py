@@ -119,7 +119,7 @@ async def _receive(hs: HyperSend, options: Namespace, screen: Screen) -> int:
             if not await _agreed(hs, info, options, screen):
                 await hs.p2p.decline(info.id)
                 raise PeerEnded("declined")
-            receiving = await hs.p2p.receive(info.id, options.output)
+            receiving = await hs.p2p.receive(info.id, options.output, sender_key=info.sender_key)
             await screen.follow([receiving])
             path = await receiving.wait()
             found.append((await _ended(hs, receiving), path))
@@ -159,21 +159,13 @@ async def _agreed(hs: HyperSend, info: PeerTransfer, options: Namespace, screen:
 async def _safety(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     chat = await find_chat(hs, options.chat)
     async with _live(hs, options):
-        own = await hs.p2p.public_key()
-        account = hs.account
-        assert account is not None
-        found: dict[str, dict[str, str]] = {}
-        for info in (await hs.p2p.calls.history(chat.id, limit=200)).items:
-            if own not in (info.sender_key, info.receiver_key) or not (info.sender_key and info.receiver_key):
-                continue
-            other = info.receiver_id if info.sender_key == own else info.sender_id
-            number = await hs.p2p.number_for(info)
-            if number not in found:
-                user = await hs.users.get(other or "")
-                found[number] = {"user_id": user.id, "username": user.username or "", "safety_number": number}
-    rows = [(f"@{clean(item['username'])}", item["safety_number"]) for item in found.values()]
+        found = []
+        for _, user_id, number in await hs.p2p.safety_numbers(chat.id):
+            user = await hs.users.get(user_id)
+            found.append({"user_id": user.id, "username": user.username or "", "safety_number": number})
+    rows = [(f"@{clean(item['username'])}", item["safety_number"]) for item in found]
     text = screen.table(rows, "No device of theirs is known yet: the number is shown when a transfer is accepted.")
-    screen.result({"items": [*found.values()]}, text)
+    screen.result({"items": found}, text)
     return 0
 
 

@@ -63,6 +63,11 @@ CREATE TABLE IF NOT EXISTS p2p ( -- transfers from person to person (`p2p_journa
 CREATE TABLE IF NOT EXISTS p2p_keys ( -- of the other device of a transfer, as it was when both had accepted
   key TEXT PRIMARY KEY, other_key TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS p2p_met ( -- devices with which a transfer was begun, for the safety numbers of a chat
+  server_id TEXT NOT NULL, user_id TEXT NOT NULL, chat_id TEXT NOT NULL, other_id TEXT NOT NULL, key TEXT NOT NULL,
+  name TEXT NOT NULL, met_at INTEGER NOT NULL, -- of the last transfer; milliseconds since 1970
+  PRIMARY KEY (server_id, user_id, chat_id, other_id, key)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS p2p_devices ( -- with which a transfer was finished
   server_id TEXT NOT NULL, user_id TEXT NOT NULL, other_id TEXT NOT NULL, key TEXT NOT NULL,
   PRIMARY KEY (server_id, user_id, other_id, key)
@@ -285,7 +290,9 @@ class Journal:
         """All of an account that signed out."""
 
         def work(db: sqlite3.Connection) -> None:
-            for table in ("uploads", "downloads", "sends", "p2p", "p2p_devices"):
+            db.execute("DELETE FROM p2p_keys WHERE key IN (SELECT key FROM p2p WHERE server_id = ? AND user_id = ?)",
+                       account)
+            for table in ("uploads", "downloads", "sends", "p2p", "p2p_devices", "p2p_met"):
                 db.execute(f"DELETE FROM {table} WHERE server_id = ? AND user_id = ?", account)  # noqa: S608
 
         await self._do(work)
@@ -324,7 +331,12 @@ class Journal:
             file.close()
 
     def _lock_path(self, transfer_id: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.locks") / transfer_id
+        """Some ids come from a server: they must not lead out of the folder."""
+        name = "".join(c for c in transfer_id if c.isascii() and (c.isalnum() or c in "-_"))[:80]
+        return self.path.with_name(f"{self.path.name}.locks") / name
+
+    async def drop_lock(self, transfer_id: str) -> None:
+        await asyncio.to_thread(self._drop_lock, transfer_id)
 
     def _drop_lock(self, transfer_id: str) -> None:
         try:

@@ -14,11 +14,12 @@ they were. How it is sealed: `p2p_seal`; what the relay sees: `docs/protocol.md`
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -29,15 +30,15 @@ from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
 from hypersend_client.sdk.p2p_keys import DeviceKeys
-from hypersend_client.sdk.p2p_receiver import PeerReceiver
+from hypersend_client.sdk.p2p_receiver import PeerReceiver, part_of
 from hypersend_client.sdk.p2p_seal import decode_key, encode_key, safety_number
 from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.parts import Part
-from hypersend_client.sdk.places import downloads_folder, safe_name
+from hypersend_client.sdk.places import downloads_folder, safe_name, split_name
 from hypersend_client.sdk.transfer import RateLimit
-from hypersend_client.sdk.transfer_errors import PeerAway
+from hypersend_client.sdk.transfer_errors import FileUnreadable, PeerAway, Tampered
 from hypersend_client.sdk.transfers import P2P, Transfers
-from hypersend_client.sdk.uploads import Upload, init_body
+from hypersend_client.sdk.uploads import Upload, init_body, text_of
 
 if TYPE_CHECKING:
     from hypersend_client.sdk.client import HyperSend
@@ -48,6 +49,15 @@ THREADS = 8
 End = PeerSender | PeerReceiver
 # They say that one's own offer is over: the file may be offered anew.
 _AGAIN = frozenset({"declined", "cancelled", "expired", "failed"})
+log = logging.getLogger(__name__)
+
+
+class SafetyNumber(NamedTuple):
+    """file_name: of the last transfer with that device. user_id: whose it is."""
+
+    file_name: str
+    user_id: str
+    number: str
 
 
 class PeerToPeer:
@@ -121,18 +131,22 @@ class PeerToPeer:
         async with self._adding:
             device = await self._device(account)
             row = await self._journal.sending(account, chat_id, receiver_id or "", full, identity)
+            name = text_of(name or Path(path).name)
             while True:
                 is_known = row is not None
                 if row is None:
                     row = await self._journal.add_sending(account, chat_id, receiver_id or "", full, identity)
                 info = await self.calls.offer(
-                    chat_id, name or Path(path).name, identity.size, client_id=row.key, receiver_id=receiver_id)
+                    chat_id, name, identity.size, client_id=row.key, receiver_id=receiver_id)
                 own = self._hs.account
                 if is_known and (info.status in _AGAIN or own is None or info.sender_session != own.session_id):
                     await self._journal.drop(row.key)  # over, or of a session that has ended
                     row = None
                     continue
                 break
+            if _extension(info.name) != _extension(name):
+                await self._journal.drop(row.key)
+                raise Tampered("the server makes another kind of file of it")
             await self._journal.note_offer(row.key, info.id)
             end = self._sender(row, info, device, account)
         end.start()
@@ -188,12 +202,14 @@ class PeerToPeer:
     # Receiving
 
     async def receive(
-        self, transfer_id: str | None = None, folder: str | os.PathLike[str] | None = None
+        self, transfer_id: str | None = None, folder: str | os.PathLike[str] | None = None, *,
+        sender_key: str | None = None,
     ) -> PeerReceiver:
         """Accept a transfer on this device, or go on with it. It is started.
 
         transfer_id: None takes what this device was receiving, else the oldest that waits, else the next to come.
-        folder: by default the platform's Downloads.
+        folder: by default the platform's Downloads. sender_key: of which the safety number was shown; another one than
+        that is Tampered.
         Raises: ApiError `transfer_taken`, `transfer_closed`, `device_needed`, `not_found`; SignedOut.
         """
         transfers = self._ready()
@@ -201,8 +217,22 @@ class PeerToPeer:
         device = await self._device(account)
         info = await self.next() if transfer_id is None else await self.calls.get(transfer_id)
         async with self._adding:
-            if not (info.status == "done" or info.file_id):
-                info = await self.calls.accept(info.id)
+            is_begun = any(row.key == info.id for row in await self._journal.rows(account))
+            if not is_begun and info.file_id is None:
+                if info.status == "done":
+                    own = self._hs.account
+                    if own is not None and info.receiver_session == own.session_id:
+                        raise ApiError("transfer_closed", status=409, detail="It is done: this device has received it.")
+                    raise ApiError("transfer_taken", status=409, detail="Another device has received it.")
+                # Before the server hears of it, and may tell another one.
+                await self._journal.first_key(info.id, sender_key or info.sender_key or "")
+            try:
+                if not (info.status == "done" or info.file_id):
+                    info = await self.calls.accept(info.id)
+            except HyperSendError:
+                if not is_begun:
+                    await self._journal.drop(info.id)
+                raise
             target = Path.cwd() / (folder or transfers.folder or downloads_folder()) / safe_name(info.name)
             row = await self._journal.add_receiving(account, info.id, info.chat_id, str(target))
             end = self._receiver(row, info, device, account)
@@ -215,7 +245,7 @@ class PeerToPeer:
         account = await transfers.account()
         for row in await self._journal.rows(account):
             # Also one that is done but for its name, which this program had no time to give it.
-            if row.role == "receiver" and (begun := await self._begun(row)) is not None:
+            if row.role == "receiver" and (begun := await self._begun(row, account)) is not None:
                 return begun
         came = asyncio.Event()
 
@@ -238,7 +268,7 @@ class PeerToPeer:
         finally:
             unsubscribe()
 
-    async def _begun(self, row: PeerRow) -> PeerTransfer | None:
+    async def _begun(self, row: PeerRow, account: tuple[str, str]) -> PeerTransfer | None:
         """What this device was sending or receiving; None where that has come to nothing. Raises: ApiError."""
         try:
             info = await self.calls.get(row.transfer_id)
@@ -246,10 +276,19 @@ class PeerToPeer:
             if error.status != 404:
                 raise
             info = None
-        if info is None or (info.status in _AGAIN and info.file_id is None):
-            await self._journal.drop(row.key)
-            return None
-        return info
+        if info is not None and (info.file_id is not None or (info.status not in _AGAIN and self._is_ours(row, info))):
+            return info
+        if row.role == "receiver" and row.transfer_id not in self.receiving:
+            size = 0 if info is None else info.size
+            await part_of(row.transfer_id, Path(row.path), size, account[0], self._pool).forget()
+        await self._journal.drop(row.key)
+        return None
+
+    def _is_ours(self, row: PeerRow, info: PeerTransfer) -> bool:
+        """Not of a session that has ended: the server lets nobody go on with that."""
+        own = self._hs.account
+        session = info.sender_session if row.role == "sender" else info.receiver_session
+        return own is not None and session == own.session_id
 
     async def _go_on_stored(self, end: PeerReceiver, file_id: str) -> Path:
         """The sender put it on the server: wait for it there, and fetch what is missing."""
@@ -320,11 +359,14 @@ class PeerToPeer:
             if not row.transfer_id:
                 await self._journal.drop(row.key)  # never offered: whoever asked for it asks again
                 continue
-            info = await self._begun(row)
+            info = await self._begun(row, account)
             if info is None:
                 continue
             if row.role == "sender" and info.file_id is not None:
-                found.append(await self.store(info.id))
+                try:
+                    found.append(await self.store(info.id))
+                except FileUnreadable as error:  # of this one; the others go on
+                    log.warning("the file that %s was to bring to the server is gone: %s", info.id, error)
                 continue
             make: Callable[..., End] = self._sender if row.role == "sender" else self._receiver
             end = make(row, info, device, account)
@@ -338,13 +380,22 @@ class PeerToPeer:
         return encode_key(device.public_key().public_bytes_raw())
 
     async def number_for(self, info: PeerTransfer) -> str:
-        """The safety number of this device and the other one of a transfer, also before it is accepted.
+        """The safety number of this device and the one that offers a transfer, before it is accepted: `receive` takes
+        that key along. Of one that is begun, `safety_number` of the end itself and `safety_numbers` tell.
 
         Raises: KeyMissing while the other one is not known.
         """
         own = await self.public_key()
-        theirs = info.receiver_key if info.sender_key == own else info.sender_key
-        return safety_number(decode_key(own), decode_key(theirs))
+        return await asyncio.to_thread(safety_number, decode_key(own), decode_key(info.sender_key))
+
+    async def safety_numbers(self, chat_id: str) -> list[SafetyNumber]:
+        """Of the devices with which this one has begun a transfer in a chat, the latest first: made of the keys that
+        sealed them, not of what the server tells now. Raises: SignedOut, LocalStorageFailed.
+        """
+        own = decode_key(await self.public_key())
+        found = await self._journal.met(await self._ready().account(), chat_id)
+        return [SafetyNumber(name, other_id, await asyncio.to_thread(safety_number, own, decode_key(key)))
+                for name, other_id, key in found]
 
     async def is_new_device(self, info: PeerTransfer) -> bool:
         """Whether the other person was met before, and never on that device: a new phone, or somebody in between.
@@ -417,4 +468,9 @@ class PeerToPeer:
         return end
 
 
-__all__ = ["PeerEnd", "PeerReceiver", "PeerSender", "PeerToPeer", "PeerTransfer"]
+def _extension(name: str) -> str:
+    """Which a server keeps when it cleans a name."""
+    return split_name(safe_name(name.replace("\\", "/").rpartition("/")[2]))[1].lower()
+
+
+__all__ = ["PeerEnd", "PeerReceiver", "PeerSender", "PeerToPeer", "PeerTransfer", "SafetyNumber"]

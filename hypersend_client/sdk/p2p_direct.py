@@ -22,9 +22,10 @@ import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
+from hypersend_client.sdk import lines
 from hypersend_client.sdk.p2p_seal import FRAME_BYTES, Cipher, Handshake, Opener, Sealer
 from hypersend_client.sdk.transfer_errors import KeyMissing, Tampered
 from hypersend_client.sdk.transport import parse_json
@@ -37,6 +38,9 @@ MOST_ADDRESSES = 12
 BUFFER_BYTES = 1024 * 1024
 # Nothing is sent there: asking the system from which address it would tell the networks that one is in.
 _ASKED = ("10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.1.1", "192.0.2.1", "fd00::1", "2001:db8::1")
+# RFC 1918, RFC 3927, RFC 4193, RFC 4291
+_AT_HOME = [ipaddress.ip_network(network) for network in (
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")]
 log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
@@ -83,6 +87,18 @@ class Channel:
     async def _expect_here(self) -> None:
         if self.opener.open(await self.receive()) != {"kind": "here"}:
             raise Tampered("the other device did not say who it is")
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Meanwhile a line on which nobody is any more is closed; one that is merely slow is not."""
+        sock = self._writer.get_extra_info("socket")
+        lines.be_patient(sock)
+        lines.ask_when_idle(sock)
+        watching = asyncio.create_task(lines.watch(sock, self.close))
+        try:
+            yield
+        finally:
+            watching.cancel()
 
     def close(self) -> None:
         self._writer.transport.abort()
@@ -204,9 +220,8 @@ def told_addresses(found: Any, *, loopback: bool) -> list[Address]:
             case [str(host), int(port)] if 0 < port < 65536 and not isinstance(port, bool):
                 with contextlib.suppress(ValueError):
                     ip = ipaddress.ip_address(host)
-                    if (ip.is_loopback and not loopback) or ip.is_unspecified or ip.is_multicast:
-                        continue
-                    if ip.is_private or ip.is_link_local:
+                    ip = getattr(ip, "ipv4_mapped", None) or ip
+                    if (loopback and ip.is_loopback) or any(ip in network for network in _AT_HOME):
                         addresses.append((str(ip), port))
     return addresses[:MOST_ADDRESSES]
 

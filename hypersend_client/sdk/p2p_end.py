@@ -48,14 +48,15 @@ from hypersend_client.sdk.transport import Transport, send_frame, translate
 
 R = TypeVar("R")
 
-JOINED_S = 30.0
 CLOSE_S = 2.0
 NOTICED_S = 5.0
 POLL_S = 2.0
 LISTEN_S = 30.0
 DIRECT_LOSSES = 2  # then the bytes stay with the relay
+_FIXED = ("id", "chat_id", "name", "size", "sender_id")  # of a transfer, whatever becomes of it
 
-# Close codes of the relay; the others mean: connect again.
+# Close codes of the relay, and 1009 of RFC 6455; the others mean: connect again.
+TOO_BIG = 1009
 TOKEN_EXPIRED, NOT_ALLOWED, SESSION_ENDED, REPLACED, OVER = 4001, 4501, 4503, 4510, 4511
 
 
@@ -123,6 +124,7 @@ class PeerEnd(Transfer[R]):
         self._early: dict[str, Any] | None = None
         self._failure: asyncio.Future[None] | None = None
         self._is_over = False
+        self._other: tuple[str, str] | None = None  # the other person and the device's key, once it is settled
 
     @property
     def transfer_id(self) -> str:
@@ -130,9 +132,10 @@ class PeerEnd(Transfer[R]):
 
     @property
     def safety_number(self) -> str | None:
-        """To be compared by the two people; None before both devices are known."""
+        """To be compared by the two people: of this device's key and the one that the other device must hold. None
+        before both devices are known."""
         try:
-            return safety_number(decode_key(self.info.sender_key), decode_key(self.info.receiver_key))
+            return safety_number(self._device.public_key().public_bytes_raw(), decode_key(self._peer_key))
         except HyperSendError:
             return None
 
@@ -205,7 +208,10 @@ class PeerEnd(Transfer[R]):
         """Wait for somebody to accept. Raises: PeerEnded, Tampered."""
         while True:
             self._told.clear()
-            self.info = await self._calls.get(self.info.id)
+            found = await self._calls.get(self.info.id)
+            if any(getattr(found, field) != getattr(self.info, field) for field in _FIXED):
+                raise Tampered("the server tells of another file than before")
+            self.info = found
             if self.info.status == "done":
                 self._is_over = True
             elif self.info.is_over:
@@ -215,8 +221,9 @@ class PeerEnd(Transfer[R]):
                 if await self._journal.first_key(self.row.key, self._peer_key or "") != self._peer_key:
                     # People may have compared the safety number: from then on it stays.
                     raise Tampered("the server tells another key for the other device than before")
-                self.is_new_device = await self._journal.is_new_device(
-                    self._account, self._other_id, self._peer_key or "")
+                self._other = (self._other_id, self._peer_key or "")
+                await self._journal.note_met(self._account, self.info.chat_id, *self._other, self.info.name)
+                self.is_new_device = await self._journal.is_new_device(self._account, *self._other)
                 return
             self._set("waiting", PeerAway(accepted=False))
             with contextlib.suppress(TimeoutError):
@@ -235,8 +242,9 @@ class PeerEnd(Transfer[R]):
         decode_key(self._peer_key)
 
     async def _remember_device(self) -> None:
-        """The transfer was finished: from now on that device is known."""
-        await self._journal.remember_device(self._account, self._other_id, self._peer_key or "")
+        """The transfer was finished: from now on that device is known, whatever the server says of it now."""
+        if self._other is not None:
+            await self._journal.remember_device(self._account, *self._other)
 
     @property
     def _other_id(self) -> str:
@@ -323,7 +331,7 @@ class PeerEnd(Transfer[R]):
             await self._until_accepted()
             if self._is_over:
                 return
-        elif code == NOT_ALLOWED or (4500 <= code <= 4999 and code not in (SESSION_ENDED, OVER)):
+        elif code in (NOT_ALLOWED, TOO_BIG) or (4500 <= code <= 4999 and code not in (SESSION_ENDED, OVER)):
             raise ApiError(f"closed_{code}", detail="the server refused this end of the transfer")
         if not self._is_over:
             raise ConnectionFailed(f"the socket closed with {code}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
 from dataclasses import dataclass
 
@@ -25,6 +26,11 @@ class PeerRow:
     path: str
     identity: Identity
     transfer_id: str
+
+
+def lock_name(role: str, transfer_id: str) -> str:
+    """Of the lock that the one program holds which serves this end."""
+    return f"p2p-{role}-{transfer_id}"
 
 
 class PeerJournal:
@@ -76,6 +82,17 @@ class PeerJournal:
 
         return await self.journal.do(work)
 
+    async def note_met(self, account: tuple[str, str], chat_id: str, other_id: str, key: str, name: str) -> None:
+        """A transfer is begun with this device. name: of the file."""
+        row = (*account, chat_id, other_id, key, name, time.time_ns() // 1_000_000)
+        await self.journal.do(lambda db: db.execute("INSERT OR REPLACE INTO p2p_met VALUES (?, ?, ?, ?, ?, ?, ?)", row))
+
+    async def met(self, account: tuple[str, str], chat_id: str) -> list[tuple[str, str, str]]:
+        """(the last file's name, the other person, the key) of each device, the latest first."""
+        sql = ("SELECT name, other_id, key FROM p2p_met WHERE server_id = ? AND user_id = ? AND chat_id = ? "
+               "ORDER BY met_at DESC")
+        return await self.journal.do(lambda db: db.execute(sql, (*account, chat_id)).fetchall())
+
     async def is_new_device(self, account: tuple[str, str], other_id: str, key: str) -> bool:
         """Whether this person was met before, and never with this key. key: base64url."""
         sql = "SELECT key FROM p2p_devices WHERE server_id = ? AND user_id = ? AND other_id = ?"
@@ -87,11 +104,13 @@ class PeerJournal:
             lambda db: db.execute("INSERT OR IGNORE INTO p2p_devices VALUES (?, ?, ?, ?)", (*account, other_id, key)))
 
     async def drop(self, key: str) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            for table in ("p2p", "p2p_keys"):
-                db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
+        def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
+            found = db.execute("DELETE FROM p2p WHERE key = ? RETURNING role, transfer_id", (key,)).fetchall()
+            db.execute("DELETE FROM p2p_keys WHERE key = ?", (key,))
+            return found
 
-        await self.journal.do(work)
+        for role, transfer_id in await self.journal.do(work):
+            await self.journal.drop_lock(lock_name(role, transfer_id))
 
     async def _add(self, account: tuple[str, str], row: PeerRow) -> None:
         def work(db: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypersend_client.sdk.errors import ConnectionFailed, HyperSendError
 from hypersend_client.sdk.models import File
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_journal import lock_name
 from hypersend_client.sdk.p2p_seal import Handshake, Opener, Sealer
 from hypersend_client.sdk.parts import Part
 from hypersend_client.sdk.retry import Backoff
@@ -29,6 +31,11 @@ ACK_BYTES = 4 * 1024 * 1024
 ACK_S = 0.25
 
 Stored = Callable[["PeerReceiver", str], Awaitable[Path]]
+
+
+def part_of(transfer_id: str, target: Path, size: int, server_id: str, pool: ThreadPoolExecutor) -> Part:
+    """Of a transfer: one chunk, of which a growing prefix is there."""
+    return Part(target, File(transfer_id, size=size, chunk_size=max(1, size), etag=transfer_id), server_id, pool)
 
 
 class PeerReceiver(PeerEnd[Path]):
@@ -73,16 +80,15 @@ class PeerReceiver(PeerEnd[Path]):
             self._set(progress.state, progress.error)
 
     def part(self) -> Part:
-        """Of this transfer: one chunk, of which a growing prefix is there."""
-        size = self.info.size
-        file = File(self.info.id, size=size, chunk_size=max(1, size), etag=self.info.id)
-        return Part(self.target, file, self._server_id, self._pool)
+        return part_of(self.info.id, self.target, self.info.size, self._server_id, self._pool)
 
     async def _transfer(self) -> Path:
-        async with self._journal.journal.lock(f"p2p-receiver-{self.info.id}", self.row.path):
+        async with self._journal.journal.lock(lock_name(self.role, self.info.id), self.row.path):
             self._is_over = False
             part = self._part_file = self.part()
             try:
+                if self.info.file_id is not None and not part.path.exists():
+                    raise PeerEnded(self.info.status, self.info.file_id)  # what there is belongs to the download by now
                 await part.open()
                 path = part.placed
                 if path is None:
@@ -115,8 +121,8 @@ class PeerReceiver(PeerEnd[Path]):
         return self._running
 
     async def _result(self) -> Path | None:
-        if self._is_over and not self._is_right and self.info.size:
-            raise PeerEnded("done")  # the server says so, and it is not true
+        if self._is_over and not self._is_right:
+            raise PeerEnded("done")  # the server says so, and the sender did not
         if not self._is_over:
             return None
         self._set("finishing")
@@ -237,6 +243,8 @@ class PeerReceiver(PeerEnd[Path]):
         assert self._sealer is not None
         if control.get("size") != self.info.size or self._verified != self.info.size:
             raise PeerFailed("wrong_size")
+        if control.get("name") != self.info.name:
+            raise Tampered("the server tells another name of the file than the sender")
         self._set("checking")
         tag = await self._running_tag().whole(self.info.size)
         if tag != control.get("tag"):
@@ -252,7 +260,7 @@ class PeerReceiver(PeerEnd[Path]):
 
         Raises: ConnectionFailed, so that a new round begins; CorruptTransfer where that was tried already.
         """
-        was_resumed, self._resumed = self._resumed, False
+        was_resumed, self._resumed, self._is_right = self._resumed, False, False
         self._verified = 0
         self._running = None
         await part.do(lambda: part.note_partial(0, 0))
@@ -278,8 +286,9 @@ class PeerReceiver(PeerEnd[Path]):
         consuming = self._watch(asyncio.create_task(self._consume(queue, channel.opener)))
         self._tasks.append(consuming)
         try:
-            while True:
-                await queue.put(await channel.receive())
+            async with channel.watched():
+                while True:
+                    await queue.put(await channel.receive())
         except (OSError, EOFError, ValueError):
             if self.is_direct and not self._is_right:
                 self._lost_direct()

@@ -12,6 +12,7 @@ from hypersend_client.sdk import p2p_direct
 from hypersend_client.sdk.p2p_calls import PeerTransfer
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_journal import lock_name
 from hypersend_client.sdk.p2p_seal import DATA_BYTES, Handshake, Opener, Sealer
 from hypersend_client.sdk.source import Source, Window
 from hypersend_client.sdk.transfer import in_thread
@@ -40,7 +41,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
         self._channel: p2p_direct.Channel | None = None
 
     async def _transfer(self) -> PeerTransfer:
-        async with self._journal.journal.lock(f"p2p-sender-{self.info.id}", self.row.path):
+        async with self._journal.journal.lock(lock_name(self.role, self.info.id), self.row.path):
             self._is_over = False
             self._source = Source(self.row.path, self._pool)
             try:
@@ -145,7 +146,8 @@ class PeerSender(PeerEnd[PeerTransfer]):
             self._tag = await running.whole(self.size_bytes)
             await self._source.check()
             self._set("finishing")
-            await send(sealer.control({"kind": "end", "size": self.size_bytes, "tag": self._tag}))
+            await send(sealer.control({
+                "kind": "end", "name": self.info.name, "size": self.size_bytes, "tag": self._tag}))
         finally:
             if ahead is not None:
                 ahead.cancel()
@@ -174,8 +176,9 @@ class PeerSender(PeerEnd[PeerTransfer]):
         if channel is None:
             return
         self._channel = channel
-        with contextlib.suppress(OSError, EOFError, ValueError):
-            await channel.receive()  # nothing comes here; it ends when the line does
+        async with channel.watched():
+            with contextlib.suppress(OSError, EOFError, ValueError):
+                await channel.receive()  # nothing comes here; it ends when the line does
         if self.is_direct and not self.is_confirmed:
             self._lost_direct()
         elif not self.is_direct:

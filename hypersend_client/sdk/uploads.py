@@ -456,10 +456,15 @@ class Upload(Transfer[File]):
         self._sending[index] = have
 
 
+def text_of(name: str) -> str:
+    """A file's name need not be text."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def init_body(
     name: str, identity: Identity, chat_id: str | None, sha256: bytes | None, extra: dict[str, Any]
 ) -> dict[str, Any]:
-    name = os.fsencode(name).decode("utf-8", "replace")  # a file's name need not be text
+    name = text_of(name)
     body: dict[str, Any] = {
         "name": name,
         "size": identity.size,

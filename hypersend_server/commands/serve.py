@@ -29,7 +29,7 @@ UNREAD_MS = 120_000  # a peer that takes no bytes for so long holds a file and a
 GRACE_S = 8.0  # what is under way when the server is told to stop gets this long; process managers wait 10 s
 MIB = 1024 * 1024
 KEPT_BYTES = 8 * MIB  # free at the end of the heap, at most
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 log = logging.getLogger("hypersend")
 
 
@@ -61,18 +61,20 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _keep_freed_pages() -> None:
+def keep_freed_pages() -> None:
     """Where the C library is glibc: the buffers of bodies come and go a hundred times a second, and it would return
-    each one's pages to the system and fetch them anew. Source: mallopt(3)."""
+    each one's pages to the system and fetch them anew. One heap, since the threads take turns anyway, and each of
+    sixteen heaps would keep pages of its own. Source: mallopt(3)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 4 * MIB)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_ARENA_MAX, 1)
 
 
 async def _serve(settings: Settings, console: Console) -> int:
     _raise_file_limit()
-    _keep_freed_pages()
+    keep_freed_pages()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

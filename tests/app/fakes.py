@@ -293,6 +293,7 @@ DEFAULTS: dict[str, Any] = {
     "chats.update_mine": None, "chats.delete": None, "chats.remove_member": None, "me.end_device": None,
     "me.unblock": None, "me.update": ME, "me.set_password": None, "files.delete": None, "me.delete": {},
     "updates.check": None, "p2p.resume": [], "p2p.is_new_device": False, "GET /p2p": {"items": []},
+    "p2p.number_for": "11111 22222", "p2p.safety_numbers": [],
     "chats.members": [], "messages.page": None, "me.remove_avatar": None,
 }  # fmt: skip
 

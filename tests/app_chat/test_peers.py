@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hypersend_client.app.chat.peer_body import standing_words
 from hypersend_client.app.i18n import LANGUAGES, Translator
 from hypersend_client.app.peer_list import PeerView, view_of
 from hypersend_client.sdk import transfer_errors
@@ -41,7 +42,7 @@ def as_json(info: PeerTransfer) -> dict[str, Any]:
     return {
         name: getattr(info, name)
         for name in ("id", "chat_id", "name", "size", "status", "sender_id", "sender_session", "receiver_id",
-                     "receiver_session", "transferred_bytes", "file_id")
+                     "receiver_session", "transferred_bytes", "file_id", "sender_key")
     } | {"updated_at": info.updated_at.isoformat().replace("+00:00", "Z") if info.updated_at else None}  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def clock(second: int) -> datetime:
 
 
 async def test_a_device_that_was_never_met_is_told_before_and_while_it_moves() -> None:
-    def receive(transfer_id: str) -> FakeEnd:
+    def receive(transfer_id: str, *, sender_key: str | None = None) -> FakeEnd:
         end = FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1)))
         end.is_new_device = True
         return end
@@ -150,7 +151,7 @@ async def test_a_device_that_was_never_met_is_told_before_and_while_it_moves() -
 async def test_an_offer_is_accepted_moves_and_is_there() -> None:
     ends: list[FakeEnd] = []
 
-    def receive(transfer_id: str) -> FakeEnd:
+    def receive(transfer_id: str, *, sender_key: str | None = None) -> FakeEnd:
         ends.append(FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1))))
         return ends[0]
 
@@ -267,20 +268,42 @@ async def test_on_a_device_the_sheet_offers_device_to_device_and_on_the_web_it_s
 
 
 async def test_the_safety_number_stands_in_the_details() -> None:
-    pytest.importorskip("cryptography")
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    number = "12345 23456 34567 45678 56789 67890"
+    asked: list[str] = []
 
-    from hypersend_client.sdk.p2p_seal import encode_key, safety_number
+    def numbers(chat_id: str) -> list[tuple[str, str, str]]:
+        asked.append(chat_id)
+        return [("film.mkv", "u-ann", number)]
 
-    one, two = (X25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(2))
-    keys = {"sender_key": encode_key(one), "receiver_key": encode_key(two)}
-    met = as_json(transfer("done", receiver_session=HERE)) | keys
-    foreign = as_json(transfer("done", receiver_session="ses-2")) | keys | {"id": "t-2"}
-    answers = {"GET /p2p/history/c-1": {"items": [foreign, met], "next_cursor": None}}
-    async with lived_in(native=True, connect=WITH_P2P, **answers) as (house, stage):
+    async with lived_in(native=True, connect=WITH_P2P, p2p__safety_numbers=numbers) as (house, stage):
         await house.furnish(count=1)
         await stage.until(lambda: house.app.session.server is not None)
         await stage.go("/details/c-1")
         await stage.sees("safety-number")
-        await stage.reads(safety_number(one, two))
+        await stage.reads(number)
         await stage.reads("film.mkv")
+    assert asked == ["c-1"]
+
+
+async def test_what_is_shown_of_an_offer_is_what_is_accepted() -> None:
+    """The number belongs to a key, and that key goes along: another one is refused by the SDK."""
+    accepted: list[str | None] = []
+
+    def receive(transfer_id: str, *, sender_key: str | None = None) -> FakeEnd:
+        accepted.append(sender_key)
+        return FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1)))
+
+    async with lived_in(native=True, connect=WITH_P2P, p2p__receive=receive) as (house, stage):
+        await offered(house, transfer(sender_key="shown"))
+        await opened(stage)
+        await stage.reads("Safety number 11111 22222")
+        await stage.click("peer-accept-t-1")
+        await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
+    assert accepted == ["shown"]
+
+
+def test_what_the_server_alone_says_is_told_so() -> None:
+    sent = ours("done", receiver_session="ses-ann")
+    view = view_of(sent, None, me=ME.id, session_id=HERE, native=True, is_confirmed=False)
+    assert (view.standing, view.is_confirmed) == ("done", False)
+    assert "the server says" in standing_words(view, Translator("en"), "Ann Lee", None)  # type: ignore[arg-type]

@@ -144,7 +144,8 @@ def test_a_clean_name_is_no_path_and_shows_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kept"), [
     ("../", NAMELESS), ("a/../b.txt", "b.txt"), ("👩\u200d🚀.png", "👩\u200d🚀.png"), ("क\u200dष.txt", "क\u200dष.txt"),
-    ("e\u0301.txt", "é.txt"), (".bashrc", ".bashrc")])
+    ("e\u0301.txt", "é.txt"), (".bashrc", ".bashrc"), ("x" * 300 + ".pdf", "x" * 251 + ".pdf"),
+    ("x." + "y" * 300, "x." + "y" * 253)])
 def test_names_that_people_have(name: str, kept: str) -> None:
     assert clean_name(name) == kept
 

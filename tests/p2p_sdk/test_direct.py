@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from hypersend_client.sdk import p2p_direct
+from hypersend_client.sdk import lines, p2p_direct
 from hypersend_client.sdk.p2p_direct import Channel, Listener, connect, told_addresses
 from hypersend_client.sdk.p2p_receiver import PeerReceiver
 from hypersend_client.sdk.p2p_seal import Handshake, encode_key
@@ -193,6 +193,24 @@ async def test_direct_connection_that_is_lost_at_once_leaves_it_to_the_relay(
         assert digest(await both(*await two.begin(path))) == digest(path)
 
 
+async def test_direct_line_that_goes_dead_without_a_word_gives_way_to_the_relay(
+    two: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's answer, that nobody is there, is the test's; that it is asked and heard is the product's."""
+    two.asha.hs.p2p.send_limit.bytes_per_s = 8 * MIB
+    path = two.asha.file("film.mkv", 32 * MIB)
+    sending, receiving = await two.begin(path)
+    await until(lambda: sending.is_direct and receiving.is_direct and receiving.verified_bytes > 0)
+    ports = {sending._channel._writer.get_extra_info("peername")[1]}  # type: ignore[union-attr]
+    is_dead = lines.Look.is_dead
+    monkeypatch.setattr(lines.Look, "is_dead", lambda self: (
+        self._sock.getpeername()[1] in ports or self._sock.getsockname()[1] in ports or is_dead(self)))
+    await until(lambda: receiving.rounds > 1)
+    monkeypatch.setattr(lines.Look, "is_dead", is_dead)
+    two.asha.hs.p2p.send_limit.bytes_per_s = None
+    assert digest(await both(sending, receiving)) == digest(path)
+
+
 async def test_mistake_of_ours_ends_the_transfer_for_all_to_see(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*arguments: object) -> None:
         raise AssertionError("a mistake")
@@ -209,7 +227,9 @@ async def test_mistake_of_ours_ends_the_transfer_for_all_to_see(two: Pair, monke
 
 def test_only_addresses_of_a_network_at_home_are_tried() -> None:
     told = [["192.168.1.5", 4000], ["fd12::1", 4000], ["8.8.8.8", 53], ["127.0.0.1", 22], ["0.0.0.0", 1],
-            ["224.0.0.1", 5], ["example.org", 80], ["10.0.0.1", 0], ["10.0.0.1", 70000], ["10.0.0.1"], "x", None]
+            ["224.0.0.1", 5], ["::ffff:127.0.0.1", 22], ["::ffff:0.0.0.0", 22], ["::ffff:8.8.8.8", 53],
+            ["192.0.2.1", 9], ["198.18.0.1", 9], ["240.0.0.1", 9], ["64:ff9b:1::808:808", 1], ["example.org", 80],
+            ["10.0.0.1", 0], ["10.0.0.1", 70000], ["10.0.0.1"], "x", None]
     assert told_addresses(told, loopback=False) == [("192.168.1.5", 4000), ("fd12::1", 4000)]
     assert ("127.0.0.1", 22) in told_addresses(told, loopback=True)
     assert told_addresses("nonsense", loopback=True) == []

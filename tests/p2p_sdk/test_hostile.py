@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.errors import HyperSendError
+from hypersend_client.sdk.journal import Journal
 from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.p2p_seal import encode_key
 from hypersend_client.sdk.p2p_sender import PeerSender
@@ -236,15 +238,107 @@ async def test_server_without_keys_is_refused(two: Pair, hostile: Hostile) -> No
     await sending.stop()
 
 
-async def test_server_that_says_done_makes_no_file(two: Pair, hostile: Hostile) -> None:
-    hostile.answer = lambda path, found: (
-        {**found, "status": "done"} if path.startswith("/api/v1/p2p/status") else found)
-    sending, receiving = await two.begin(two.asha.file("film.mkv", 1000))
+@pytest.mark.parametrize("lie", [
+    {"status": "done"}, {"status": "done", "size": 0}, {"status": "done", "size": 3 * MIB}])
+async def test_server_that_says_done_makes_no_file(two: Pair, hostile: Hostile, lie: dict[str, Any]) -> None:
+    two.asha.hs.p2p.send_limit.bytes_per_s = 4 * MIB
+    sending, receiving = await two.begin(two.asha.file("film.mkv", 64 * MIB))
+    await until(lambda: receiving.verified_bytes > 2 * MIB)
+    receiving.pause()
+    await until(lambda: receiving.state == "paused")
+    hostile.answer = lambda path, found: {**found, **lie} if path.startswith("/api/v1/p2p/status") else found
+    receiving.resume()
     async with asyncio.timeout(LIMIT_S):
-        with pytest.raises((PeerEnded, KeyMissing)):
+        with pytest.raises((PeerEnded, Tampered)):
             await receiving.wait()
     await sending.stop()
     assert not (two.ben.home / "Downloads" / "film.mkv").exists()
+    assert not await _has_met(two)
+
+
+async def test_empty_file_needs_its_senders_word(two: Pair, hostile: Hostile) -> None:
+    hostile.answer = lambda path, found: (
+        {**found, "status": "done"} if path.startswith("/api/v1/p2p/status") and found["status"] != "offered"
+        else found)
+    hostile.down = lambda frame: [] if isinstance(frame, bytes) else [frame]
+    sending, receiving = await two.begin(two.asha.file("empty", 0))
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(PeerEnded):
+            await receiving.wait()
+    await sending.stop()
+    assert not (two.ben.home / "Downloads" / "empty").exists()
+
+
+async def _has_met(two: Pair) -> bool:
+    """Whether Ben's device would warn of another one of Asha's."""
+    info = replace((await two.asha.hs.p2p.open())[0], sender_key=FALSE_KEY)
+    return await two.ben.hs.p2p.is_new_device(info)
+
+
+async def test_name_that_the_server_changes_is_noticed_on_either_side(
+    two: Pair, hostile: Hostile, server: Server, tmp_path: Path
+) -> None:
+    def answer(path: str, found: Any) -> Any:
+        return {**found, "name": "holiday.exe"} if isinstance(found, dict) and found.get("name") else found
+
+    hostile.answer = answer
+    sending, receiving = await two.begin(two.asha.file("holiday.jpg", 1000))
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(Tampered):
+            await receiving.wait()
+    await sending.stop()
+    assert not (two.ben.home / "Downloads" / "holiday.exe").exists()
+    with pytest.raises(Tampered):  # Ben sends through the same server
+        await two.ben.hs.p2p.send(two.chat_id, two.ben.file("picture.jpg", 1000))
+
+
+async def test_safety_numbers_are_of_the_keys_that_sealed_and_not_of_what_the_server_tells_later(
+    two: Pair, hostile: Hostile
+) -> None:
+    """A server in the middle: its own key while they meet, the true one wherever numbers might be looked up."""
+    hostile.answer = lambda path, found: (
+        {**found, "sender_key": FALSE_KEY}
+        if isinstance(found, dict) and found.get("sender_key") and "/history" not in path else found)
+    sending, receiving = await two.begin(two.asha.file("film.mkv", 1000))
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(Tampered):
+            await receiving.wait()
+    [theirs] = await two.ben.hs.p2p.safety_numbers(two.chat_id)
+    [ours] = await two.asha.hs.p2p.safety_numbers(two.chat_id)
+    assert theirs.number == receiving.safety_number
+    assert theirs.number != ours.number
+    assert (theirs.file_name, ours.file_name) == ("film.mkv", "film.mkv")
+    await sending.stop()
+
+
+async def test_key_that_changes_between_the_question_and_the_acceptance_is_refused(
+    two: Pair, hostile: Hostile
+) -> None:
+    await both(*await two.begin(two.asha.file("first.mkv", 1000)))
+    sending = await two.asha.hs.p2p.send(two.chat_id, two.asha.file("second.mkv", 1000))
+    ben = two.ben.hs.p2p
+    shown = await ben.next()
+    number = await ben.number_for(shown)
+    hostile.answer = lambda path, found: (
+        {**found, "sender_key": FALSE_KEY} if isinstance(found, dict) and found.get("sender_key") else found)
+    receiving = await ben.receive(shown.id, sender_key=shown.sender_key)
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(Tampered):
+            await receiving.wait()
+    assert receiving.rounds == 0
+    assert [known.number for known in await ben.safety_numbers(two.chat_id)] == [number]
+    await sending.stop()
+
+
+async def test_id_that_is_a_path_leads_nowhere(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "in" / "transfers.sqlite")
+    try:
+        async with journal.lock("p2p-receiver-x/../../../planted", "film.mkv"):
+            pass
+    finally:
+        await journal.close()
+    assert [path.name for path in tmp_path.rglob("*planted*")] == ["p2p-receiver-xplanted"]
+    assert (tmp_path / "in" / "transfers.sqlite.locks" / "p2p-receiver-xplanted").exists()
 
 
 async def test_sender_does_not_believe_a_server_that_says_done(tmp_path: Path, server: Server) -> None:

@@ -71,6 +71,8 @@ def PeerCard(view: PeerView) -> ft.Control:
     if view.is_new_device and view.standing in ("offer", "here"):
         name = people.name(view.other_id) or t("someone")
         lines.append(text(t("p2p.new_device", name=name), Type.SMALL, color=Colour.LOSS))
+    if view.safety_number:
+        lines.append(text(t("p2p.number", number=view.safety_number), Type.SMALL, color=Colour.SECONDARY))
     icons, buttons = _buttons(view, t, app, do)
     top = ft.Row(
         [_lead(view), ft.Column(lines, spacing=Space.XXS, tight=True, expand=True), *icons],
@@ -103,6 +105,8 @@ def standing_words(view: PeerView, t: Translator, name: str, app: AppState) -> s
     key = f"p2p.{view.standing}"
     if view.standing in ("declined", "done", "failed", "expired"):
         key += "_out" if view.mine else "_in"
+    if not view.is_confirmed and view.standing == "done":
+        key = "p2p.done_unconfirmed"
     return t(key, name=name, size=whole, done=done)
 
 

@@ -1,0 +1,121 @@
+"""What this device had begun when its program ended, and what has become of it since."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import namedtuple
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypersend_client.sdk.errors import ApiError
+from hypersend_client.sdk.p2p_receiver import PeerReceiver
+from tests.harness import PASSWORD, Server, running
+from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair, until
+from tests.sdk_transfers.device import MIB, device, digest, leftovers
+
+Disk = namedtuple("Disk", "total used free")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running(tmp_path / "data", RATE_LIMITS="off") as server:
+        yield server
+
+
+@pytest.fixture
+async def two(tmp_path: Path, server: Server) -> AsyncIterator[Pair]:
+    async with pair(tmp_path / "people", server.url, server.url) as two:
+        yield two
+
+
+async def test_what_another_session_was_receiving_does_not_stand_before_what_is_new(two: Pair) -> None:
+    two.asha.hs.p2p.send_limit.bytes_per_s = MIB
+    first, begun = await two.begin(two.asha.file("a.bin", 16 * MIB))
+    await until(lambda: begun.verified_bytes > 0)
+    await begun.stop()
+    await two.ben.hs.logout()
+    async with device(two.ben.home, two.ben.hs.transport.url) as ben:
+        await ben.hs.login("ben@example.org", PASSWORD)
+        second = await two.asha.hs.p2p.send(two.chat_id, two.asha.file("b.bin", 1000))
+        receiving = await ben.hs.p2p.receive()
+        assert receiving.transfer_id == second.transfer_id
+        await both(second, receiving)
+        assert leftovers(two.ben.home / "Downloads") == []
+    await first.stop()
+
+
+async def test_what_another_device_has_received_is_refused_and_stands_in_nobodys_way(two: Pair, tmp_path: Path) -> None:
+    first, received = await two.begin(two.asha.file("a.bin", 1000))
+    await both(first, received)
+    async with device(tmp_path / "ben2", two.ben.hs.transport.url) as ben:
+        await ben.hs.login("ben@example.org", PASSWORD)
+        with pytest.raises(ApiError, match="transfer_taken"):
+            await ben.hs.p2p.receive(first.transfer_id)
+        second = await two.asha.hs.p2p.send(two.chat_id, two.asha.file("b.bin", 1000))
+        assert (await ben.hs.p2p.next()).id == second.transfer_id
+        await second.stop()
+
+
+async def test_what_was_cancelled_meanwhile_leaves_no_part(two: Pair) -> None:
+    two.asha.hs.p2p.send_limit.bytes_per_s = 4 * MIB
+    sending, receiving = await two.begin(two.asha.file("a.bin", 32 * MIB))
+    await until(lambda: receiving.verified_bytes > 4 * MIB)
+    await receiving.stop()
+    await two.ben.transfers.close()
+    await sending.cancel()
+    assert leftovers(two.ben.home / "Downloads") != []
+    async with device(two.ben.home, two.ben.hs.transport.url) as ben:
+        assert await ben.hs.p2p.resume() == []
+    assert leftovers(two.ben.home / "Downloads") == []
+    assert list((two.ben.home / "transfers.sqlite.locks").iterdir()) == []
+
+
+async def test_file_that_is_gone_keeps_no_other_transfer_from_going_on(two: Pair) -> None:
+    path, other = two.asha.file("a.bin", MIB), two.asha.file("b.bin", 1000)
+    asha = two.asha.hs.p2p
+    gone = await asha.send(two.chat_id, path)
+    await gone.stop()
+    waiting = await asha.send(two.chat_id, other)
+    await waiting.stop()
+    await asha.calls.store(gone.transfer_id)  # and the program ended right after
+    path.unlink()
+    await two.asha.transfers.close()
+    async with device(two.asha.home, two.asha.hs.transport.url) as asha2:
+        [sending] = await asha2.hs.p2p.resume()
+        receiving = await two.ben.hs.p2p.receive(waiting.transfer_id)
+        async with asyncio.timeout(LIMIT_S):
+            await sending.wait()
+            assert digest(await receiving.wait()) == digest(other)
+
+
+async def test_rest_that_comes_from_the_server_needs_no_room_but_its_own(
+    two: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.asha.hs.p2p.send_limit.bytes_per_s = 16 * MIB
+    path = two.asha.file("a.bin", 40 * MIB)
+    sending, receiving = await two.begin(path)
+    await until(lambda: receiving.verified_bytes > 24 * MIB)
+    two.ben.transfers.download_limit.bytes_per_s = MIB
+    await two.asha.hs.p2p.store(sending.transfer_id)
+    folder = two.ben.home / "Downloads"
+    await until(lambda: any(sending.transfer_id not in name for name in leftovers(folder)))
+    await two.ben.transfers.close()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 30 * MIB))
+    async with device(two.ben.home, two.ben.hs.transport.url) as ben:
+        [again] = await ben.hs.p2p.resume()
+        assert isinstance(again, PeerReceiver)
+        async with asyncio.timeout(LIMIT_S):
+            assert digest(await again.wait()) == digest(path)
+    assert leftovers(folder) == []
+
+
+async def test_file_whose_name_is_no_text_is_sent(two: Pair) -> None:
+    path = os.fsdecode(os.fsencode(two.asha.home) + b"/caf\xe9.txt")
+    Path(path).write_bytes(b"tea")
+    sending = await two.asha.hs.p2p.send(two.chat_id, path)
+    found = await both(sending, await two.ben.hs.p2p.receive(sending.transfer_id))
+    assert (found.name, found.read_bytes()) == ("caf\ufffd.txt", b"tea")
