@@ -145,7 +145,7 @@ class PeerAway(HyperSendError):
 
 
 class PeerFailed(HyperSendError):
-    """reason: a code of the other end's, such as `source_changed`, `digest_mismatch`, `tampered`."""
+    """reason: a code of the other end's, such as `source_changed`, `corrupt_transfer`, `tampered`, `wrong_size`."""
 
     code = "peer_failed"
 
