@@ -88,6 +88,9 @@ from hypersend_server.web_client.sign_in import WebSignIn
 from hypersend_storage import Store
 
 MESSAGES_PER_S, MESSAGES_BURST = 50, 1000
+# More than anybody types, for clients that ask at every key (ours waits until 0.3 s after the last); the burst is for a
+# backspace that is held. At 2 to 6 ms of a processor each (docs/growth.md), nobody takes more than 5 % of one.
+SEARCHES_PER_S, SEARCHES_BURST = 8, 40
 UPLOADS_PER_S, UPLOADS_BURST = 2, 500
 OFFERS_PER_S, OFFERS_BURST = 2, 200
 FEATURES = ("p2p", "updates")
@@ -186,7 +189,8 @@ async def open_parts(
         present_file = FilePresenter(pictures.url)
         chats = ChatService(
             metadata.chats, bus, ChatPresenter(people.users, present_file, pictures.url),
-            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock), clock, new_id, require_room, visible,
+            _limit(settings, MESSAGES_PER_S, MESSAGES_BURST, clock),
+            _limit(settings, SEARCHES_PER_S, SEARCHES_BURST, clock), clock, new_id, require_room, visible,
             on_posted=metrics.posted)
         stack.push_async_callback(chats.close)
         deletions = Deletions(metadata.files, stores, clock)
@@ -207,6 +211,7 @@ async def open_parts(
             metadata.transfers, bus, chats, device_of=_devices(metadata), begin_upload=files.begin_for,
             clean_name=clean_name, media_type=media_type,
             limit=_limit(settings, OFFERS_PER_S, OFFERS_BURST, clock), clock=clock, new_id=new_id)
+        chats.groups.on_gone(transfers.left)
         downloads = Downloads(metadata.files, stores, x_accel_prefix=settings.x_accel_prefix)
         updates = UpdateService(
             metadata.releases, bus, find_build=_builds(files, downloads), clock=clock, new_id=new_id)

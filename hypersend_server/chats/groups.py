@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,15 @@ class Groups:
         self._new_id = new_id
         self._flush_marks = flush_marks
         self._upkeep = upkeep
+        self._on_gone: list[Callable[[str, Sequence[str]], Awaitable[None]]] = []
+
+    def on_gone(self, listener: Callable[[str, Sequence[str]], Awaitable[None]]) -> None:
+        """`listener(chat_id, user_ids)` is awaited when people left, were removed, or lost the chat."""
+        self._on_gone.append(listener)
+
+    async def _gone(self, chat_id: str, user_ids: Sequence[str]) -> None:
+        for listener in self._on_gone if user_ids else ():
+            await listener(chat_id, user_ids)
 
     async def ensure_saved(self, user_id: str) -> str:
         """The chat with oneself, made where it is missing. Returns: its id."""
@@ -125,8 +134,10 @@ class Groups:
 
     async def delete(self, user_id: str, chat_id: str) -> None:
         """Raises: `not_found`, `not_allowed`."""
-        self._publisher.gone(chat_id, await self._chats.delete_chat(chat_id, user_id, self._clock()))
+        gone = await self._chats.delete_chat(chat_id, user_id, self._clock())
+        self._publisher.gone(chat_id, gone)
         self._upkeep.jobs_due()
+        await self._gone(chat_id, gone)
 
     async def set_own(self, user_id: str, chat_id: str, patch: OwnPatch) -> Chat:
         """Pin, archive, mute for oneself. Raises: `not_found`, `validation_failed`."""
@@ -159,10 +170,10 @@ class Groups:
 
     async def remove_member(self, user_id: str, chat_id: str, member_id: str) -> None:
         """Remove somebody, or leave. Raises: `not_found`, `not_allowed`."""
-        await self._publisher.group_changed(
-            await self._chats.remove_member(chat_id, user_id, member_id, self._new_id(), self._clock())
-        )
+        change = await self._chats.remove_member(chat_id, user_id, member_id, self._new_id(), self._clock())
+        await self._publisher.group_changed(change)
         self._upkeep.jobs_due()  # the last one takes the group along
+        await self._gone(chat_id, change.gone)
 
     async def set_role(self, user_id: str, chat_id: str, member_id: str, role: Role) -> Member:
         """Raises: `not_found`, `not_allowed`, `owner_required`."""

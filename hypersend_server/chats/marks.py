@@ -48,6 +48,10 @@ class MarkWriter:
         own = self._recent.setdefault(user_id, {})
         recent = own.get(chat_id)
         if recent is not None:
+            known = self._publisher.known(chat_id)
+            if known is not None and user_id not in known.user_ids:
+                await self._write(user_id, chat_id, delivered_seq, read_seq)  # who was removed meanwhile is told so
+                return
             recent.delivered_seq = max(recent.delivered_seq, delivered_seq)
             recent.read_seq = max(recent.read_seq, read_seq)
             return

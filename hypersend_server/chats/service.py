@@ -69,7 +69,7 @@ class Outgoing(Protocol):
 
 
 class ChatService:
-    """limit: how often one person may write (by user id). groups: chats and their members.
+    """limit, search_limit: how often one person may write and search (by user id). groups: chats and their members.
     require_room: raises `storage_full` while nothing new can be kept."""
 
     def __init__(
@@ -78,6 +78,7 @@ class ChatService:
         bus: Bus,
         presenter: ChatPresenter,
         limit: Limit,
+        search_limit: Limit,
         clock: Clock,
         new_id: Callable[[], str],
         require_room: Callable[[], None] = lambda: None,
@@ -89,6 +90,7 @@ class ChatService:
         self._require_room = require_room
         self._presenter = presenter
         self._limit = limit
+        self._search_limit = search_limit
         self._clock = clock
         self._new_id = new_id
         self._publisher = Publisher(bus, presenter, unblocked)
@@ -114,7 +116,7 @@ class ChatService:
         except_session: a session that learns of it by the answer.
         Raises: `not_found`, `blocked`, `rate_limited`, `upload_incomplete`, `validation_failed`.
         """
-        self._require_rate(user_id)
+        _require_rate(self._limit, user_id)
         self._require_room()
         draft = self._draft(user_id, chat_id, new)
         known = self._publisher.known(chat_id)
@@ -128,12 +130,12 @@ class ChatService:
 
     async def post_transfer(
         self, user_id: str, chat_id: str, message_id: str, client_id: str, transfer: dict[str, Any]
-    ) -> None:
-        """The message that offers a transfer; once for the same client_id.
+    ) -> bool:
+        """The message that offers a transfer; once for the same client_id. Returns: whether it is new.
 
         Raises: `not_found`, `blocked`, `rate_limited`, `idempotency_conflict` (another message has this client_id).
         """
-        self._require_rate(user_id)
+        _require_rate(self._limit, user_id)
         self._require_room()
         draft = Draft(
             id=message_id, chat_id=chat_id, sender_id=user_id, client_id=client_id, transfer=transfer,
@@ -145,6 +147,7 @@ class ChatService:
             self._publisher.posted(posted, raw, self._publisher.readers(posted.audience, known), None)
         elif posted.message.id != message_id:
             raise HyperSendError("idempotency_conflict", "This client_id was used for another message.")
+        return posted.created
 
     async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> None:
         """The message shows the transfer as it is now, and its readers hear of it."""
@@ -178,19 +181,19 @@ class ChatService:
         self, user_id: str, chat_id: str, message_id: str, text: str, except_session: str | None = None
     ) -> bytes:
         """Its sender's new text. Raises: `not_found`, `not_allowed`, `message_deleted`, `blocked`."""
-        self._require_rate(user_id)
+        _require_rate(self._limit, user_id)
         return self._tell(await self._chats.edit(chat_id, message_id, user_id, text, self._clock()), except_session)
 
     async def delete_for_everyone(
         self, user_id: str, chat_id: str, message_id: str, except_session: str | None = None
     ) -> bytes:
         """The message keeps its place and loses its content. Raises: `not_found`, `not_allowed`."""
-        self._require_rate(user_id)
+        _require_rate(self._limit, user_id)
         return self._tell(await self._chats.delete_message(chat_id, message_id, user_id, self._clock()), except_session)
 
     async def delete_for_me(self, user_id: str, chat_id: str, message_id: str) -> None:
         """Raises: `not_found`."""
-        self._require_rate(user_id)
+        _require_rate(self._limit, user_id)
         if await self._chats.hide(chat_id, message_id, user_id):
             self._publisher.hidden(chat_id, message_id, user_id)
 
@@ -205,7 +208,7 @@ class ChatService:
     ) -> bytes:
         """Set or take away one's reaction. Raises: `not_found`, `message_deleted`, `reaction_limit`,
         `blocked`."""
-        self._require_rate(user_id)
+        _require_rate(self._limit, user_id)
         if not is_emoji(emoji):
             raise validation_failed(("emoji", "must be a single emoji"))
         return self._tell(await self._chats.react(chat_id, message_id, user_id, emoji, present), except_session)
@@ -215,11 +218,6 @@ class ChatService:
         if changed.changed:
             self._publisher.changed(changed, raw, except_session)
         return raw
-
-    def _require_rate(self, user_id: str) -> None:
-        wait_s = self._limit.take(user_id)
-        if wait_s is not None:
-            raise HyperSendError("rate_limited", retry_after_s=wait_s)
 
     async def read(self, user_id: str, chat_id: str, seq: int) -> None:
         """Raises: `not_found`."""
@@ -281,7 +279,8 @@ class ChatService:
 
     async def search(self, user_id: str, query: SearchQuery) -> Items[FoundMessage]:
         """One's own messages, newest first: all words, the last one as a beginning. Raises:
-        `cursor_invalid`."""
+        `cursor_invalid`, `rate_limited`."""
+        _require_rate(self._search_limit, user_id)
         before = cursors.number_position(query.cursor)
         found = await self._chats.search(user_id, query.q, query.chat_id, before, query.limit)
         return Items(
@@ -291,6 +290,11 @@ class ChatService:
 
     async def is_member(self, chat_id: str, user_id: str) -> bool:
         return await self._chats.get_member(chat_id, user_id) is not None
+
+    async def first_seq(self, chat_id: str, user_id: str) -> int | None:
+        """The first message there that this person may see; None for who is no member."""
+        me = await self._chats.get_member(chat_id, user_id)
+        return None if me is None else me.first_seq
 
     async def peer_in(self, chat_id: str, user_id: str) -> tuple[bool, str | None]:
         """(whether it is a group, the other one of a direct chat or oneself in the saved one).
@@ -314,3 +318,9 @@ class ChatService:
     async def forget_in_chats(self, user_id: str) -> dict[str, int]:
         """An account ends: leave everything; what was said stays without a sender. Returns: counts."""
         return await self.upkeep.forget_user(user_id)
+
+
+def _require_rate(limit: Limit, user_id: str) -> None:
+    wait_s = limit.take(user_id)
+    if wait_s is not None:
+        raise HyperSendError("rate_limited", retry_after_s=wait_s)

@@ -7,6 +7,7 @@ is (aiohttp logs what a handler raises).
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
 import os
@@ -18,6 +19,8 @@ from aiohttp import web
 from hypersend_server.errors import HyperSendError
 
 PART_BYTES = 256 * 1024
+# A peer that is gone, or that took nothing for so long that the kernel gave it up; no ConnectionError in Python.
+GONE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +65,9 @@ async def send_file(
                 await response.write(part)
                 length -= len(part)
         await response.write_eof()
-    except ConnectionError:
+    except OSError as error:
+        if not isinstance(error, ConnectionError) and error.errno not in GONE:
+            raise
         _give_up(request)
     except RuntimeError:  # what asyncio raises where the transport closed in the meantime
         if request.transport is not None and not request.transport.is_closing():

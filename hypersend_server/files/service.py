@@ -173,7 +173,7 @@ class FileService:
         """ask_store: whether parts that clients sent to the store themselves are counted too."""
         if file.state not in ("uploading", "completing"):
             return self._present(file)
-        progress = await self._files.progress(file.id, self._uploads.boot_id(file.backend))
+        progress = await self._files.progress(file.id, self._uploads.prefix_id(file.backend))
         if file.state == "completing":
             return self._present.upload(file, progress, None)
         if ask_store:

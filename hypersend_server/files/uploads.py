@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import itertools
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -82,6 +83,7 @@ class Uploads:
         self._completing: Joined[Finished] = Joined()
         self._writing: set[asyncio.Task[Accepted]] = set()
         self._recovery: asyncio.Task[None] | None = None
+        self._process_id = secrets.token_hex(8)
 
     async def start(self) -> None:
         await self._durability.start()
@@ -99,6 +101,10 @@ class Uploads:
 
     def boot_id(self, backend: str) -> str | None:
         return self._durability.boot_id(backend)
+
+    def prefix_id(self, backend: str) -> str:
+        """Names where prefixes are that can be gone on from: a disk, in this boot, or the memory of this process."""
+        return self.boot_id(backend) or self._process_id
 
     async def open(self, file: FileRecord) -> FileRecord:
         """Have the store begin an upload that has been recorded. Raises: `storage_full`, `storage_unavailable`."""
@@ -240,8 +246,7 @@ class Uploads:
         """Bytes of the chunk that are there: all of one with a receipt, else the prefix that can be gone on from."""
         if state.receipt is not None:
             return state.receipt.size
-        is_of_this_boot = state.partial_boot_id == (self.boot_id(state.file.backend) or "")
-        return state.partial_bytes if is_of_this_boot else 0
+        return state.partial_bytes if state.partial_boot_id == self.prefix_id(state.file.backend) else 0
 
     async def _write(
         self, slot: ChunkSlot, state: ChunkState, index: int, body: Body, claims: Claims, offset: int,
@@ -287,7 +292,7 @@ class Uploads:
             log.warning("the prefix of chunk %d of upload %s is not recorded: %s", index, file.id, error)
 
     async def _set_partial(self, file: FileRecord, index: int, size: int) -> None:
-        await self._files.set_partial(file.id, index, size, self.boot_id(file.backend) or "", self._expiry())
+        await self._files.set_partial(file.id, index, size, self.prefix_id(file.backend), self._expiry())
 
     def _expiry(self) -> int:
         return self._clock() + self._upload_ttl_s * 1000

@@ -56,7 +56,8 @@ class Transfers(Protocol):
         Raises: `blocked` where the receiver blocks the sender; `transfer_limit` where the sender has `most_open`.
         """
 
-    async def get(self, transfer_id: str) -> TransferRecord | None: ...
+    async def get(self, transfer_id: str, first_seq: int = 0) -> TransferRecord | None:
+        """None also where the message that offers it is not at `first_seq` of its chat or after it."""
 
     async def change(
         self, transfer_id: str, expected: Collection[Status], now: int, **fields: Any
@@ -83,19 +84,30 @@ class Transfers(Protocol):
     async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
         """Those whose message shows an older status, and that have not changed since `before`."""
 
-    async def history(self, chat_id: str, before_id: str | None, limit: int) -> list[TransferRecord]:
-        """Of a chat, newest first, from behind `before_id`."""
+    async def history(
+        self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0
+    ) -> list[TransferRecord]:
+        """Of a chat, newest first, from behind `before_id`; those that `get` finds from `first_seq` on."""
 
     async def open_of(self, user_id: str, limit: int) -> list[TransferRecord]:
         """Open ones that this person sends or was offered by name, oldest first."""
 
+    async def open_between(self, chat_id: str, user_ids: Collection[str], limit: int) -> list[TransferRecord]:
+        """Open ones of a chat that one of these people sends or receives."""
+
+    async def is_blocked(self, transfer: TransferRecord) -> bool:
+        """Whether its receiver blocks its sender."""
+
     async def expire(self, now: int, limit: int) -> list[TransferRecord]:
         """Open ones whose time is over become `expired`; these, as they are now."""
 
-    async def claim(self, transfer_id: str, relay: str, now: int, until: int) -> str:
+    async def claim(
+        self, transfer_id: str, relay: str, now: int, until: int, instead_of: str | None = None
+    ) -> str:
         """Join both ends in process `relay` until then, unless another one does so already; which one does.
 
-        Raises: `not_found`.
+        instead_of: a process that is known to be gone, and loses its claim to the first who says so.
+        Raises: `not_found`; `transfer_closed` where its status is none of MOVING.
         """
 
     async def release(self, transfer_id: str, relay: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -99,6 +100,9 @@ class RelayEdge:
             # Not left to the middleware: its answer would stand in the middle of a WebSocket.
             log.exception("an end of transfer %s failed", transfer_id)
             await ws.close(code=1011, message=b"internal")
+        finally:
+            if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
         return ws
 
     async def _first_frame(self, ws: web.WebSocketResponse, role: Role) -> str:
@@ -118,7 +122,12 @@ class RelayEdge:
         self, request: web.Request, ws: web.WebSocketResponse, transfer: TransferRecord, role: Role, session_id: str,
         *, is_passed: bool,
     ) -> None:
+        allowed = Pass(transfer.id, role, session_id, self._clock() // 1000 + PASS_S)
         place = await self._relay.place(transfer.id)
+        if place != self._relay.name and not is_passed:
+            if await self._pass_on(ws, place, allowed):
+                return
+            place = await self._relay.place(transfer.id, instead_of=place)
         if place == self._relay.name:
             joined = wire.joined(role, self._service.snapshot(transfer))
             protocol = request.protocol
@@ -127,10 +136,8 @@ class RelayEdge:
                 return protocol.connected and protocol.writing_paused
 
             await self._relay.join(transfer, role, ws, is_full, session_id, joined)
-        elif is_passed:
-            raise HyperSendError("busy", "The transfer moved on to another process.")
         else:
-            await self._pass_on(ws, place, Pass(transfer.id, role, session_id, self._clock() // 1000 + PASS_S))
+            raise HyperSendError("busy", "The transfer moved on to another process.")
 
     # Between processes
 
@@ -149,8 +156,8 @@ class RelayEdge:
             raise HyperSendError("token_expired")
         return found.session_id
 
-    async def _pass_on(self, ws: web.WebSocketResponse, place: str, allowed: Pass) -> None:
-        """Serve this end from the process at `place`, an INSTANCE_URL."""
+    async def _pass_on(self, ws: web.WebSocketResponse, place: str, allowed: Pass) -> bool:
+        """Serve this end from the process at `place`, an INSTANCE_URL; False where nobody listens there any more."""
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
@@ -163,9 +170,15 @@ class RelayEdge:
                 await _join(ws, there)
                 code = there.close_code if there.close_code not in (None, 1005, 1006) else wire.STOPPING
                 await ws.close(code=code or wire.STOPPING)
+        except aiohttp.ClientConnectorError as error:
+            if error.os_error.errno == errno.ECONNREFUSED:
+                return False
+            log.warning("the process at %s cannot be reached: %s", place, error)
+            await ws.close(code=wire.STOPPING, message=b"the other process cannot be reached")
         except aiohttp.ClientError as error:
             log.warning("the process at %s cannot be reached: %s", place, error)
             await ws.close(code=wire.STOPPING, message=b"the other process cannot be reached")
+        return True
 
     async def close(self) -> None:
         if self._http is not None:

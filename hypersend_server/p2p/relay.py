@@ -124,10 +124,11 @@ class Meeting:
 
 
 class Relay:
-    """claim: (transfer id, now, until) → the process that joins it; this one is `name`. release: gives it back."""
+    """claim: (transfer id, this process, now, until, one that is gone) → the process that joins it; this one is
+    `name`. release: gives it back."""
 
     def __init__(
-        self, book: Book, *, name: str, claim: Callable[[str, str, int, int], Awaitable[str]],
+        self, book: Book, *, name: str, claim: Callable[[str, str, int, int, str | None], Awaitable[str]],
         release: Callable[[str, str], Awaitable[None]], clock: Clock,
     ) -> None:
         self._book = book
@@ -147,11 +148,14 @@ class Relay:
     def meetings(self) -> int:
         return len(self._meetings)
 
-    async def place(self, transfer_id: str) -> str:
-        """The name of the process that joins this transfer from now on. Raises: `not_found`."""
+    async def place(self, transfer_id: str, instead_of: str | None = None) -> str:
+        """The name of the process that joins this transfer from now on. instead_of: one that is known to be gone.
+
+        Raises: `not_found`, `transfer_closed`.
+        """
         now = self._clock()
         try:
-            return await self._claim(transfer_id, self.name, now, now + CLAIM_MS)
+            return await self._claim(transfer_id, self.name, now, now + CLAIM_MS, instead_of)
         except asyncio.CancelledError:  # the claim may have been made all the same
             if transfer_id not in self._meetings:
                 await asyncio.shield(self._give_back(transfer_id))
@@ -366,7 +370,10 @@ class Relay:
                         for end in self._meetings[transfer_id].ends.values():
                             end.close(wire.STOPPING, "another process joins this transfer")
                 except HyperSendError as error:
-                    log.warning("keeping transfer %s: %s", transfer_id, error)
+                    if error.code in ("transfer_closed", "not_found"):  # we were not told, or before its ends came
+                        self.end(transfer_id, str(error.extra.get("transfer_status", "cancelled")))
+                    else:
+                        log.warning("keeping transfer %s: %s", transfer_id, error)
 
     async def close(self) -> None:
         if self._keeper is not None:

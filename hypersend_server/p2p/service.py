@@ -58,10 +58,14 @@ class InChats(Protocol):
 
     async def is_member(self, chat_id: str, user_id: str) -> bool: ...
 
+    async def first_seq(self, chat_id: str, user_id: str) -> int | None:
+        """The first message there that this person may see; None for who is no member."""
+
     async def post_transfer(
         self, user_id: str, chat_id: str, message_id: str, client_id: str, transfer: dict[str, Any]
-    ) -> None:
-        """The message that offers it, once. Raises: `not_found`, `blocked`, `idempotency_conflict`, …"""
+    ) -> bool:
+        """The message that offers it, once; whether it is new. Raises: `not_found`, `blocked`,
+        `idempotency_conflict`, …"""
 
     async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> None: ...
 
@@ -97,7 +101,8 @@ class TransferService:
     async def send(self, caller: Caller, body: SendBody) -> tuple[Transfer, bool]:
         """Offer a file: (it, whether it is new).
 
-        Raises: `not_found`, `not_allowed`, `device_needed`, `blocked`, `transfer_limit`, `rate_limited`.
+        Raises: `not_found`, `not_allowed`, `device_needed`, `blocked`, `transfer_limit`, `rate_limited`,
+        `idempotency_conflict` (another file, or for somebody else, had this client_id).
         """
         if (wait_s := self._limit.take(caller.user_id)) is not None:
             raise HyperSendError("rate_limited", retry_after_s=wait_s)
@@ -112,16 +117,22 @@ class TransferService:
                 receiver_id=receiver_id, name=name, size=body.size, mime=self._media_type(body.mime, name),
                 created_at=now, updated_at=now, expires_at=now + OFFER_MS),
             MOST_OPEN)
+        if not is_new:
+            if (transfer.chat_id, transfer.name, transfer.size) != (body.chat_id, name, body.size) or (
+                    body.receiver_id is not None and transfer.receiver_id != receiver_id):
+                raise HyperSendError("idempotency_conflict", "This client_id was used for another file.")
+            if transfer.status not in OPEN:
+                return self.present(transfer), False
         try:  # also where it is known: what the first try was cut off before is done now
-            await self._chats.post_transfer(
+            is_posted = await self._chats.post_transfer(
                 transfer.sender_id, transfer.chat_id, transfer.message_id, transfer.client_id,
                 self.snapshot(transfer))
-        except HyperSendError:
-            if is_new:
+        except HyperSendError as error:
+            if is_new and not error.kind.retryable:
                 await self._transfers.change(transfer.id, OPEN, now, status="failed")
             raise
-        await self._transfers.mark_shown(transfer.id, "offered")
-        if is_new:
+        if is_posted:
+            await self._transfers.mark_shown(transfer.id, "offered")
             self._tell(transfer)
         return self.present(transfer), is_new
 
@@ -161,9 +172,13 @@ class TransferService:
         return await self._end(transfer_id, OFFERED, "declined")
 
     async def cancel(self, caller: Caller, transfer_id: str) -> Transfer:
-        """By either side, at any time. Raises: `not_found`, `not_allowed`, `transfer_closed`."""
-        transfer = await self._visible(caller.user_id, transfer_id)
-        if caller.user_id not in (transfer.sender_id, transfer.receiver_id):
+        """By either side, at any time, also by who has left the chat since.
+
+        Raises: `not_found`, `not_allowed`, `transfer_closed`.
+        """
+        transfer = await self._transfers.get(transfer_id)
+        if transfer is None or caller.user_id not in (transfer.sender_id, transfer.receiver_id):
+            await self._visible(caller.user_id, transfer_id)
             raise HyperSendError("not_allowed", "Only its two people may cancel a transfer.")
         if transfer.status == "cancelled":
             return self.present(transfer)
@@ -192,9 +207,10 @@ class TransferService:
 
     async def history(self, caller: Caller, chat_id: str, query: HistoryQuery) -> Items[Transfer]:
         """Raises: `not_found`, `cursor_invalid`."""
-        if not await self._chats.is_member(chat_id, caller.user_id):
+        first_seq = await self._chats.first_seq(chat_id, caller.user_id)
+        if first_seq is None:
             raise HyperSendError("not_found", "There is no such chat, or you may not see it.")
-        rows = await self._transfers.history(chat_id, cursors.position(query.cursor), query.limit + 1)
+        rows = await self._transfers.history(chat_id, cursors.position(query.cursor), query.limit + 1, first_seq)
         kept, cursor = cursors.page(rows, query.limit, lambda transfer: transfer.id)
         return Items([self.present(transfer) for transfer in kept], cursor)
 
@@ -206,12 +222,16 @@ class TransferService:
     # For the relay
 
     async def for_end(self, transfer_id: str, role: Role, session_id: str) -> TransferRecord:
-        """The transfer, for the device that is this end of it. Raises: `not_found`, `transfer_closed`."""
+        """The transfer, for the device that is this end of it. Raises: `not_found`, `blocked`, `transfer_closed`."""
         transfer = await self._transfers.get(transfer_id)
-        session = None if transfer is None else (
-            transfer.sender_session if role == "sender" else transfer.receiver_session)
-        if transfer is None or session != session_id:
+        session, user_id = (None, None) if transfer is None else (
+            (transfer.sender_session, transfer.sender_id) if role == "sender"
+            else (transfer.receiver_session, transfer.receiver_id))
+        if transfer is None or session != session_id or not await self._chats.is_member(
+                transfer.chat_id, user_id or ""):
             raise HyperSendError("not_found", "There is no such transfer, or it is not this device's.")
+        if await self._transfers.is_blocked(transfer):
+            raise HyperSendError("blocked")
         if transfer.status not in MOVING:
             raise HyperSendError(
                 "transfer_closed", f"The transfer is {transfer.status}.", extra={"transfer_status": transfer.status})
@@ -246,6 +266,11 @@ class TransferService:
         for transfer in await self._transfers.unshown(now - 5000, BATCH):
             await self._show(transfer)
 
+    async def left(self, chat_id: str, user_ids: Collection[str]) -> None:
+        """These people are no members any more: what they send or receive there is cancelled."""
+        for transfer in await self._transfers.open_between(chat_id, user_ids, MOST_OPEN):
+            await self._step(transfer.id, OPEN, "cancelled")
+
     async def forget_user(self, user_id: str) -> dict[str, int]:
         """Cancel all that is open; how many."""
         ended = 0
@@ -265,7 +290,10 @@ class TransferService:
 
     async def _visible(self, user_id: str, transfer_id: str) -> TransferRecord:
         transfer = await self._transfers.get(transfer_id)
-        if transfer is None or not await self._chats.is_member(transfer.chat_id, user_id):
+        first_seq = None if transfer is None else await self._chats.first_seq(transfer.chat_id, user_id)
+        if first_seq is not None and first_seq > 1:  # the chat is shown from some message on
+            transfer = await self._transfers.get(transfer_id, first_seq)
+        if transfer is None or first_seq is None:
             raise HyperSendError("not_found", "There is no such transfer, or you may not see it.")
         return transfer
 

@@ -171,11 +171,6 @@ class UploadMachine(RuleBasedStateMachine):
         data = self.chunk_of(index)
         if self.is_complete or index in self.received:
             return
-        if self.is_s3 and not have and (have := self._told(index)):
-            # What is noted may have been in the memory of a process that ended: the store knows, and says so.
-            error = self.refused(self.room.put(self.file.id, index, data[have:], offset=have))
-            assert error.code == "chunk_offset"
-            have = int(error.extra["have"])
         error = self.refused(self.room.put(self.file.id, index, data[have + 1 :], offset=have + 1))
         assert (error.code, error.extra["have"]) == ("chunk_offset", have)
         accepted = self.run(self.room.put(
@@ -223,7 +218,7 @@ class UploadMachine(RuleBasedStateMachine):
                         disk.write(bytes([self.chunk_of(index)[3] ^ 1]))
                 self.received -= volatile
         if self.is_s3:
-            self.prefix.clear()  # they were in memory
+            self.prefix.clear()  # they were in the memory of the process that ended
         self.room = self.run(self.open())
         self.run(self._verified())
         if reboot:
@@ -249,24 +244,17 @@ class UploadMachine(RuleBasedStateMachine):
         assert shown.upload is not None
         assert {i for a, b in shown.upload.received for i in range(a, b + 1)} == self.received
         assert shown.upload.received_bytes == sum(len(self.chunk_of(i)) for i in self.received)
-        partial = dict(shown.upload.partial)
-        # What an object store's server had in memory may still be shown after its end; asked for, it is set right.
-        assert {n: partial[n] for n in self.prefix} == self.prefix if self.is_s3 else partial == self.prefix
+        assert dict(shown.upload.partial) == self.prefix
         assert shown.upload.verifying == []
-
-    def _told(self, index: int) -> int:
-        """What an object store's server has of a chunk, whatever it had in memory before it ended."""
-        data = self.chunk_of(index)
-        error = self.refused(self.room.put(self.file.id, index, data[-1:], offset=len(data) - 1))
-        assert error.code == "chunk_offset"
-        have = error.extra["have"]
-        assert isinstance(have, int)
-        return have
 
     def teardown(self) -> None:
         self.run(self.close(is_crash=False))
         self.loop.close()
         self.folder.cleanup()
+
+
+# Each machine has a name of its own, under which Hypothesis keeps what failed: kept together, what fails over one store
+# and passes over the other would be forgotten before the next run begins with it.
 
 
 def examples_of(number: int) -> settings:
@@ -279,18 +267,35 @@ def test_uploads_over_sqlite_and_a_disk() -> None:
 
 
 def test_uploads_over_mongodb_and_a_disk(mongo_server: MongoServer) -> None:
-    machine = type("Machine", (UploadMachine,), {"fresh_uri": staticmethod(mongo_server.fresh_uri)})
+    machine = type("UploadsOverMongoDBAndADisk", (UploadMachine,), {"fresh_uri": staticmethod(mongo_server.fresh_uri)})
     run_state_machine_as_test(machine, settings=examples_of(6))  # type: ignore[no-untyped-call]
 
 
+def test_a_prefix_that_was_in_memory_is_shown_until_the_process_ends(minio: S3Server) -> None:
+    machine = type("OneWalk", (UploadMachine,), {
+        "s3_options": options_of(minio, minio.new_bucket()), "chunk_size": SMALLEST_PART})()
+    try:
+        machine.begin()
+        machine.send_and_be_cut(index=0, share=50, from_prefix=False)
+        machine.what_is_shown_is_what_happened()
+        assert machine.prefix
+        machine.restart(reboot=False, loses=False)
+        machine.what_is_shown_is_what_happened()
+        assert not machine.prefix
+        machine.go_on(index=0)
+        machine.what_is_shown_is_what_happened()
+    finally:
+        machine.teardown()
+
+
 def test_uploads_over_sqlite_and_an_object_store(minio: S3Server) -> None:
-    machine = type("Machine", (UploadMachine,), {
+    machine = type("UploadsOverSQLiteAndAnObjectStore", (UploadMachine,), {
         "s3_options": options_of(minio, minio.new_bucket()), "chunk_size": SMALLEST_PART})
     run_state_machine_as_test(machine, settings=examples_of(4))  # type: ignore[no-untyped-call]
 
 
 def test_uploads_over_mongodb_and_an_object_store(mongo_server: MongoServer, minio: S3Server) -> None:
-    machine = type("Machine", (UploadMachine,), {
+    machine = type("UploadsOverMongoDBAndAnObjectStore", (UploadMachine,), {
         "s3_options": options_of(minio, minio.new_bucket()), "chunk_size": SMALLEST_PART,
         "fresh_uri": staticmethod(mongo_server.fresh_uri)})
     run_state_machine_as_test(machine, settings=examples_of(3))  # type: ignore[no-untyped-call]

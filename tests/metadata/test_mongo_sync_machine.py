@@ -7,14 +7,12 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import initialize
+from hypothesis.stateful import initialize, run_state_machine_as_test
 
 import hypersend_server.metadata.mongo.chats_sync as chats_sync
 from hypersend_server.metadata.conformance.chats_people import people
 from hypersend_server.metadata.mongo import MongoMetadata
-from tests.chats.test_sync_machine import DEVICES, PEOPLE, SMALL_BEHIND, Device, SyncMachine, Talk
-from tests.fuzz.profile import times
+from tests.chats.test_sync_machine import DEVICES, PEOPLE, SMALL_BEHIND, Device, SyncMachine, Talk, named, walks_of
 from tests.mongo_server import MongoServer
 
 
@@ -78,9 +76,5 @@ def test_devices_that_sync_over_two_instances_know_exactly_what_they_must(
     mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch, overlap_ms: int
 ) -> None:
     monkeypatch.setattr(chats_sync, "MAX_BEHIND", SMALL_BEHIND)
-    MongoSyncMachine.server, MongoSyncMachine.overlap_ms = mongo_server, overlap_ms
-    machine = MongoSyncMachine.TestCase
-    machine.settings = settings(
-        max_examples=times(8), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate,))
-    machine().runTest()
+    machine = named(MongoSyncMachine, str(overlap_ms), server=mongo_server, overlap_ms=overlap_ms)
+    run_state_machine_as_test(machine, settings=walks_of(8, steps=40))  # type: ignore[no-untyped-call]

@@ -1,11 +1,16 @@
-"""Who may call what: every route of the application, by everybody who may not.
+"""Who may call what: every route of the application and every frame of its WebSocket, by everybody who may not.
 
-A route that is not in the table fails the first test, so a new one cannot escape.
+A route that is not in the table fails the first test, so a new one cannot escape. The frames are those of the
+contract, where each has an example.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,10 @@ from typing import Any
 import pytest
 
 from hypersend_server.app import START_INVITE
-from tests.harness import PASSWORD, Person, Server, running
+from hypersend_server.metadata.sqlite import FILE_NAME
+from tests.harness import PASSWORD, Person, Server, Socket, running
 from tests.p2p.pair import KEY
+from tests.process import REPOSITORY
 
 # Without a session: what a client needs before it has one, what proves itself otherwise, and what watches the server.
 PUBLIC = {
@@ -73,6 +80,9 @@ THINGS: dict[str, Any] = {
     "GET /api/v1/p2p/sender/{transfer_id}": None, "GET /api/v1/p2p/receiver/{transfer_id}": None,
 }
 QUERIES = {"PUT /api/v1/files/{upload_id}/chunk": "?index=0", "GET /api/v1/search": "?q=tea"}
+# Frames that name no chat: to oneself, and about people's presence.
+PERSONAL = {"auth", "ping", "presence.watch"}
+SEEN = {"last_seen_at", "used_at"}  # columns that say when somebody was here
 REFUSED = {403, 404}
 ALL = {*PUBLIC, *OWN, *ADMIN, *THINGS}
 
@@ -213,14 +223,19 @@ async def test_outsider_reaches_nothing_of_others(town: Town) -> None:
     assert await town.looks() == before
 
 
-async def test_removed_member_has_lost_everything(town: Town) -> None:
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_removed_member_has_lost_everything(town: Town, accepted: bool) -> None:
+    """accepted: the file that was offered to her; its two devices may know each other already."""
+    if accepted:
+        answer = await town.cleo.post(f"/p2p/{town.ids['transfer_id']}/accept")
+        assert answer.status == 200, answer
     chat_id = town.ids["chat_id"]
     own = (await town.cleo.post(f"/chats/{chat_id}/messages", {"client_id": "c", "text": "mine"})).json
     assert (await town.asha.delete(f"/chats/{chat_id}/members/{town.cleo.id}")).status == 204
     before = await town.looks()
     for route, body in THINGS.items():
-        if "{transfer_id}" in route:
-            continue  # it was offered to her by name, and is between the two
+        if accepted and route == "GET /api/v1/p2p/receiver/{transfer_id}":
+            continue  # what she was on the way to receive goes on between the two devices until its sender ends it
         answer = await town.attempt(route, town.cleo, body)
         assert answer.status in REFUSED, (route, answer)
         if "{message_id}" in route:
@@ -230,3 +245,112 @@ async def test_removed_member_has_lost_everything(town: Town) -> None:
     assert (await town.cleo.post("/sync", {})).json["messages"] == []
     assert (await town.cleo.get("/search?q=tea")).json["items"] == []
     assert await town.looks() == before
+
+
+# Frames
+
+
+def contract() -> list[dict[str, Any]]:
+    """The examples of what a client may send; `realtime/test_wire.py` has every frame in them."""
+    accepted = json.loads((REPOSITORY / "tests/contract/client_to_server.json").read_text())["accepted"]
+    return [example["frame"] for example in accepted]
+
+
+def _aimed(frame: dict[str, Any], at: dict[str, Any], chat_id: str) -> dict[str, Any]:
+    """The frame with other people's ids in the place of the example's. chat_id: to which it is said to go."""
+    known = {"type", "client_id", "text", "for", "emoji", "seq"}
+    aimed = {name: at[name] if name in at and value is not None else value for name, value in frame.items()}
+    assert {name for name in frame if name not in at} - {"ref"} <= known, f"whose is it? {frame}"
+    return aimed | {"chat_id": chat_id} if "chat_id" in frame else aimed
+
+
+def frames_against(town: Town, message_id: str, own_chat_id: str) -> Iterator[dict[str, Any]]:
+    """Every frame about a chat, aimed at Asha's; and every one that could bring what is hers into one's own."""
+    chat_id = town.ids["chat_id"]
+    at = {"chat_id": chat_id, "message_id": message_id, "reply_to": message_id, "file_ids": [town.ids["file_id"]],
+          "mentions": [town.asha.id], "user_ids": [town.asha.id], "token": town.asha.token,
+          "forward": {"chat_id": chat_id, "message_id": message_id}}
+    for number, frame in enumerate(contract()):
+        if frame["type"] in PERSONAL:
+            continue
+        assert "chat_id" in frame, f"neither about a chat nor in PERSONAL: {frame}"
+        yield _aimed(frame, at, chat_id) | {"ref": f"there-{number}"}
+        if any(frame.get(name) for name in ("message_id", "reply_to", "file_ids", "forward")):
+            yield _aimed(frame, at, own_chat_id) | {"ref": f"here-{number}"}
+
+
+def everything(town: Town) -> dict[str, list[Any]]:
+    """The database's rows, without when somebody was here, and without what is made from the other tables."""
+    assert town.server.settings is not None
+    found: dict[str, list[Any]] = {}
+    with closing(sqlite3.connect(town.server.settings.data_root / FILE_NAME)) as database:
+        tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            if table.startswith(("search", "sqlite_", "leases", "jobs")):
+                continue
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] not in SEEN]
+            found[table] = sorted(database.execute(f"SELECT {', '.join(columns)} FROM {table}"), key=repr)
+    assert found["messages"]
+    assert found["members"]
+    return found
+
+
+async def _tried_in_vain(town: Town, who: Person, *messages: str) -> None:
+    own = (await who.post("/chats", {"kind": "group", "title": "Own", "member_ids": []})).json
+    listening = [await town.asha.socket(), await who.socket()]
+    for person in (town.asha, who):
+        await person.post("/sync", {})  # makes the chat of what one saved, and writes the marks that wait
+    before, seen = everything(town), await town.looks()
+    tried = set()
+    for message_id in messages:
+        for frame in frames_against(town, message_id, own["id"]):
+            answer = await listening[1].call(**frame)
+            assert (answer["type"], answer.get("code")) == ("error", "not_found"), (frame, answer)
+            tried.add(frame["type"])
+    assert tried | PERSONAL == {frame["type"] for frame in contract()}
+    await who.post("/sync", {})
+    assert everything(town) == before
+    assert await town.looks() == seen
+    assert await _heard(listening[0]) == []  # nobody types, reads or reacts there
+
+
+async def _heard(socket: Socket) -> list[str]:
+    """The types of what has come."""
+    await socket.send(type="ping")
+    kinds = []
+    async with asyncio.timeout(10):
+        while (frame := await socket.receive())["type"] != "pong":
+            kinds.append(frame["type"])
+    return kinds
+
+
+async def test_outsiders_frames_reach_nothing_of_others(town: Town) -> None:
+    await _tried_in_vain(town, await town.server.person("dora"), town.ids["message_id"])
+
+
+async def test_removed_members_frames_reach_nothing_any_more(town: Town) -> None:
+    """Also where she typed, read and wrote a moment before, so that the server has her in mind."""
+    chat_id = town.ids["chat_id"]
+    socket = await town.cleo.socket()
+    own = (await socket.call(type="message.send", chat_id=chat_id, client_id="c", text="mine"))["data"]
+    for frame in ({"type": "typing"}, {"type": "read", "seq": 1}):
+        assert (await socket.call(**frame, chat_id=chat_id))["type"] == "ack"
+    assert (await town.asha.delete(f"/chats/{chat_id}/members/{town.cleo.id}")).status == 204
+    await _tried_in_vain(town, town.cleo, town.ids["message_id"], own["id"])
+
+
+async def test_frames_that_name_no_chat_tell_nothing_of_others(town: Town) -> None:
+    dora = await town.server.person("dora")
+    socket = await dora.socket()
+    before = everything(town)
+    answer = await socket.call(type="auth", token=town.asha.token)  # who one is, one is from the beginning
+    assert (answer["type"], answer["code"]) == ("error", "frame_invalid")
+    assert (await socket.call(type="presence.watch", user_ids=[town.asha.id]))["type"] == "ack"
+    friend = await town.cleo.socket()
+    assert (await friend.call(type="presence.watch", user_ids=[town.asha.id]))["type"] == "ack"
+    await town.asha.socket()
+    while not (told := await friend.until("presence"))["online"]:
+        pass
+    assert told["user_id"] == town.asha.id
+    assert await _heard(socket) == []
+    assert everything(town) == before

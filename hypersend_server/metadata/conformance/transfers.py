@@ -137,6 +137,8 @@ class TransfersConformance:
 
     async def test_one_process_joins_both_ends(self, metadata: Metadata) -> None:
         await kept(metadata)
+        await refused("transfer_closed", metadata.transfers.claim("t01", "p", NOW, NOW + 100))  # nobody accepted yet
+        await metadata.transfers.change("t01", OPEN, NOW, status="accepted")
         claims = await asyncio.gather(
             *(metadata.transfers.claim("t01", f"p{n}", NOW, NOW + 100) for n in range(4)))
         assert len(set(claims)) == 1
@@ -149,11 +151,28 @@ class TransfersConformance:
         await metadata.transfers.release("t01", holder)
         assert await metadata.transfers.claim("t01", "other", NOW + 149, NOW + 300) == "other"
         assert await metadata.transfers.claim("t01", holder, NOW + 300, NOW + 400) == holder
+        # Of several who find a process gone one takes its place, and the others learn which.
+        takers = await asyncio.gather(*(
+            metadata.transfers.claim("t01", f"q{n}", NOW + 310, NOW + 400, holder) for n in range(4)))
+        assert len(set(takers)) == 1
+        assert takers[0] != holder
+        await metadata.transfers.change("t01", OPEN, NOW, status="cancelled")
+        await refused("transfer_closed", metadata.transfers.claim("t01", takers[0], NOW + 320, NOW + 400))
         await refused("not_found", metadata.transfers.claim("none", "p", NOW, NOW))
+
+    async def test_open_ones_of_people_who_leave_a_chat(self, metadata: Metadata) -> None:
+        for number, fields in enumerate(({}, {"chat_id": "d"}, {"sender_id": "b", "receiver_id": "e"}), 1):
+            await kept(metadata, number, **fields)
+        assert [t.id for t in await metadata.transfers.open_between("c", ["b"], 10)] == ["t01", "t03"]
+        assert [t.id for t in await metadata.transfers.open_between("c", ["a", "e"], 10)] == ["t01", "t03"]
+        await metadata.transfers.change("t01", OPEN, LATER, status="done")
+        assert [t.id for t in await metadata.transfers.open_between("c", ["b"], 10)] == ["t03"]
+        assert not await metadata.transfers.is_blocked(await kept(metadata, 9))
 
     async def test_an_active_one_whose_process_died_is_found(self, metadata: Metadata) -> None:
         for number in (1, 2, 3):
             await kept(metadata, number)
+            await metadata.transfers.change(f"t{number:02}", OPEN, NOW, status="accepted")
             await metadata.transfers.claim(f"t{number:02}", "p", NOW, NOW + 100 * number)
         for number in (1, 2):
             await metadata.transfers.change(f"t{number:02}", OPEN, NOW, status="active")

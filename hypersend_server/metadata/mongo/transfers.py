@@ -8,7 +8,7 @@ from typing import Any
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.mongo.engine import Doc, Engine, Tx
 from hypersend_server.metadata.mongo.records import doc_of, record_of
-from hypersend_server.metadata.transfers import OPEN, Status, TransferRecord
+from hypersend_server.metadata.transfers import MOVING, OPEN, Status, TransferRecord
 
 IS_OPEN = {"$in": list(OPEN)}
 
@@ -35,10 +35,11 @@ class MongoTransfers:
 
         return await self._engine.write(f"offers:{transfer.sender_id}", job)
 
-    async def get(self, transfer_id: str) -> TransferRecord | None:
+    async def get(self, transfer_id: str, first_seq: int = 0) -> TransferRecord | None:
         async def job(tx: Tx) -> TransferRecord | None:
             doc = await tx.one("transfers", {"_id": transfer_id})
-            return None if doc is None else _transfer_of(doc)
+            found = await _from_seq(tx, [] if doc is None else [_transfer_of(doc)], first_seq)
+            return found[0] if found else None
 
         return await self._engine.read(job)
 
@@ -87,11 +88,22 @@ class MongoTransfers:
     async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
         return await self._list({"shown": False, "updated_at": {"$lt": before}}, [("updated_at", 1)], limit)
 
-    async def history(self, chat_id: str, before_id: str | None, limit: int) -> list[TransferRecord]:
-        where: Doc = {"chat_id": chat_id}
-        if before_id is not None:
-            where["_id"] = {"$lt": before_id}
-        return await self._list(where, [("_id", -1)], limit)
+    async def history(
+        self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0
+    ) -> list[TransferRecord]:
+        async def job(tx: Tx) -> list[TransferRecord]:
+            before, found = before_id, list[TransferRecord]()
+            while len(found) < limit:
+                where: Doc = {"chat_id": chat_id, **({} if before is None else {"_id": {"$lt": before}})}
+                docs = await tx.many("transfers", where, sort=[("_id", -1)], limit=limit)
+                page = [_transfer_of(doc) for doc in docs]
+                found += await _from_seq(tx, page, first_seq)
+                if len(page) < limit:
+                    break
+                before = page[-1].id
+            return found[:limit]
+
+        return await self._engine.read(job)
 
     async def open_of(self, user_id: str, limit: int) -> list[TransferRecord]:
         found = {
@@ -99,6 +111,18 @@ class MongoTransfers:
             for end in ("sender_id", "receiver_id")
             for transfer in await self._list({end: user_id, "status": IS_OPEN}, [("_id", 1)], limit)}
         return [found[transfer_id] for transfer_id in sorted(found)[:limit]]
+
+    async def open_between(self, chat_id: str, user_ids: Collection[str], limit: int) -> list[TransferRecord]:
+        people = {"$in": list(user_ids)}
+        where = {"chat_id": chat_id, "status": IS_OPEN, "$or": [{"sender_id": people}, {"receiver_id": people}]}
+        return await self._list(where, [("_id", 1)], limit)
+
+    async def is_blocked(self, transfer: TransferRecord) -> bool:
+        async def job(tx: Tx) -> bool:
+            return await tx.one(
+                "blocks", {"_id": f"{transfer.receiver_id}:{transfer.sender_id}"}, {"_id": 1}) is not None
+
+        return await self._engine.read(job)
 
     async def expire(self, now: int, limit: int) -> list[TransferRecord]:
         async def job(tx: Tx) -> list[TransferRecord]:
@@ -108,10 +132,14 @@ class MongoTransfers:
 
         return await self._engine.write("transfers", job)
 
-    async def claim(self, transfer_id: str, relay: str, now: int, until: int) -> str:
+    async def claim(
+        self, transfer_id: str, relay: str, now: int, until: int, instead_of: str | None = None
+    ) -> str:
         async def job(tx: Tx) -> str:
             transfer = await _require(tx, transfer_id)
-            if transfer.relay not in (None, relay) and transfer.relay_until > now:
+            if transfer.status not in MOVING:
+                raise _closed(transfer)
+            if transfer.relay not in (None, relay, instead_of) and transfer.relay_until > now:
                 return str(transfer.relay)
             await tx.update("transfers", {"_id": transfer_id}, {"$set": {"relay": relay, "relay_until": until}})
             return relay
@@ -142,6 +170,15 @@ def _transfer_of(doc: Doc) -> TransferRecord:
 def _closed(transfer: TransferRecord) -> HyperSendError:
     return HyperSendError(
         "transfer_closed", f"The transfer is {transfer.status}.", extra={"transfer_status": transfer.status})
+
+
+async def _from_seq(tx: Tx, transfers: list[TransferRecord], first_seq: int) -> list[TransferRecord]:
+    """Those whose message is at `first_seq` or after it."""
+    if first_seq <= 1 or not transfers:
+        return transfers
+    where = {"_id": {"$in": [transfer.message_id for transfer in transfers]}, "seq": {"$gte": first_seq}}
+    shown = {doc["_id"] for doc in await tx.many("messages", where, {"_id": 1})}
+    return [transfer for transfer in transfers if transfer.message_id in shown]
 
 
 async def _require(tx: Tx, transfer_id: str) -> TransferRecord:

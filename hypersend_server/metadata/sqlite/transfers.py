@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
-from hypersend_server.metadata.transfers import Status, TransferRecord
+from hypersend_server.metadata.transfers import MOVING, Status, TransferRecord
 
 _FIELDS = TransferRecord.__struct_fields__
 TRANSFER = ", ".join(_FIELDS)
 OPEN = "status IN ('offered', 'accepted', 'active', 'paused')"
+FROM_SEQ = (
+    "(:first_seq <= 1 OR EXISTS"
+    " (SELECT 1 FROM messages m WHERE m.id = transfers.message_id AND m.seq >= :first_seq))")
 
 
 class SqliteTransfers:
@@ -45,8 +49,8 @@ class SqliteTransfers:
 
         return await self._engine.write(job)
 
-    async def get(self, transfer_id: str) -> TransferRecord | None:
-        return await self._engine.read(lambda connection: _get(connection, transfer_id))
+    async def get(self, transfer_id: str, first_seq: int = 0) -> TransferRecord | None:
+        return await self._engine.read(lambda connection: _get(connection, transfer_id, first_seq))
 
     async def change(
         self, transfer_id: str, expected: Collection[Status], now: int, **fields: Any
@@ -95,14 +99,35 @@ class SqliteTransfers:
     async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
         return await self._list("WHERE shown = 0 AND updated_at < ? ORDER BY updated_at LIMIT ?", before, limit)
 
-    async def history(self, chat_id: str, before_id: str | None, limit: int) -> list[TransferRecord]:
-        return await self._list(
-            "WHERE chat_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3", chat_id, before_id, limit)
+    async def history(
+        self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0
+    ) -> list[TransferRecord]:
+        def job(connection: ReadTx) -> list[TransferRecord]:
+            return _records(connection.execute(
+                f"SELECT {TRANSFER} FROM transfers WHERE chat_id = :chat_id"  # noqa: S608
+                f" AND (:before_id IS NULL OR id < :before_id) AND {FROM_SEQ} ORDER BY id DESC LIMIT :limit",
+                {"chat_id": chat_id, "before_id": before_id, "first_seq": first_seq, "limit": limit}))
+
+        return await self._engine.read(job)
 
     async def open_of(self, user_id: str, limit: int) -> list[TransferRecord]:
         return await self._list(
             f"WHERE id IN (SELECT id FROM transfers WHERE sender_id = ?1 AND {OPEN} UNION"  # noqa: S608
             f" SELECT id FROM transfers WHERE receiver_id = ?1 AND {OPEN}) ORDER BY id LIMIT ?2", user_id, limit)
+
+    async def open_between(self, chat_id: str, user_ids: Collection[str], limit: int) -> list[TransferRecord]:
+        people = json.dumps(list(user_ids))
+        return await self._list(
+            f"WHERE chat_id = ?1 AND {OPEN} AND (sender_id IN (SELECT value FROM json_each(?2))"  # noqa: S608
+            " OR receiver_id IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?3", chat_id, people, limit)
+
+    async def is_blocked(self, transfer: TransferRecord) -> bool:
+        def job(connection: ReadTx) -> bool:
+            return connection.execute(
+                "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?",
+                (transfer.receiver_id, transfer.sender_id)).fetchone() is not None
+
+        return await self._engine.read(job)
 
     async def expire(self, now: int, limit: int) -> list[TransferRecord]:
         def job(tx: Tx) -> list[TransferRecord]:
@@ -115,10 +140,14 @@ class SqliteTransfers:
 
         return await self._engine.write(job)
 
-    async def claim(self, transfer_id: str, relay: str, now: int, until: int) -> str:
+    async def claim(
+        self, transfer_id: str, relay: str, now: int, until: int, instead_of: str | None = None
+    ) -> str:
         def job(tx: Tx) -> str:
             transfer = _require(tx.connection, transfer_id)
-            if transfer.relay not in (None, relay) and transfer.relay_until > now:
+            if transfer.status not in MOVING:
+                raise closed(transfer)
+            if transfer.relay not in (None, relay, instead_of) and transfer.relay_until > now:
                 return str(transfer.relay)
             tx.execute(
                 "UPDATE transfers SET relay = ?, relay_until = ? WHERE id = ?", (relay, until, transfer_id))
@@ -157,9 +186,10 @@ def _records(rows: Iterable[Sequence[Any]]) -> list[TransferRecord]:
     return [transfer_of(row) for row in rows]
 
 
-def _get(connection: sqlite3.Connection, transfer_id: str) -> TransferRecord | None:
+def _get(connection: sqlite3.Connection, transfer_id: str, first_seq: int = 0) -> TransferRecord | None:
     row = connection.execute(
-        f"SELECT {TRANSFER} FROM transfers WHERE id = ?", (transfer_id,)).fetchone()  # noqa: S608
+        f"SELECT {TRANSFER} FROM transfers WHERE id = :id AND {FROM_SEQ}",  # noqa: S608
+        {"id": transfer_id, "first_seq": first_seq}).fetchone()
     return None if row is None else transfer_of(row)
 
 
