@@ -74,7 +74,7 @@ async def test_frames_pass_between_the_processes_and_a_killed_one_is_replaced(tw
     await asyncio.to_thread(two.processes[0].kill)  # the one that joins them
     assert await receiver.closed() == wire.STOPPING
     at_second = two.at_second(two.both.asha)
-    async with asyncio.timeout(90):  # its claim lapses
+    async with asyncio.timeout(10):  # nobody listens there any more: the other one takes its place at once
         while True:
             sender = await end(at_second, "sender", transfer["id"])
             try:

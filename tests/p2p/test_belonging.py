@@ -1,0 +1,115 @@
+"""Who does not belong to a chat any more, or never saw an offer, and what ended elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from hypersend_server.app import PARTS, RELAY
+from hypersend_server.errors import HyperSendError
+from hypersend_server.p2p import wire
+from tests.harness import running
+from tests.p2p.pair import end, pair
+
+
+async def test_offers_from_before_one_joined_stay_closed_where_the_group_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        asha, ben, cyd = [await server.person(name) for name in ("asha", "ben", "cyd")]
+        group = (await asha.post("/chats", {
+            "kind": "group", "title": "g", "member_ids": [ben.id], "history": "since_join"})).json["id"]
+        body = {"chat_id": group, "name": "secret plan.pdf", "size": 5, "client_id": "before"}
+        before = (await asha.post("/p2p/send", body)).json
+        await asha.post(f"/chats/{group}/members", {"user_ids": [cyd.id]})
+        after = (await asha.post("/p2p/send", body | {"client_id": "after"})).json
+        assert [item["id"] for item in (await cyd.get(f"/p2p/history/{group}")).json["items"]] == [after["id"]]
+        assert [item["id"] for item in (await ben.get(f"/p2p/history/{group}")).json["items"]] == [
+            after["id"], before["id"]]
+        assert (await cyd.get(f"/p2p/status/{before['id']}")).status == 404
+        assert (await cyd.post(f"/p2p/{before['id']}/accept")).status == 404
+        assert (await cyd.post(f"/p2p/{after['id']}/accept")).status == 200
+
+
+@pytest.mark.parametrize("how", ["removed", "left"])
+async def test_who_is_no_member_any_more_receives_nothing(tmp_path: Path, how: str) -> None:
+    async with running(tmp_path) as server:
+        asha, ben = [await server.person(name) for name in ("asha", "ben")]
+        group = (await asha.post("/chats", {"kind": "group", "title": "g", "member_ids": [ben.id]})).json["id"]
+        transfer = (await asha.post("/p2p/send", {
+            "chat_id": group, "name": "a", "size": 5000, "client_id": "x"})).json
+        assert (await ben.post(f"/p2p/{transfer['id']}/accept")).status == 200
+        receiver = await end(ben, "receiver", transfer["id"])
+        await receiver.until("joined")
+        who = asha if how == "removed" else ben
+        assert (await who.delete(f"/chats/{group}/members/{ben.id}")).status in (200, 204)
+        assert await receiver.closed() == wire.OVER
+        assert (await asha.get(f"/p2p/status/{transfer['id']}")).json["status"] == "cancelled"
+        assert (await ben.get("/p2p")).json["items"] == []
+        assert (await ben.post(f"/p2p/{transfer['id']}/cancel")).json["status"] == "cancelled"
+
+
+async def test_who_was_blocked_since_opens_no_end(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        transfer = await both.accepted(1000)
+        await both.ben.put(f"/users/me/blocks/{both.asha.id}")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await end(both.asha, "sender", transfer["id"])
+        assert refused.value.status == 403
+        assert (await both.ben.post(f"/p2p/{transfer['id']}/cancel")).json["status"] == "cancelled"
+
+
+async def test_what_ended_while_its_ends_were_coming_joins_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        transfer = await both.accepted(1000)
+        relay = server.app[RELAY]
+        claim, came, go = relay._claim, asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any) -> str:
+            came.set()
+            await go.wait()
+            return await claim(*arguments)
+
+        monkeypatch.setattr(relay, "_claim", slow)
+        coming = asyncio.create_task(end(both.asha, "sender", transfer["id"]))
+        await came.wait()
+        assert (await both.ben.post(f"/p2p/{transfer['id']}/cancel")).status == 200
+        go.set()
+        assert await (await coming).closed() == wire.OVER
+        assert relay.meetings == 0
+
+
+async def test_a_full_server_leaves_the_offer_to_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        chats = server.app[PARTS].chats
+
+        def full() -> None:
+            raise HyperSendError("storage_full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(chats, "_require_room", full)
+            assert (await both.try_offer()).code == "storage_full"
+        again = await both.try_offer()
+        assert (again.status, again.json["status"]) == (200, "offered")
+        [message] = (await both.ben.get(f"/chats/{both.chat_id}/messages")).json["items"]
+        assert message["transfer"]["status"] == "offered"
+
+
+async def test_another_file_under_the_same_client_id_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        body = {"chat_id": both.chat_id, "name": "a.txt", "size": 5, "client_id": "k"}
+        first = (await both.asha.post("/p2p/send", body)).json
+        for change in ({"size": 6}, {"name": "b.txt"}):
+            refused = await both.asha.post("/p2p/send", body | change)
+            assert (refused.status, refused.code) == (409, "idempotency_conflict")
+        assert (await both.asha.post("/p2p/send", body)).json == first
