@@ -35,6 +35,7 @@ Close codes (4000-4499: connect again; 4500-4999: do not)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -109,7 +110,7 @@ AnyFrame = Auth | Hello | Ready | Ack | Done | Fail | Cancel | Signal
 END_FRAMES: tuple[type[Frame], ...] = (Auth, Hello, Ready, Ack, Done, Fail, Cancel, Signal)
 _ONLY: dict[type[Frame], Role] = {Hello: "sender", Ready: "receiver", Ack: "receiver", Done: "receiver"}
 
-_decode = msgspec.json.Decoder(AnyFrame).decode
+_decode: Callable[[bytes | str], AnyFrame] = msgspec.json.Decoder(AnyFrame).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -127,7 +128,7 @@ def parse(data: bytes | str, role: Role) -> AnyFrame:
         raise BadFrame("not a frame that is known here") from None
     if _ONLY.get(type(frame), role) != role:
         raise BadFrame("not for this end to send")
-    return frame  # type: ignore[no-any-return]
+    return frame
 
 
 def joined(role: Role, transfer: Any) -> str:
