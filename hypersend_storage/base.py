@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 MIB = 1024 * 1024
+Piece = bytes | bytearray | memoryview
+"""Of a body. Whoever gets one may keep it: it does not change any more."""
 MIN_CHUNK_BYTES = 8 * MIB
 MAX_CHUNKS = 9000
 
@@ -54,6 +56,19 @@ class UploadRef:
     layout: Layout
 
 
+class Receipt(Protocol):
+    """A whole chunk that is in place, as whoever keeps receipts has it; `ChunkReceipt` is one."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> bytes: ...
+    @property
+    def tag(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkReceipt:
     """A whole chunk that is in place: `sha256` is 32 raw bytes. `tag` is the store's own (S3: ETag), or ''."""
@@ -86,7 +101,7 @@ class ChunkSlot(Protocol):
     def in_place(self) -> int:
         """Bytes of this chunk, counted from its first, that the last `write` left in place as a prefix."""
 
-    async def write(self, body: AsyncIterator[bytes], *, offset: int, sha256: bytes | None,
+    async def write(self, body: AsyncIterator[Piece], *, offset: int, sha256: bytes | None,
                     body_sha256: bytes | None = None) -> ChunkReceipt:
         """Store the chunk's bytes from `offset` to its end.
 
@@ -146,7 +161,7 @@ class Store(Protocol):
         reach the store, also when the task is cancelled, and only then lets the lock go.
         """
 
-    async def read_received(self, upload: UploadRef, body: AsyncIterator[bytes], *, expected: int) -> bytes:
+    async def read_received(self, upload: UploadRef, body: AsyncIterator[Piece], *, expected: int) -> bytes:
         """Read and hash a body of exactly `expected` bytes without keeping it (a repeat of a chunk).
 
         Returns: its SHA-256, 32 bytes. Raises: SizeMismatch; what `body` raises passes through.
@@ -159,7 +174,7 @@ class Store(Protocol):
             reason), UploadLost. An upload that has been completed is durable and raises nothing.
         """
 
-    async def complete(self, upload: UploadRef, receipts: Sequence[ChunkReceipt]) -> str:
+    async def complete(self, upload: UploadRef, receipts: Sequence[Receipt]) -> str:
         """Turn the upload into a file; time does not depend on its size. Returns the file's location.
 
         receipts: all chunks, by index. Repeatable: after a cut in the middle the same call carries on from

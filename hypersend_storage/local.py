@@ -24,9 +24,10 @@ from pathlib import Path
 
 from hypersend_storage.base import (
     MIB,
-    ChunkReceipt,
     Layout,
     LocalPath,
+    Piece,
+    Receipt,
     Store,
     StoredItem,
     UploadRef,
@@ -92,10 +93,10 @@ class LocalStore(Store, LocalPath, VolatileWrites):
         finally:
             slot.release()
 
-    async def read_received(self, upload: UploadRef, body: AsyncIterator[bytes], *, expected: int) -> bytes:
+    async def read_received(self, upload: UploadRef, body: AsyncIterator[Piece], *, expected: int) -> bytes:
         digest = new_sha256()
 
-        def consume(parts: list[bytes]) -> None:
+        def consume(parts: list[Piece]) -> None:
             for part in parts:
                 digest.update(part)
 
@@ -107,7 +108,7 @@ class LocalStore(Store, LocalPath, VolatileWrites):
     async def sync(self, upload: UploadRef) -> None:
         await self._upkeep.run(self._sync, upload.location)
 
-    async def complete(self, upload: UploadRef, receipts: Sequence[ChunkReceipt]) -> str:
+    async def complete(self, upload: UploadRef, receipts: Sequence[Receipt]) -> str:
         return await self._upkeep.run(self._complete, upload.location)
 
     async def abort(self, upload: UploadRef) -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypersend_storage.base import MIB, ChunkReceipt, ChunkSlot, Layout
+from hypersend_storage.base import MIB, ChunkReceipt, ChunkSlot, Layout, Piece
 from hypersend_storage.errors import DigestMismatch, SizeMismatch, StorageFull, StorageUnavailable, UploadLost
 from hypersend_storage.ofd import lock_range
 from hypersend_storage.pool import Pool
@@ -62,7 +62,7 @@ class LocalSlot(ChunkSlot):
         return self._in_place
 
     async def write(
-        self, body: AsyncIterator[bytes], *, offset: int, sha256: bytes | None, body_sha256: bytes | None = None
+        self, body: AsyncIterator[Piece], *, offset: int, sha256: bytes | None, body_sha256: bytes | None = None
     ) -> ChunkReceipt:
         if not 0 <= offset <= self._size:
             raise ValueError(f"the chunk has no offset {offset}")
@@ -87,7 +87,7 @@ class LocalSlot(ChunkSlot):
     async def sha256(self) -> bytes:
         return (await self._pool.run(self._hash, self._size)).digest()
 
-    def _store(self, parts: list[bytes]) -> None:
+    def _store(self, parts: list[Piece]) -> None:
         for part in parts:
             for digest in self._digests:
                 digest.update(part)
@@ -116,7 +116,7 @@ class LocalSlot(ChunkSlot):
         return digest
 
 
-def in_small_writes(parts: Iterable[bytes]) -> Iterator[list[memoryview]]:
+def in_small_writes(parts: Iterable[Piece]) -> Iterator[list[memoryview]]:
     """The same bytes in lists of at most WRITE_BYTES each."""
     batch: list[memoryview] = []
     room = WRITE_BYTES

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
+from hypersend_storage.base import Piece
 from hypersend_storage.errors import StorageError, StorageUnavailable
 
 P = ParamSpec("P")
@@ -88,7 +89,7 @@ class Pool:
         await asyncio.to_thread(self._executor.shutdown)
 
     async def feed(
-        self, body: AsyncIterator[bytes], consume: Callable[[list[bytes]], None], *, expected: int, batch_bytes: int
+        self, body: AsyncIterator[Piece], consume: Callable[[list[Piece]], None], *, expected: int, batch_bytes: int
     ) -> int:
         """Give a body to `consume` in a thread, batch by batch, while the next batch is gathered.
 
@@ -98,7 +99,7 @@ class Pool:
         Raises: what `consume` raises, what `body` raises. What arrived before `body` failed or the task was
             cancelled has been consumed.
         """
-        batch: list[bytes] = []
+        batch: list[Piece] = []
         gathered = received = 0
         running: asyncio.Future[None] | None = None
 

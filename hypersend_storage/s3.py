@@ -42,7 +42,9 @@ from hypersend_storage.base import (
     ChunkReceipt,
     Layout,
     NamedFirst,
+    Piece,
     Presigned,
+    Receipt,
     SignedRequest,
     Store,
     StoredItem,
@@ -176,10 +178,10 @@ class S3Store(Store, NamedFirst, Presigned):
             if not self._held[target.key]:
                 del self._held[target.key]
 
-    async def read_received(self, upload: UploadRef, body: AsyncIterator[bytes], *, expected: int) -> bytes:
+    async def read_received(self, upload: UploadRef, body: AsyncIterator[Piece], *, expected: int) -> bytes:
         digest = new_sha256()
 
-        def consume(parts: list[bytes]) -> None:
+        def consume(parts: list[Piece]) -> None:
             for part in parts:
                 digest.update(part)
 
@@ -195,7 +197,7 @@ class S3Store(Store, NamedFirst, Presigned):
     async def sync(self, upload: UploadRef) -> None:
         """Nothing to do: what the store has acknowledged, it keeps."""
 
-    async def complete(self, upload: UploadRef, receipts: Sequence[ChunkReceipt]) -> str:
+    async def complete(self, upload: UploadRef, receipts: Sequence[Receipt]) -> str:
         key, kind, _ = _split(upload.location)
         with self._end(key):
             if kind == EMPTY:
@@ -316,7 +318,7 @@ class S3Store(Store, NamedFirst, Presigned):
         assert self._probed is not None
         return self._probed
 
-    async def _complete(self, target: Target, layout: Layout, receipts: Sequence[ChunkReceipt]) -> None:
+    async def _complete(self, target: Target, layout: Layout, receipts: Sequence[Receipt]) -> None:
         try:
             await self._calls.run(self._put_together, target, layout, receipts)
             return
@@ -347,7 +349,7 @@ class S3Store(Store, NamedFirst, Presigned):
             if 1 <= part.number <= layout.chunk_count and part.size == layout.chunk_bytes(part.number - 1)
             and (part.sha256 is not None) == target.has_checksums]
 
-    def _put_together(self, target: Target, layout: Layout, receipts: Sequence[ChunkReceipt]) -> None:
+    def _put_together(self, target: Target, layout: Layout, receipts: Sequence[Receipt]) -> None:
         listed = self._require_received(target, receipts)
         try:
             self._api.complete(target.key, target.upload_id, listed, with_checksums=target.has_checksums)
@@ -361,7 +363,7 @@ class S3Store(Store, NamedFirst, Presigned):
             self._api.delete(target.key)
             raise StorageUnavailable("the object store put together something else than was received")
 
-    def _require_received(self, target: Target, receipts: Sequence[ChunkReceipt]) -> list[Part]:
+    def _require_received(self, target: Target, receipts: Sequence[Receipt]) -> list[Part]:
         """The parts of these receipts as the store lists them. Raises: ChunksLost, UploadLost."""
         listed = {part.number: part for part in self._api.parts(target.key, target.upload_id)}
         lost = [r.index for r in receipts if not _is_same(listed.get(r.index + 1), r, target)]
@@ -369,7 +371,7 @@ class S3Store(Store, NamedFirst, Presigned):
             raise ChunksLost(lost)
         return [listed[r.index + 1] for r in receipts]
 
-    def _is_there(self, key: str, layout: Layout, receipts: Sequence[ChunkReceipt]) -> bool:
+    def _is_there(self, key: str, layout: Layout, receipts: Sequence[Receipt]) -> bool:
         head = self._api.head(key)
         return head is not None and _is_of(head, layout, receipts)
 
@@ -415,7 +417,7 @@ def _complete_key(location: str) -> str:
     return location
 
 
-def _is_same(part: Part | None, receipt: ChunkReceipt, target: Target) -> bool:
+def _is_same(part: Part | None, receipt: Receipt, target: Target) -> bool:
     if part is None or part.size != receipt.size:
         return False
     if target.has_checksums:
@@ -423,7 +425,7 @@ def _is_same(part: Part | None, receipt: ChunkReceipt, target: Target) -> bool:
     return bool(receipt.tag) and part.etag == receipt.tag
 
 
-def _is_of(head: Head, layout: Layout, receipts: Sequence[ChunkReceipt]) -> bool:
+def _is_of(head: Head, layout: Layout, receipts: Sequence[Receipt]) -> bool:
     """Whether an object has the size, and where the store keeps one the checksum, of what was received."""
     whole, _, count = head.checksum.partition("-")
     if head.size != layout.size or not count:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
 from typing import TYPE_CHECKING
 
-from hypersend_storage.base import ChunkReceipt, ChunkSlot, Layout
+from hypersend_storage.base import ChunkReceipt, ChunkSlot, Layout, Piece
 from hypersend_storage.errors import DigestMismatch, PrefixLost, SizeMismatch, UploadLost
 from hypersend_storage.pool import Pool
 from hypersend_storage.s3_api import S3Api
@@ -54,7 +54,7 @@ class S3Slot(ChunkSlot):
         return 0 if self._buffer is None else self._buffer.filled
 
     async def write(
-        self, body: AsyncIterator[bytes], *, offset: int, sha256: bytes | None, body_sha256: bytes | None = None
+        self, body: AsyncIterator[Piece], *, offset: int, sha256: bytes | None, body_sha256: bytes | None = None
     ) -> ChunkReceipt:
         if not 0 <= offset <= self._size:
             raise ValueError(f"the chunk has no offset {offset}")
@@ -110,7 +110,7 @@ class S3Slot(ChunkSlot):
         self._buffers.give_back(buffer)
         return ChunkReceipt(self._index, self._size, digest, tag)
 
-    def _gather(self, parts: list[bytes]) -> None:
+    def _gather(self, parts: list[Piece]) -> None:
         assert self._buffer is not None
         for part in parts:
             for digest in self._digests:

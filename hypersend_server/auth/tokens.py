@@ -7,17 +7,39 @@ session, salt and generation; so the pair after a given one is always the same a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
-from typing import NamedTuple
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import jwt
 import msgspec
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.accounts import SessionRecord
 from hypersend_server.signer import b64, derive_key
+
+
+@contextlib.contextmanager
+def _absent(package: str) -> Iterator[None]:
+    """Within, importing the package fails as if it were not installed, unless it has been imported already."""
+    modules: dict[str, Any] = sys.modules
+    if package in modules:
+        yield
+        return
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]
+
+
+# Ours are signed by HMAC alone. Where the client's packages are installed beside the server, PyJWT would load
+# `cryptography` for signatures that nobody makes, which is a sixth of what an idle server holds.
+with _absent("cryptography"):
+    import jwt
 
 ACCESS_TTL_S = 15 * 60
 AUDIENCE = "hypersend"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from hypersend_storage.base import Piece
+
 MIN_BYTES_PER_S = 1024
 SLOW_AFTER_S = 60.0
 
@@ -36,7 +38,7 @@ class Body:
     """
 
     def __init__(
-        self, parts: AsyncIterator[bytes], *, min_bytes_per_s: int = MIN_BYTES_PER_S, slow_after_s: float = SLOW_AFTER_S
+        self, parts: AsyncIterator[Piece], *, min_bytes_per_s: int = MIN_BYTES_PER_S, slow_after_s: float = SLOW_AFTER_S
     ) -> None:
         self._parts = parts
         self._cut: BodyCut | None = None
@@ -68,7 +70,7 @@ class Body:
     def __aiter__(self) -> Body:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Piece:
         self.require_uncut()
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(self._slow_after_s, self._check_rate)

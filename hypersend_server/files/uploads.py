@@ -372,10 +372,9 @@ class Uploads:
             return Finished(file, False)
         store = require_store(self._stores, file.backend)
         chunks = await self._files.chunks(file_id)
-        receipts = [ChunkReceipt(c.index, c.size, c.sha256, c.tag) for c in chunks]
         with translated():
             try:
-                location = await self._complete_in(store, file, receipts)
+                location = await self._complete_in(store, file, chunks)
             except ChunksLost as error:
                 # Two processes wrote one chunk at once; the upload goes on without what is not as it was received.
                 await self._files.reopen(file_id, error.indexes, self._expiry())
@@ -388,16 +387,16 @@ class Uploads:
             self._events.state(done.file, "complete")
         return done
 
-    async def _complete_in(self, store: Store, file: FileRecord, receipts: list[ChunkReceipt]) -> str:
+    async def _complete_in(self, store: Store, file: FileRecord, chunks: list[ChunkRecord]) -> str:
         for _ in range(COMPLETE_TRIES):
             try:
-                return await store.complete(ref_of(file), receipts)
+                return await store.complete(ref_of(file), chunks)
             except ChunkBusy:  # the last chunk's receipt is there, its slot is about to be left
                 await asyncio.sleep(COMPLETE_RETRY_S)
             except StorageFull:
                 self._on_full()
                 raise
-        return await store.complete(ref_of(file), receipts)
+        return await store.complete(ref_of(file), chunks)
 
     async def recover(self) -> None:
         """Carry on with what was being completed when a process ended."""
