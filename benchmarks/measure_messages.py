@@ -101,7 +101,7 @@ def bare(where: Path) -> Iterator[Peer]:
 
 def messages(quick: bool, repeats: int) -> Section:
     section = Section("messages", "Durable messages over WebSocket", "messages/s")
-    seconds = 2.0 if quick else 5.0
+    seconds = 1.0 if quick else 5.0
     peers: dict[str, Peer] = {}
     answers: dict[tuple[str, str], list[dict[str, float]]] = {}
     with contextlib.ExitStack() as stack:
