@@ -57,7 +57,7 @@ def routes(service: TransferService) -> list[Route]:
             replies={200: Transfer, 201: Transfer},
             errors=("not_found", "not_allowed", "device_needed", "blocked", "transfer_limit", "rate_limited",
                     "idempotency_conflict", "storage_full")),
-        post("{transfer_id}/accept", accept, "Take it on this device.", "device_needed", "transfer_taken"),
+        post("{transfer_id}/accept", accept, "Take it on this device.", "device_needed", "blocked", "transfer_taken"),
         post("{transfer_id}/decline", decline, "Refuse an offer."),
         post("{transfer_id}/cancel", cancel, "End it, from either side."),
         post("{transfer_id}/store", store, "Turn it into an upload of its sender's; `file_id` names it.",
