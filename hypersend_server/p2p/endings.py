@@ -1,7 +1,7 @@
 """What ends elsewhere ends transfers with it: a session, a membership, a message, an account; and a block.
 
-Sessions end in many places, also in other processes and by commands, and all of them say so on the bus. What was lost
-between an end and the news of it, by a crash, is found by `sweep`.
+Sessions end in many places, also in other processes and by commands, and all of them say so on the bus. What a crash
+left between a session's end, a block or a deleted message and its transfers is found by `sweep`.
 """
 
 from __future__ import annotations
