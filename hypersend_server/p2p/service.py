@@ -173,13 +173,12 @@ class TransferService:
         return await self._end(transfer_id, OFFERED, "declined")
 
     async def cancel(self, caller: Caller, transfer_id: str) -> Transfer:
-        """By either side, at any time, also by who has left the chat since.
+        """By either side, at any time. Who has left the chat has nothing to cancel: leaving did it.
 
         Raises: `not_found`, `not_allowed`, `transfer_closed`.
         """
-        transfer = await self._transfers.get(transfer_id)
-        if transfer is None or caller.user_id not in (transfer.sender_id, transfer.receiver_id):
-            await self._visible(caller.user_id, transfer_id)
+        transfer = await self._visible(caller.user_id, transfer_id)
+        if caller.user_id not in (transfer.sender_id, transfer.receiver_id):
             raise HyperSendError("not_allowed", "Only its two people may cancel a transfer.")
         if transfer.status == "cancelled":
             return self.present(transfer)

@@ -48,7 +48,10 @@ async def test_who_is_no_member_any_more_receives_nothing(tmp_path: Path, how: s
         assert await receiver.closed() == wire.OVER
         assert (await asha.get(f"/p2p/status/{transfer['id']}")).json["status"] == "cancelled"
         assert (await ben.get("/p2p")).json["items"] == []
-        assert (await ben.post(f"/p2p/{transfer['id']}/cancel")).json["status"] == "cancelled"
+        for call in ("accept", "decline", "cancel", "store"):  # over, and nothing of it is told to who has gone
+            answer = await ben.post(f"/p2p/{transfer['id']}/{call}")
+            assert (answer.status, answer.code) == (404, "not_found"), call
+        assert (await ben.get(f"/p2p/status/{transfer['id']}")).status == 404
 
 
 async def test_who_was_blocked_since_opens_no_end(tmp_path: Path) -> None:

@@ -235,8 +235,6 @@ async def test_removed_member_has_lost_everything(town: Town, accepted: bool) ->
     assert (await town.asha.delete(f"/chats/{chat_id}/members/{town.cleo.id}")).status == 204
     before = await town.looks()
     for route, body in THINGS.items():
-        if accepted and route == "GET /api/v1/p2p/receiver/{transfer_id}":
-            continue  # what she was on the way to receive goes on between the two devices until its sender ends it
         answer = await town.attempt(route, town.cleo, body)
         assert answer.status in REFUSED, (route, answer)
         if "{message_id}" in route:
@@ -290,7 +288,9 @@ def everything(town: Town) -> dict[str, list[Any]]:
             if table.startswith(("search", "sqlite_", "leases", "jobs")):
                 continue
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] not in SEEN]
-            found[table] = sorted(database.execute(f"SELECT {', '.join(columns)} FROM {table}"), key=repr)
+            rows = database.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+            # The index of the search follows the changes by itself, whenever it gets to it.
+            found[table] = sorted((row for row in rows if row[0] != "search_changed"), key=repr)
     assert found["messages"]
     assert found["members"]
     return found
