@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import json
 from abc import abstractmethod
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -44,9 +45,10 @@ from hypersend_client.sdk.transfer_errors import (
     Tampered,
     TransferBusy,
 )
-from hypersend_client.sdk.transport import Transport, send_frame, translate
+from hypersend_client.sdk.transport import Transport, plain_text, send_frame, translate
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 CLOSE_S = 2.0
 NOTICED_S = 5.0
@@ -179,7 +181,7 @@ class PeerEnd(Transfer[R]):
             before = self.done_bytes
             token = ""
             try:
-                await self._until_accepted()
+                await self._at_once(self._until_accepted)
                 if (result := await self._result()) is not None:
                     return result
                 token = await self._session.token()
@@ -230,6 +232,19 @@ class PeerEnd(Transfer[R]):
                 async with asyncio.timeout(LISTEN_S if self._connection.state == "online" else POLL_S):
                     await self._told.wait()
 
+    async def _at_once(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do it, and anew when the network comes back: what was asked before may never be answered."""
+        while True:
+            work, hurry = asyncio.create_task(begin()), asyncio.create_task(self._hurry.wait())
+            try:
+                await asyncio.wait({work, hurry}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    return work.result()
+            finally:
+                for task in (work, hurry):
+                    task.cancel()
+                await asyncio.gather(work, hurry, return_exceptions=True)
+
     def told(self) -> None:
         """The account's own socket said that the transfer changed."""
         self._told.set()
@@ -258,7 +273,8 @@ class PeerEnd(Transfer[R]):
         """One socket, until it closes. Raises: what it closes with."""
         path = f"/p2p/{self.role}/{self.info.id}"
         try:
-            ws = self._ws = await self._http.websocket(path, token, heartbeat_s=self.heartbeat_s)
+            ws = self._ws = await self._at_once(
+                lambda: self._http.websocket(path, token, heartbeat_s=self.heartbeat_s))
         except ApiError as error:
             if error.status in (404, 409, 410):  # over, or never ours: the server says which
                 await self._until_accepted()
@@ -349,7 +365,7 @@ class PeerEnd(Transfer[R]):
                 await self._greeted(frame)
             case "fail":
                 self._is_over = True
-                raise PeerFailed(str(frame.get("code"))[:64])
+                raise PeerFailed(plain_text(frame.get("code"))[:64])
             case "cancel":
                 self._is_over = True
                 raise PeerEnded("cancelled")
@@ -359,7 +375,7 @@ class PeerEnd(Transfer[R]):
     async def _peer(self, frame: dict[str, Any]) -> None:
         await self._end_round()
         number = frame.get("round")
-        if frame.get("present") is not True or not isinstance(number, int):
+        if frame.get("present") is not True or not isinstance(number, int) or isinstance(number, bool):
             self._set("waiting", PeerAway())
             return
         self._round = number

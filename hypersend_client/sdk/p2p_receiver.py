@@ -39,13 +39,19 @@ def part_of(transfer_id: str, target: Path, size: int, server_id: str, pool: Thr
 
 
 class PeerReceiver(PeerEnd[Path]):
-    """Its result is the path of the finished file. stored: goes on with the upload that took the transfer's place."""
+    """Its result is the path of the finished file. stored: goes on with the upload that took the transfer's place.
+
+    came_through_server: that is how it came, so the server could read it. is_vouched: then the sender's device has
+    said, with a key that the server has not, that the file is the one it put there; False where this device had
+    accepted nothing before it was put there, and there is only the server's word.
+    """
 
     role = "receiver"
 
     def __init__(self, *arguments: Any, server_id: str, stored: Stored, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._server_id = server_id
+        self.came_through_server = self.is_vouched = False
         self._stored = stored
         self._part_file: Part | None = None
         self._running: RunningTag | None = None

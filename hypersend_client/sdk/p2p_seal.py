@@ -60,10 +60,12 @@ def encode_key(key: bytes) -> str:
     return base64.urlsafe_b64encode(key).rstrip(b"=").decode()
 
 
-def decode_key(text: str | None) -> bytes:
+def decode_key(text: Any) -> bytes:
     """32 bytes. Raises: KeyMissing where there is none; Tampered where it is no key."""
     if not text:
         raise KeyMissing
+    if not isinstance(text, str):  # it comes from the server as JSON
+        raise Tampered("a key is no key")
     try:
         key = base64.b64decode(text + "=", altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 
 from hypersend_client.sdk import p2p_direct
+from hypersend_client.sdk.errors import HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerTransfer
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_journal import lock_name
+from hypersend_client.sdk.p2p_names import require_offered
 from hypersend_client.sdk.p2p_seal import DATA_BYTES, Handshake, Opener, Sealer
 from hypersend_client.sdk.source import Source, Window
 from hypersend_client.sdk.transfer import in_thread
@@ -30,6 +32,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.size_bytes = self.row.identity.size
         self.is_confirmed = False
         self._source: Source
         self._window = Window()
@@ -48,10 +51,12 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 identity = await self._source.open()
                 if not identity.is_content_of(self.row.identity):
                     raise SourceChanged(self.row.path)
+                require_offered(self.info, self.row.name, self.row.identity.size)
                 self._running = None
                 found = await self._serve()
             except SourceChanged:
-                await self._discard()  # half of one file and half of another are worth nothing
+                with contextlib.suppress(HyperSendError):  # half of one file and half of another are worth nothing
+                    await self._calls.cancel(self.info.id)  # the row stays: it tells why it cannot be stored either
                 raise
             finally:
                 await self._source.close()
@@ -147,7 +152,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
             await self._source.check()
             self._set("finishing")
             await send(sealer.control({
-                "kind": "end", "name": self.info.name, "size": self.size_bytes, "tag": self._tag}))
+                "kind": "end", "name": self.row.name, "size": self.size_bytes, "tag": self._tag}))
         finally:
             if ahead is not None:
                 ahead.cancel()

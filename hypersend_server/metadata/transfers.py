@@ -21,8 +21,9 @@ MOVING: tuple[Status, ...] = ("accepted", "active", "paused")
 class TransferRecord(msgspec.Struct, frozen=True, kw_only=True):
     """receiver_id: None while any member of a group may accept. *_session, *_key: the devices, once they are known.
 
-    file_id: the stored upload it became. message_id: of the message that offers it.
-    shown: whether that message shows this status. relay: the process that joins both ends, until relay_until.
+    file_id: the stored upload it became, vouch: what its sender's device says of that. message_id: of the message that
+    offers it. shown: whether that message shows this status. relay: the process that joins both ends, until
+    relay_until.
     """
 
     id: str
@@ -47,6 +48,7 @@ class TransferRecord(msgspec.Struct, frozen=True, kw_only=True):
     shown: bool = False
     relay: str | None = None
     relay_until: int = 0
+    vouch: str | None = None
 
 
 class Transfers(Protocol):

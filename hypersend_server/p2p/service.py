@@ -25,6 +25,7 @@ MOST_OPEN = 200  # of one sender
 OFFER_MS = 3 * 86_400_000  # an offer that nobody takes ends after this
 GRACE_MS = 7 * 86_400_000  # one that was accepted ends so long after its last byte
 BATCH = 100
+STORED: tuple[Status, ...] = ("cancelled",)  # and with a file_id
 OFFERED: tuple[Status, ...] = ("offered",)
 _STEADY: tuple[Status, ...] = ("offered", "accepted", "done", "declined", "cancelled", "expired", "failed")
 log = logging.getLogger(__name__)
@@ -202,6 +203,20 @@ class TransferService:
             transfer.sender_id, transfer.chat_id, transfer.name, transfer.size, transfer.mime, f"p2p-{transfer.id}")
         return await self._end(
             transfer_id, (*OPEN, "expired", "failed"), "cancelled", file_id=file_id)
+
+    async def vouch(self, caller: Caller, transfer_id: str, vouch: str) -> Transfer:
+        """Keep what the sender's device says of the file that it stored instead, for the receiver's device.
+
+        Raises: `not_found`, `not_allowed`; `transfer_closed` where it was not stored.
+        """
+        transfer = await self._visible(caller.user_id, transfer_id)
+        if transfer.sender_id != caller.user_id:
+            raise HyperSendError("not_allowed", "Only its sender may vouch for a stored transfer.")
+        if transfer.file_id is None:
+            raise HyperSendError("transfer_closed", "The transfer was not turned into an upload.")
+        changed = await self._transfers.change(transfer_id, STORED, self._clock(), vouch=vouch)
+        self._tell(changed)
+        return self.present(changed)
 
     async def status(self, caller: Caller, transfer_id: str) -> Transfer:
         """Raises: `not_found`."""
