@@ -338,7 +338,9 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     origins = {*settings.allowed_origins, settings.public_url} - {""}
     edge = SocketEdge(
         hub, parts.presence, authenticator, commands(parts.chats), epoch=identity.epoch, origins=origins,
-        limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock)
+        limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock,
+        address_of=None if not settings.rate_limits else (
+            lambda request: client_address(request, settings.trusted_proxies)))
     downloads = parts.downloads
 
     async def is_active(user_id: str) -> bool:
@@ -359,7 +361,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     web_sign_in = WebSignIn(
         WebSessions(metadata.accounts, access_tokens, clock), parts.secret_key, identity.server_id,
         is_https=lambda request: came_over_tls(request, settings.trusted_proxies, settings.public_url), clock=clock,
-        entropy=os.urandom)
+        entropy=os.urandom, origins=origins)
     routes: list[Route] = [
         *system.routes(),
         *auth_handlers.routes(auth, settings.trusted_proxies),
@@ -387,7 +389,8 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
 
     app = web.Application(
         middlewares=[*build_middleware(settings, parts.new_id, metrics), probe.middleware()],
-        handler_args={"read_bufsize": READ_CHUNK_BYTES})
+        # Encoded bodies are refused; unpacked meanwhile, a bomb would cost memory and a broken one its connection.
+        handler_args={"read_bufsize": READ_CHUNK_BYTES, "auto_decompress": False})
     install_headers(app, settings)
     register(app, routes, authenticator)
     app.router.add_get(PATH, edge.handle, allow_head=False)

@@ -246,6 +246,33 @@ async def test_removed_member_has_lost_everything(town: Town, accepted: bool) ->
     assert await town.looks() == before
 
 
+async def test_removed_member_hears_nothing_more_on_an_open_socket(town: Town) -> None:
+    """What those who stayed hear: who comes, types, reads, reacts and writes, and a new title."""
+    chat_id, message_id, asha, cleo = town.ids["chat_id"], town.ids["message_id"], town.asha, town.cleo
+    bina = await town.server.person("bina")
+    assert (await asha.post(f"/chats/{chat_id}/members", {"user_ids": [bina.id]})).status == 201
+    gone, stayed = await cleo.socket(), await bina.socket()
+    for ear in (gone, stayed):
+        assert (await ear.call(type="presence.watch", user_ids=[asha.id]))["type"] == "ack"
+    assert (await asha.delete(f"/chats/{chat_id}/members/{cleo.id}")).status == 204
+    await gone.until("chat.gone")
+    await _heard(gone)
+    await _heard(stayed)
+    voice = await asha.socket()
+    for frame in ({"type": "typing"}, {"type": "read", "seq": 2},
+                  {"type": "reaction.set", "message_id": message_id, "emoji": "👍"},
+                  {"type": "message.edit", "message_id": message_id, "text": "coffee?"},
+                  {"type": "message.send", "client_id": "later", "text": "tea"}):
+        assert (await voice.call(**frame, chat_id=chat_id))["type"] == "ack", frame
+    assert (await asha.patch(f"/chats/{chat_id}", {"title": "Coffee"})).status == 200
+    expected = {"presence", "typing", "read", "message.changed", "message", "chat"}
+    heard: set[str] = set()
+    async with asyncio.timeout(30):
+        while not expected <= heard:
+            heard.add((await stayed.receive())["type"])
+    assert await _heard(gone) == []
+
+
 # Frames
 
 
