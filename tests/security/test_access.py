@@ -76,6 +76,7 @@ THINGS: dict[str, Any] = {
     "POST /api/v1/p2p/send": {"chat_id": "{chat_id}", "name": "a", "size": 1, "client_id": "y"},
     "POST /api/v1/p2p/{transfer_id}/accept": None, "POST /api/v1/p2p/{transfer_id}/decline": None,
     "POST /api/v1/p2p/{transfer_id}/cancel": None, "POST /api/v1/p2p/{transfer_id}/store": None,
+    "POST /api/v1/p2p/{transfer_id}/vouch": {"vouch": "0" * 64},
     "GET /api/v1/p2p/status/{transfer_id}": None, "GET /api/v1/p2p/history/{chat_id}": None,
     "GET /api/v1/p2p/sender/{transfer_id}": None, "GET /api/v1/p2p/receiver/{transfer_id}": None,
 }
