@@ -355,7 +355,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         parts.transfers, name=settings.instance_url or LOCAL_INSTANCE, claim=metadata.transfers.claim,
         release=metadata.transfers.release, clock=clock)
     relay_edge = RelayEdge(
-        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock)
+        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock, origins=origins)
     parts.bus.subscribe(lambda event: _end_relays(relay, event))
     parts.transfer_endings.listen(parts.bus)
     web_sign_in = WebSignIn(

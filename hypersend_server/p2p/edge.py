@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
 import aiohttp
@@ -20,6 +20,7 @@ from aiohttp import WSMsgType, hdrs, web
 from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Caller
 from hypersend_server.metadata.transfers import TransferRecord
+from hypersend_server.origins import Origins
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.accept import accept
 from hypersend_server.p2p.line import Buffers, Line
@@ -51,17 +52,19 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RelayEdge:
-    """signer: makes and checks the passes between processes. clock: Unix milliseconds."""
+    """signer: makes and checks the passes between processes. clock: Unix milliseconds. origins: web origins whose
+    pages may open an end, beside the server's own."""
 
     def __init__(
         self, service: TransferService, relay: Relay, authenticator: Authenticator, signer: Signer,
-        clock: Callable[[], int], *, auth_timeout_s: float = AUTH_TIMEOUT_S,
+        clock: Callable[[], int], *, origins: Collection[str] = (), auth_timeout_s: float = AUTH_TIMEOUT_S,
     ) -> None:
         self._service = service
         self._relay = relay
         self._authenticator = authenticator
         self._signer = signer
         self._clock = clock
+        self._origins = Origins(origins)
         self._auth_timeout_s = auth_timeout_s
         self._http: aiohttp.ClientSession | None = None
         self._buffers = Buffers()
@@ -78,6 +81,7 @@ class RelayEdge:
         return handle
 
     async def _serve(self, request: web.Request, role: Role) -> web.StreamResponse:
+        self._origins.require_own(request)
         transfer_id = request.match_info["transfer_id"]
         token = _bearer(request)
         passed = self._passed(request, transfer_id, role)
