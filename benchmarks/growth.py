@@ -1,6 +1,7 @@
 """How cost grows, and where the time goes: tables and charts in docs/growth.md, the figures in growth.json.
 
-    python -m benchmarks.growth [--quick] [--only messages,chats,sockets,uploads,files,profiles] [--before]
+    .venv/bin/python -m benchmarks.growth [--quick] [--only messages,chats,sockets,uploads,files,profiles] [--before]
+    .venv/bin/python -m benchmarks.growth --document     # writes the document again, from the figures that are there
 
 A quick run is smaller and writes to benchmarks/.cache instead. `--before` keeps what it measures as the figures from
 before a change, to stand beside later ones: run it on the older code.
@@ -12,15 +13,17 @@ import argparse
 import datetime
 import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import growth_load, growth_messages, growth_profiles
 from benchmarks.charts import number
-from benchmarks.growth_tables import Growth, cell, flatness, lines_chart, middle, table
-from benchmarks.processes import CACHE, HERE, REPOSITORY, busy
-from benchmarks.report import machine
+from benchmarks.growth_tables import FLAT, Growth, cell, flatness, lines_chart, middle, table
+from benchmarks.processes import CACHE, HERE, REPOSITORY, busy, touch_memory
+from benchmarks.report import TOUCHED, machine, touched
+from benchmarks.run import QUICK_TOUCH
 
 MEASURES: dict[str, Callable[[bool], Growth]] = {
     "messages": growth_messages.in_one_chat,
@@ -35,20 +38,28 @@ EXPLAINED = HERE / "growth.md"
 BUSY = 0.1
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller and fewer")
     parser.add_argument("--only", default="", help=f"some of {', '.join(MEASURES)}, {PROFILES}, separated by commas")
     parser.add_argument("--before", action="store_true", help="keep the figures as those from before a change")
-    options = parser.parse_args()
+    parser.add_argument("--document", action="store_true", help="measure nothing, write the document again")
+    options = parser.parse_args(arguments)
     names = [name for name in options.only.split(",") if name] or [*MEASURES, PROFILES]
     if unknown := set(names) - {*MEASURES, PROFILES}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     results_file, document = HERE / "growth.json", REPOSITORY / "docs" / "growth.md"
     if options.quick:
         results_file, document = CACHE / "growth.json", CACHE / "docs" / "growth.md"
+    if options.document:
+        write_document(document, json.loads(results_file.read_text()))
+        print(f"Written: {document}")
+        return
+    began = time.monotonic()
+    touched_gib = round(touch_memory(QUICK_TOUCH if options.quick else None), 1)
     for name in names:
         taken = busy()
+        section_began = time.monotonic()
         if taken > BUSY:
             print(f"\nThe machine is {taken:.0%} busy with other work; figures will be off.", file=sys.stderr)
         part: dict[str, Any]
@@ -57,12 +68,14 @@ def main() -> None:
         else:
             part = MEASURES[name](options.quick).document()
             print("\n" + "\n".join([part["title"], *table(part)]), flush=True)
+        print(f"\n  {name} took {time.monotonic() - section_began:.0f} s", flush=True)
         part["busy"] = round(taken, 2)
+        part["touched_gib"] = touched_gib
         part["command"] = f"make growth{' QUICK=1' if options.quick else ''} ONLY={name}"
         part["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
         keep(results_file, name, part, before=options.before)
         write_document(document, json.loads(results_file.read_text()))
-    print(f"\nWritten: {results_file.relative_to(REPOSITORY)}, {document.relative_to(REPOSITORY)}")
+    print(f"\nWritten in {(time.monotonic() - began) / 60:.1f} minutes: {results_file}, {document}")
 
 
 def keep(path: Path, name: str, part: dict[str, Any], *, before: bool) -> None:
@@ -91,7 +104,7 @@ def write_document(path: Path, results: dict[str, Any]) -> None:
         "are the median and the 99th percentile of calls made one after the other. CPU is that of the server process, "
         "a call where nothing else is said; on a busy machine it is the figure to trust.", "",
         f"Measured over loopback on {here['cores']} cores with {here['memory_gib']} GiB, {here['kernel']}, "
-        f"Python {here['python']}; server and client share them.",
+        f"Python {here['python']}; server and client share them. {TOUCHED}",
     ]
     for name in MEASURES:
         if name in results["sections"]:
@@ -105,18 +118,31 @@ def write_document(path: Path, results: dict[str, Any]) -> None:
 def _section(name: str, section: dict[str, Any], charts: Path) -> list[str]:
     taken = f" · the machine was {section['busy']:.0%} busy with other work" if section["busy"] > BUSY else ""
     lines = [
-        "", f"## {section['title']}", "", f"`{section['command']}` · {section['measured']}{taken}", "", *table(section)]
+        "", f"## {section['title']}", "",
+        f"`{section['command']}` · {section['measured']}{touched(section)}{taken}", "", *table(section)]
     for chart, rows in section["charts"].items():
         (charts / f"{name}-{chart}.svg").write_text(lines_chart(section, rows))
         lines += ["", f"![{section['title']}: {chart}]({charts.name}/{name}-{chart}.svg)"]
-    grown = flatness(section)
-    if grown:
-        first, last = section["labels"][section["flat_from"]], section["labels"][-1]
-        lines += ["", f"The last figure as a multiple of that at {first}: "
-                  + "; ".join(f"{row} {number(times)}×" for row, times in grown) + f" (at {last})."]
+    lines += _flatness(section)
     if "before" in section:
         lines += _before(section)
     return [*lines, "", *(f"- {note}" for note in section["notes"])]
+
+
+def _flatness(section: dict[str, Any]) -> list[str]:
+    """Which costs stay, and which do not."""
+    grown = flatness(section)
+    if not grown:
+        return []
+    first, last = section["labels"][0], section["labels"][section["flat_to"]]
+    told = [(times, f"{row} {number(times)}×" + (f" (from {since})" if since != first else ""))
+            for row, since, times in grown]
+    lines = ["", f"At {last} as a multiple of the figure at {first}, the smallest:"]
+    if flat := [text for times, text in told if times <= FLAT]:
+        lines += ["", f"- flat, at most {number(FLAT)}×: {'; '.join(flat)}"]
+    if rising := [text for times, text in told if times > FLAT]:
+        lines += ["", f"- **not flat**: {'; '.join(rising)}. Why: [below](#what-grows-and-why)"]
+    return lines
 
 
 def _before(section: dict[str, Any]) -> list[str]:

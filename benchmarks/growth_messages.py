@@ -140,7 +140,6 @@ def in_one_chat(quick: bool) -> Growth:
                 old_token = token
                 day.end()
     growth.flat = [name for name in growth.rows if not name.startswith(("CPU", "memory", "database"))]
-    growth.flat_from = min(1, len(sizes) - 1)
     growth.charts = {
         "calls": [name for name in growth.flat if not name.startswith("search")],
         "search": [name for name in growth.flat if name.startswith("search")],
@@ -211,7 +210,6 @@ def of_one_person(quick: bool) -> Growth:
                 day.send(chat_id, f"{size}")
                 day.end()
     growth.flat = [name for name in growth.rows if not name.startswith(("CPU", "memory", "database"))]
-    growth.flat_from = min(1, len(sizes) - 1)
     growth.charts = {
         "calls": [name for name in growth.flat if not name.startswith("search")],
         "search": [name for name in growth.flat if name.startswith("search")],

@@ -18,7 +18,7 @@ from benchmarks.growth_fill import COMMON, Words, filling
 from benchmarks.growth_messages import Caller
 from benchmarks.measure_files import GIB, MIB, chunk_requests, init, upload
 from benchmarks.measure_messages import GROUP, PAIRS, ours
-from benchmarks.measure_p2p import sealed
+from benchmarks.measure_p2p import ours as by_commands
 from benchmarks.people import register
 from benchmarks.processes import folder, hypersend, load
 from tests.process import ServerProcess
@@ -119,24 +119,12 @@ def document(section: dict[str, Any]) -> list[str]:
 
 
 def _messages(lines: list[str], seconds: int, case: str) -> None:
-    with folder() as where, ours(where) as plan:
-        wanted = plan(case)
-        pid = _listening_process(wanted["port"])
-        with _meanwhile(lambda: load("client_messages", {**wanted, "warm_s": 1.0, "seconds": seconds + 3})):
+    with folder() as where, ours(where) as server:
+        assert server.pid is not None
+        with _meanwhile(lambda: server.run(case, seconds + 3)):
             threading.Event().wait(2)
-            with recorded(pid, lines, seconds):
+            with recorded(server.pid, lines, seconds):
                 pass
-
-
-def _listening_process(port: int) -> int:
-    """The process id of the server at this port of loopback."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if b"hypersend-server" in path.read_bytes():
-                environment = path.with_name("environ").read_bytes().split(b"\0")
-                if f"PORT={port}".encode() in environment:
-                    return int(path.parent.name)
-    raise RuntimeError(f"no server at port {port}")
 
 
 @contextlib.contextmanager
@@ -205,9 +193,10 @@ def _relaying(lines: list[str], seconds: int) -> None:
     with folder() as where, ServerProcess(where / "data", RATE_LIMITS="off") as server:
         path = where / "film.mkv"
         with path.open("wb") as file:
-            file.truncate(max(1, seconds // 3) * GIB)
-        with _meanwhile(lambda: asyncio.run(sealed(where, server, path, is_new=True))):
-            threading.Event().wait(6)  # both ends have begun by then
+            file.truncate(max(1, seconds // 2) * GIB)
+        transfer = by_commands(where, server, path, lambda _: None)
+        with _over_and_over(transfer):
+            threading.Event().wait(4)  # the receiver's command begins after 2 s
             with recorded(server.pid, lines, seconds):
                 pass
 

@@ -12,13 +12,16 @@ from typing import Any
 from benchmarks.charts import number
 from benchmarks.processes import Server
 
+FLAT = 1.5
+"""A cost that has become at most so many times as large is flat."""
 Value = float | list[float] | None
 """One figure, or [p50, p99], or none at this size."""
 
 
 @dataclass
 class Growth:
-    """axis: what the sizes count. flat: rows whose last p50 is held against the one at `flat_from`."""
+    """axis: what the sizes count. flat: rows whose p50 at the place `flat_to` is held against that at the smallest
+    size."""
 
     key: str
     title: str
@@ -28,7 +31,7 @@ class Growth:
     rows: dict[str, tuple[str, list[Value]]] = field(default_factory=dict)
     charts: dict[str, list[str]] = field(default_factory=dict)
     flat: list[str] = field(default_factory=list)
-    flat_from: int = 0
+    flat_to: int = -1
     notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, unit: str, value: Value) -> None:
@@ -40,7 +43,7 @@ class Growth:
             "title": self.title, "axis": self.axis, "sizes": self.sizes, "labels": self.labels,
             "rows": [{"name": name, "unit": unit, "values": [_round(value) for value in values]}
                      for name, (unit, values) in self.rows.items()],
-            "charts": self.charts, "flat": self.flat, "flat_from": self.flat_from, "notes": self.notes,
+            "charts": self.charts, "flat": self.flat, "flat_to": self.flat_to, "notes": self.notes,
         }
 
 
@@ -99,15 +102,15 @@ def table(section: dict[str, Any]) -> list[str]:
     return lines
 
 
-def flatness(section: dict[str, Any]) -> list[tuple[str, float]]:
-    """(row, how many times its p50 at the first size to compare it is at the last)."""
-    rows = {row["name"]: row["values"] for row in section["rows"]}
-    at = section["flat_from"]
+def flatness(section: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """(row, the smallest size at which it was measured, how many times its p50 there it is at the last)."""
+    rows = {row["name"]: [middle(value) for value in row["values"]] for row in section["rows"]}
     found = []
     for name in section["flat"]:
-        first, last = middle(rows[name][at]), middle(rows[name][-1])
-        if first and last is not None:
-            found.append((name, last / first))
+        at = next((n for n, value in enumerate(rows[name]) if value), None)
+        last = rows[name][section["flat_to"]]
+        if at is not None and last is not None:
+            found.append((name, section["labels"][at], last / rows[name][at]))
     return found
 
 

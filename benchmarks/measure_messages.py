@@ -25,16 +25,18 @@ WARM_S = 0.5
 
 @dataclass
 class Peer:
-    """A running server. run: case and seconds → what client_messages answers; memory_mb: of all its processes."""
+    """A running server. run: case and seconds → what client_messages answers; memory_mb: of all its processes; pid: of
+    one that is a single process."""
 
     run: Callable[[str, float], dict[str, float]]
     memory_mb: Callable[[], float]
+    pid: int | None = None
 
 
-def driven(plan: Callable[[str], Plan], memory_mb: Callable[[], float]) -> Peer:
+def driven(plan: Callable[[str], Plan], memory_mb: Callable[[], float], pid: int | None = None) -> Peer:
     """By client_messages. plan: case → its plan, without the durations."""
     return Peer(lambda case, seconds: load("client_messages", {**plan(case), "warm_s": WARM_S, "seconds": seconds}),
-                memory_mb)
+                memory_mb, pid)
 
 
 _FRAMES = {
@@ -74,7 +76,7 @@ def ours(where: Path) -> Iterator[Peer]:
                 })
             return plan_of(case, server.port, _FRAMES, sockets)
 
-        yield driven(plan, server.tree_mb)
+        yield driven(plan, server.tree_mb, server.process.pid)
 
 
 @contextlib.contextmanager
@@ -99,7 +101,7 @@ def bare(where: Path) -> Iterator[Peer]:
 
 def messages(quick: bool, repeats: int) -> Section:
     section = Section("messages", "Durable messages over WebSocket", "messages/s")
-    seconds = 2.0 if quick else 5.0
+    seconds = 1.0 if quick else 5.0
     peers: dict[str, Peer] = {}
     answers: dict[tuple[str, str], list[dict[str, float]]] = {}
     with contextlib.ExitStack() as stack:
@@ -163,6 +165,7 @@ def messages(quick: bool, repeats: int) -> Section:
         "tinode runs on PostgreSQL with its defaults; all sessions are attached to the group and read. Synapse runs on "
         "PostgreSQL with its limits a person off; everybody listens by /sync, and it is measured three times as long, "
         "after as long as the others take in all, since its acknowledgements take seconds.",
-        "Memory: all processes of a server, the database's too, pages in common counted once.",
+        "Memory: all processes of a server, the database's too, pages in common counted once. It is read once "
+        "before and once after all repeats, since the servers stay up between them.",
     ]
     return section

@@ -15,13 +15,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from benchmarks.figures import Section
+from benchmarks.figures import Section, in_turn
 from benchmarks.processes import folder as folder_on_disk
 from hypersend_client.sdk import HyperSend, MemoryTokenStore
 from hypersend_client.sdk.transfers import Transfers
@@ -87,16 +88,20 @@ async def signed_in(url: str, home: Path) -> tuple[HyperSend, Transfers]:
     return hs, Transfers(hs, home.with_suffix(".sqlite"), folder=home, parallel=PARALLEL)
 
 
-async def direct_upload(section: Section, minio: S3Server, folder: Path, source: Path, turn: int) -> float:
-    """MiB/s."""
+async def direct_upload(
+    section: Section, minio: S3Server, folder: Path, source: Path, rates: Rates, turn: int
+) -> None:
+    """By a server of its own, whose start and sign-in are not timed."""
     server = ServerProcess(folder / f"direct{turn}", **settings(minio)).start()
     try:
         async with line_to(server.url) as line:
             hs, transfers = await signed_in(line.url, folder / f"asha{turn}")
             before, passed = cpu_s(server.pid), line.up_bytes + line.down_bytes
-            began = time.perf_counter()
-            await (await transfers.upload(source)).wait()
-            took_s = time.perf_counter() - began
+
+            async def up() -> None:
+                await (await transfers.upload(source)).wait()
+
+            await rates.timed("direct", up())
             size = source.stat().st_size
             section.cost("HyperSend's server, direct upload", {
                 "CPU s/GiB": (cpu_s(server.pid) - before) / size * 1024 * MIB,
@@ -104,7 +109,6 @@ async def direct_upload(section: Section, minio: S3Server, folder: Path, source:
                 "peak memory MiB": peak_mib(server.pid)})
             await transfers.close()
             await hs.close()
-            return size / MIB / took_s
     finally:
         server.kill()
 
@@ -155,9 +159,9 @@ async def get_directly(http: aiohttp.ClientSession, url: str) -> None:
             pass
 
 
-async def through_the_server(
-    section: Section, minio: S3Server, folder: Path, source: Path, repeats: int
-) -> Rates:
+async def files(section: Section, minio: S3Server, folder: Path, source: Path, repeats: int) -> None:
+    """Uploads, directly, through the server and by the SDK, then downloads; in turns, so that each ratio is that of
+    neighbours in time."""
     chosen = settings(minio, S3_DIRECT="off")
     server = ServerProcess(folder / "proxied", **chosen).start()
     rates, client, bucket = Rates(source.stat().st_size), minio.client(), chosen["S3_BUCKET"]
@@ -167,24 +171,33 @@ async def through_the_server(
         assert account is not None
         token = account.access_token
         async with aiohttp.ClientSession() as http:
-            for _ in range(repeats):
-                await rates.timed("SDK up", asyncio.to_thread(lambda: client.fput_object(
-                    bucket, "sdk", str(source), part_size=CHUNK, num_parallel_uploads=PARALLEL)))
-                found: list[str] = []
+            uploaded: list[str] = []
 
-                async def up(found: list[str] = found) -> None:
-                    found.append((await (await transfers.upload(source)).wait()).id)
+            async def through() -> None:
+                uploaded.append((await (await transfers.upload(source)).wait()).id)
 
-                await rates.timed("up", up())
-                url = client.presigned_get_object(bucket, "sdk")
-                await rates.timed("GET", get_directly(http, url))
-                await rates.timed("down", get_all(http, server.url, token, found[0]))
+            def sdk() -> None:
+                client.fput_object(bucket, "sdk", str(source), part_size=CHUNK, num_parallel_uploads=PARALLEL)
+
+            for repeat in range(repeats):
+                ups: list[Callable[[], Awaitable[None]]] = [
+                    lambda: rates.timed("SDK up", asyncio.to_thread(sdk)),
+                    lambda: rates.timed("up", through()),
+                    partial(direct_upload, section, minio, folder, source, rates, repeat)]
+                for send in in_turn(ups, repeat):
+                    await send()
+                downs: list[Callable[[], Awaitable[None]]] = [
+                    lambda: rates.timed("GET", get_directly(http, client.presigned_get_object(bucket, "sdk"))),
+                    lambda: rates.timed("down", get_all(http, server.url, token, uploaded[-1]))]
+                for fetch in in_turn(downs, repeat):
+                    await fetch()
+            section.row("HyperSend, direct upload", rates.all["direct"])
             rates.into(section, "upload through the server", "up", "SDK up", 0.8)
             rates.into(section, "download through the server", "down", "GET", 0.7, "a plain GET from MinIO")
+            section.ratio("HyperSend to the SDK alone, direct upload", rates.all["direct"], rates.all["SDK up"])
             section.cost("HyperSend's server, through it", {"peak memory MiB": peak_mib(server.pid)})
         await transfers.close()
         await hs.close()
-        return rates
     finally:
         server.kill()
 
@@ -224,9 +237,10 @@ async def migration(section: Section, minio: S3Server, folder: Path, size: int, 
             raise RuntimeError(str(report))
         peaks.append(peak)
 
-    for _ in range(repeats):
-        await rates.timed("SDK", asyncio.to_thread(copy))
-        await rates.timed("migrate", asyncio.to_thread(move, "s3"))
+    works: list[tuple[str, Callable[[], None]]] = [("SDK", copy), ("migrate", partial(move, "s3"))]
+    for repeat in range(repeats):
+        for name, work in in_turn(works, repeat):
+            await rates.timed(name, asyncio.to_thread(work))
         await asyncio.to_thread(move, "local")
     rates.into(section, f"migrate-storage of {FILES} files", "migrate", "SDK", 0.7)
     section.check("peak memory of migrate-storage, both ways", peaks, 150, "at most", "MiB")
@@ -238,10 +252,7 @@ async def measure(section: Section, folder: Path, mib: int, repeats: int) -> Non
     minio = S3Server("minio", folder / "minio").start()
     try:
         source = make_file(folder / "source.bin", size)
-        direct = [await direct_upload(section, minio, folder, source, turn) for turn in range(repeats)]
-        section.row("HyperSend, direct upload", direct)
-        rates = await through_the_server(section, minio, folder, source, repeats)
-        section.ratio("HyperSend to the SDK alone, direct upload", direct, rates.all["SDK up"])
+        await files(section, minio, folder, source, repeats)
         source.unlink()
         await migration(section, minio, folder, size, repeats)
     finally:
@@ -258,6 +269,6 @@ def object_storage(quick: bool, repeats: int) -> Section:
         asyncio.run(measure(section, folder, mib, repeats))
     section.notes.append(
         f"Client, server and MinIO share the machine. The SDK sends parts of {CHUNK // MIB} MiB, {PARALLEL} at a time; "
-        "so does HyperSend's client, which hashes what it sends; migrate-storage is the whole command. A direct "
-        "upload goes from the client to MinIO by URLs that the server signed.")
+        "so does HyperSend's client, which hashes what it sends. All of them in turns; migrate-storage is the whole "
+        "command. A direct upload goes from the client to MinIO by URLs that the server signed.")
     return section

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import re
 import shutil
@@ -23,6 +24,9 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
 CACHE = HERE / ".cache"
 START_S = 30.0
+GIB = 2**30
+KEPT_FREE = 3 * GIB
+PAGE = 4096
 
 
 def free_port() -> int:
@@ -211,6 +215,32 @@ def disk_bytes(path: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += os.stat(os.path.join(top, name)).st_blocks * 512
     return total
+
+
+def touch_memory(most: int | None = None) -> float:
+    """Use the free memory once, all but KEPT_FREE and `most` bytes of it at most. Returns: GiB.
+
+    The host of a virtual machine backs its pages when they are first used, which takes some 2 s of CPU a GiB there: on
+    a fresh machine whichever server comes first to fill the page cache would pay that for all that come after it.
+    """
+    free = min(_available(), *([] if most is None else [most + KEPT_FREE])) - KEPT_FREE
+    size = max(0, free) // PAGE * PAGE
+    if size:
+        with mmap.mmap(-1, size) as pages:
+            for start in range(0, size, GIB):
+                end = min(start + GIB, size)
+                pages[start:end:PAGE] = b"\1" * ((end - start) // PAGE)
+    return size / GIB
+
+
+def _available() -> int:
+    """Bytes that may be had without swapping, by this machine and by this control group."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        available = min(available, int(most) - int(used.read_text()))
+    return available
 
 
 def busy() -> float:

@@ -16,6 +16,16 @@ EXPLAINED = Path(__file__).with_name("explained.md")
 """Written by hand, the end of the document: what a figure's goal was missed by and why, and figures from elsewhere."""
 
 
+TOUCHED = (
+    "Before its first section a run uses most of the free memory once, as far as a section says: the host of a virtual "
+    "machine backs each page when it is first used, and whichever server came first would pay for that.")
+
+
+def touched(section: dict[str, Any]) -> str:
+    """What a section says of it; those measured before runs did so say nothing."""
+    return f" · {number(section['touched_gib'])} GiB of memory used once before" if "touched_gib" in section else ""
+
+
 def machine() -> dict[str, Any]:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
@@ -87,7 +97,8 @@ def write_document(path: Path, results: Results, order: list[str]) -> None:
         "Written by `make bench`; the samples are in `benchmarks/results.json`. Compare the ratios: each is taken "
         "within one run, beside its reference, while absolute rates depend on the machine. Values are medians, with "
         "the lowest and the highest of the repeats.", "",
-        "Measured over loopback; server and client share the machine, which each section names.", "",
+        "Measured over loopback; server and client share the machine, which each section names. What is compared takes "
+        "turns, and each repeat begins with another one. " + TOUCHED, "",
         "| figure | measured | goal | met |", "|---|---|---|---|",
     ]
     for section in sections.values():
@@ -101,7 +112,7 @@ def write_document(path: Path, results: Results, order: list[str]) -> None:
         (charts / f"{key}.svg").write_text(bars(section))
         lines += [
             "", f"## {section['title']}", "", f"`{section['command']}` · {section['repeats']} repeats, "
-            f"{section['measured']} · {_machine(section['machine'])}", "",
+            f"{section['measured']} · {_machine(section['machine'])}{touched(section)}", "",
             f"![{section['title']}, {section['unit']}]({charts.name}/{key}.svg)", "",
             "| | measured |", "|---|---|", *(f"| {row['name']} | {_value(row)} |" for row in section["rows"]),
             *(f"| {check['name']} | {_value(check)} |" for check in section["checks"] if check["goal"] is None), "",

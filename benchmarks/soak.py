@@ -1,7 +1,7 @@
 """Hours of ordinary use of one real server, with what it takes written down every 15 seconds.
 
-    python -m benchmarks.soak DIR [--minutes 120] [--people 24]
-    python -m benchmarks.soak_report DIR/records.jsonl
+    .venv/bin/python -m benchmarks.soak DIR [--minutes 120] [--people 24]
+    .venv/bin/python -m benchmarks.soak_report DIR/records.jsonl
 
 People write, edit, mark, search, catch up, sign in and out and come back; files go up in chunks, some are given up or
 cut off, others are read in ranges and deleted after a while; files go from device to device through the relay. The
@@ -331,6 +331,7 @@ class Soak:
             "database_mib": round(sum(p.stat().st_size for p in data.glob("*.sqlite*")) / MIB, 2),
             "log_mib": round(sum(p.stat().st_size for p in data.glob("*-wal")) / MIB, 2),
             "load": os.getloadavg()[0],
+            "cores": len(os.sched_getaffinity(0)),
             "done": dict(self.done),
         }
         for name, values in self.latencies.items():

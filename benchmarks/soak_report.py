@@ -1,6 +1,7 @@
-"""What a soak came to: docs/reliability/soak.md with its lines as SVG.
+"""What a soak came to: docs/reliability/soak.md with its lines as SVG, and its records as soak.json beside them.
 
-    python -m benchmarks.soak_report RECORDS.jsonl [--to docs/reliability]
+    .venv/bin/python -m benchmarks.soak_report RECORDS.jsonl [--to docs/reliability]
+    .venv/bin/python -m benchmarks.soak_report docs/reliability/soak.json      # writes the report again
 
 Growth is the slope of a straight line, an hour: the median slope between all pairs of records (Theil and Sen), so that
 a single peak does not count. It is given for everything after the warm-up, and for the second half of the run, by which
@@ -53,17 +54,44 @@ def line_chart(found: list[tuple[float, float]], title: str, unit: str) -> str:
         f'<text x="{LEFT + width}" y="{HEIGHT - 6}" text-anchor="end">{last / 60:.0f} min</text>', "</svg>", ""])
 
 
+def compact(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a report needs, each figure's name once: two hours of records in some 40 KB."""
+    keys = [*dict.fromkeys(key for record in records for key in record if key != "done")]
+    return {"records": {key: [record.get(key) for record in records] for key in keys}, "done": records[-1]["done"]}
+
+
+def expanded(kept: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records again; what had been done is with the last."""
+    columns = kept["records"]
+    records: list[dict[str, Any]] = [
+        {key: value for key, value in zip(columns, values, strict=True) if value is not None}
+        for values in zip(*columns.values(), strict=True)]
+    records[-1]["done"] = kept["done"]
+    return records
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """path: of a soak's own records, a line each, or of those that a report keeps."""
+    if path.suffix == ".json":
+        return expanded(json.loads(path.read_text()))
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def report(records: list[dict[str, Any]], folder: Path) -> str:
+    """Raises: ValueError for no records."""
+    if not records:
+        raise ValueError("no records")
     folder.mkdir(parents=True, exist_ok=True)
     busy = [record for record in records if not record.get("is_idle")]
     after = [record for record in busy if record["seconds"] >= WARM_UP_S] or busy
     last = records[-1]
     done = ", ".join(f"{count:,} {name}" for name, count in sorted(last["done"].items(), key=lambda item: -item[1]))
+    cores = f" of the {last['cores']} cores" if "cores" in last else ""
     lines = [
-        "# Soak", "", f"`python -m benchmarks.soak DIR --minutes {busy[-1]['seconds'] / 60:.0f}`, then `python -m "
-        f"benchmarks.soak_report DIR/records.jsonl`. {last['seconds'] / 60:.0f} minutes: {done}; "
+        "# Soak", "", f"`.venv/bin/python -m benchmarks.soak DIR --minutes {busy[-1]['seconds'] / 60:.0f}`, then "
+        f"`.venv/bin/python -m benchmarks.soak_report DIR/records.jsonl`. {last['seconds'] / 60:.0f} minutes: {done}; "
         f"{last['done'].get('failures', 0)} calls failed. "
-        f"The server took {last['cpu_s']:.0f} s of CPU; the load average of the 2 cores was "
+        f"The server took {last['cpu_s']:.0f} s of CPU; the load average{cores} was "
         f"{statistics.median(record['load'] for record in busy):.1f}, other work included, which the latencies show.",
         "",
         f"| after {after[0]['seconds'] / 60:.0f} minutes of warm-up | first tenth | last tenth | growth an hour | "
@@ -93,15 +121,20 @@ def _judged(growth: float, goal: float | None) -> str:
     return "" if goal is None else f"at most {goal:g}: {'met' if growth <= goal else '**missed**'}"
 
 
+def write(records: list[dict[str, Any]], folder: Path) -> str:
+    """All files of the report into `folder`; what soak.md says."""
+    text = report(records, folder)
+    (folder / "soak.md").write_text(text)
+    (folder / "soak.json").write_text(json.dumps(compact(records), separators=(",", ":")) + "\n")
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", type=Path)
     parser.add_argument("--to", type=Path, default=Path("docs/reliability"))
     options = parser.parse_args()
-    records = [json.loads(line) for line in options.records.read_text().splitlines()]
-    text = report(records, options.to)
-    (options.to / "soak.md").write_text(text)
-    print(text)
+    print(write(read(options.records), options.to))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ from hypersend_server.middleware import build_middleware, install_headers
 from hypersend_server.p2p import handlers as transfer_handlers
 from hypersend_server.p2p.edge import PATH as RELAY_PATH
 from hypersend_server.p2p.edge import RelayEdge
+from hypersend_server.p2p.endings import Endings
 from hypersend_server.p2p.relay import Relay
 from hypersend_server.p2p.service import Device, TransferService
 from hypersend_server.p2p.wire import ROLES
@@ -125,6 +126,7 @@ class Parts:
     files: FileService
     downloads: Downloads
     transfers: TransferService
+    transfer_endings: Endings
     updates: UpdateService
     housekeeping: Housekeeping
     account_deletion: AccountDeletion
@@ -211,19 +213,22 @@ async def open_parts(
             metadata.transfers, bus, chats, device_of=_devices(metadata), begin_upload=files.begin_for,
             clean_name=clean_name, media_type=media_type,
             limit=_limit(settings, OFFERS_PER_S, OFFERS_BURST, clock), clock=clock, new_id=new_id)
-        chats.groups.on_gone(transfers.left)
+        transfer_endings = Endings(metadata.transfers, transfers.withdraw)
+        chats.groups.on_gone(transfer_endings.left)
+        chats.on_offer_deleted(transfer_endings.message_deleted)
         downloads = Downloads(metadata.files, stores, x_accel_prefix=settings.x_accel_prefix)
         updates = UpdateService(
             metadata.releases, bus, find_build=_builds(files, downloads), clock=clock, new_id=new_id)
         account_deletion = AccountDeletion(
-            metadata.accounts, bus, clock, transfers.forget_user, chats.forget_in_chats, files.forget_files)
+            metadata.accounts, bus, clock, transfer_endings.forget_user, chats.forget_in_chats, files.forget_files)
         stack.push_async_callback(account_deletion.close)
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
             settings=settings, process=process, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata,
             opened=opened, stores=stores, metrics=metrics, bus=bus, presence=presence, pictures=pictures, people=people,
             passwords=passwords, sessions=sessions, chats=chats, uploads=uploads, deletions=deletions, files=files,
-            transfers=transfers, updates=updates, downloads=downloads, housekeeping=Housekeeping(
+            transfers=transfers, transfer_endings=transfer_endings, updates=updates, downloads=downloads,
+            housekeeping=Housekeeping(
                 metadata.files, metadata.server, stores, uploads, deletions, files.discard, clock),
             account_deletion=account_deletion,
             accounts=AccountOperator(
@@ -244,11 +249,11 @@ async def _make_bus(settings: Settings, process: str, metadata: Metadata) -> Bus
     return RedisBus(settings.redis_url, f"hypersend:{(await metadata.server.identity()).server_id}", process)
 
 
-def _devices(metadata: Metadata) -> Callable[[str], Awaitable[Device]]:
-    async def device_of(session_id: str) -> Device:
+def _devices(metadata: Metadata) -> Callable[[str], Awaitable[Device | None]]:
+    async def device_of(session_id: str) -> Device | None:
         session = await metadata.accounts.get_session(session_id)
-        if session is None:
-            raise HyperSendError("session_ended")
+        if session is None or session.ended_at is not None:
+            return None
         return Device(session.device_key, is_web=session.kind == "web")
 
     return device_of
@@ -324,6 +329,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     users = UserService(
         metadata.accounts, presenter=parts.people, deletion=parts.account_deletion,
         check_password=auth.check_password, avatar=parts.pictures.avatar, storage_use=parts.files.storage_use,
+        on_blocked=parts.transfer_endings.blocked,
         default_quota=settings.user_quota, clock=clock, new_id=parts.new_id)
     tickets = Tickets(parts.secret_key, clock, parts.new_id)
     authenticator = TokenAuthenticator(
@@ -332,7 +338,9 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     origins = {*settings.allowed_origins, settings.public_url} - {""}
     edge = SocketEdge(
         hub, parts.presence, authenticator, commands(parts.chats), epoch=identity.epoch, origins=origins,
-        limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock)
+        limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock,
+        address_of=None if not settings.rate_limits else (
+            lambda request: client_address(request, settings.trusted_proxies)))
     downloads = parts.downloads
 
     async def is_active(user_id: str) -> bool:
@@ -347,12 +355,13 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         parts.transfers, name=settings.instance_url or LOCAL_INSTANCE, claim=metadata.transfers.claim,
         release=metadata.transfers.release, clock=clock)
     relay_edge = RelayEdge(
-        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock)
+        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock, origins=origins)
     parts.bus.subscribe(lambda event: _end_relays(relay, event))
+    parts.transfer_endings.listen(parts.bus)
     web_sign_in = WebSignIn(
         WebSessions(metadata.accounts, access_tokens, clock), parts.secret_key, identity.server_id,
         is_https=lambda request: came_over_tls(request, settings.trusted_proxies, settings.public_url), clock=clock,
-        entropy=os.urandom)
+        entropy=os.urandom, origins=origins)
     routes: list[Route] = [
         *system.routes(),
         *auth_handlers.routes(auth, settings.trusted_proxies),
@@ -380,7 +389,8 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
 
     app = web.Application(
         middlewares=[*build_middleware(settings, parts.new_id, metrics), probe.middleware()],
-        handler_args={"read_bufsize": READ_CHUNK_BYTES})
+        # Encoded bodies are refused; unpacked meanwhile, a bomb would cost memory and a broken one its connection.
+        handler_args={"read_bufsize": READ_CHUNK_BYTES, "auto_decompress": False})
     install_headers(app, settings)
     register(app, routes, authenticator)
     app.router.add_get(PATH, edge.handle, allow_head=False)
@@ -425,6 +435,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
             background.every(3600, when_chosen(parts.accounts.tidy), first_after_s=300)
             background.every(600, when_chosen(parts.account_deletion.resume), first_after_s=1)
             background.every(30, when_chosen(parts.transfers.tidy), first_after_s=3)
+            background.every(3600, when_chosen(parts.transfer_endings.sweep), first_after_s=10)
         system.ready = True
         yield
         system.ready = False
@@ -434,6 +445,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         await relay_edge.close()
         await hub.close()
         await parts.sessions.close()
+        await parts.transfer_endings.close()
         await peers.close()
         await stack.aclose()
 

@@ -183,7 +183,7 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
 async def _read_json(request: web.Request, decoder: msgspec.json.Decoder[Any]) -> Any:
     if request.content_type != "application/json":
         raise HyperSendError("unsupported_media_type", "Send the body as application/json.")
-    return decode_json(await read_body(request, MAX_JSON_BYTES), decoder)
+    return decode_json(await read_body(request, MAX_JSON_BYTES, BODY_TIMEOUT_S), decoder)
 
 
 def decode_json(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hypersend_client.sdk.journal import DownloadRow, Journal
 from hypersend_client.sdk.models import File
 from hypersend_client.sdk.parts import Part
 from hypersend_client.sdk.transfer import Transfer, all_of
-from hypersend_client.sdk.transfer_errors import CorruptTransfer, RemoteFileChanged, RemoteFileGone
+from hypersend_client.sdk.transfer_errors import CorruptTransfer, RemoteFileChanged, RemoteFileGone, Tampered
 from hypersend_client.sdk.transport import Transport
 
 RUN_BYTES = 64 * 1024 * 1024
@@ -34,8 +35,14 @@ WRONG_DIGESTS = 3
 DETOURS = 2  # tries at an object store that brought nothing
 
 
+Check = Callable[[Path], Awaitable[None]]
+
+
 class Download(Transfer[Path]):
-    """Its result is the path of the finished file. row: its place in the journal."""
+    """Its result is the path of the finished file. row: its place in the journal.
+
+    check: asked about the whole file before it takes its name, beside what the server says of it; it may raise.
+    """
 
     def __init__(
         self,
@@ -61,6 +68,7 @@ class Download(Transfer[Path]):
         self._pool = pool
         self._bulk = bulk
         self._parallel = parallel
+        self.check: Check | None = None
         self._part: Part | None = None
         self._detours = 0
 
@@ -83,7 +91,7 @@ class Download(Transfer[Path]):
                 try:
                     file = await self._file()
                     return await self._download(file)
-                except (RemoteFileChanged, RemoteFileGone):
+                except (RemoteFileChanged, RemoteFileGone, Tampered):
                     await self._discard()  # it can never be finished
                     raise
                 except HyperSendError as error:
@@ -121,6 +129,9 @@ class Download(Transfer[Path]):
             await part.require_space()
             runs = deque(_runs(part))
             await all_of(self._worker(part, runs, digests) for _ in range(min(self._parallel, len(runs))))
+            if self.check is not None:
+                self._set("checking")
+                await self.check(part.path)
             self._set("finishing")
             return await self._finish(part, await part.finish())
         finally:

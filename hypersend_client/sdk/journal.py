@@ -63,6 +63,9 @@ CREATE TABLE IF NOT EXISTS p2p ( -- transfers from person to person (`p2p_journa
 CREATE TABLE IF NOT EXISTS p2p_keys ( -- of the other device of a transfer, as it was when both had accepted
   key TEXT PRIMARY KEY, other_key TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS p2p_names ( -- under which a file was offered
+  key TEXT PRIMARY KEY, name TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS p2p_met ( -- devices with which a transfer was begun, for the safety numbers of a chat
   server_id TEXT NOT NULL, user_id TEXT NOT NULL, chat_id TEXT NOT NULL, other_id TEXT NOT NULL, key TEXT NOT NULL,
   name TEXT NOT NULL, met_at INTEGER NOT NULL, -- of the last transfer; milliseconds since 1970
@@ -229,12 +232,14 @@ class Journal:
 
     # Downloads
 
-    async def add_download(self, account: tuple[str, str], file_id: str, target: str) -> DownloadRow:
-        """The one there is, or a new one."""
+    async def add_download(
+        self, account: tuple[str, str], file_id: str, target: str, *, prefix: str = ""
+    ) -> DownloadRow:
+        """The one there is, or a new one, whose id begins with `prefix`."""
 
         def work(db: sqlite3.Connection) -> DownloadRow:
             where = (*account, file_id, os.fsencode(target))
-            db.execute("INSERT OR IGNORE INTO downloads VALUES (?, ?, ?, ?, ?)", (uuid.uuid4().hex, *where))
+            db.execute("INSERT OR IGNORE INTO downloads VALUES (?, ?, ?, ?, ?)", (prefix + uuid.uuid4().hex, *where))
             return _download(
                 db.execute(
                     "SELECT id, file_id, target FROM downloads WHERE server_id = ? AND user_id = ? AND file_id = ?"
@@ -290,8 +295,10 @@ class Journal:
         """All of an account that signed out."""
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM p2p_keys WHERE key IN (SELECT key FROM p2p WHERE server_id = ? AND user_id = ?)",
-                       account)
+            for table in ("p2p_keys", "p2p_names"):
+                db.execute(
+                    f"DELETE FROM {table} WHERE key IN"  # noqa: S608
+                    " (SELECT key FROM p2p WHERE server_id = ? AND user_id = ?)", account)
             for table in ("uploads", "downloads", "sends", "p2p", "p2p_devices", "p2p_met"):
                 db.execute(f"DELETE FROM {table} WHERE server_id = ? AND user_id = ?", account)  # noqa: S608
 

@@ -25,20 +25,20 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.errors import ApiError, HyperSendError, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged, TransferChanged
-from hypersend_client.sdk.models import File
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
 from hypersend_client.sdk.p2p_keys import DeviceKeys
+from hypersend_client.sdk.p2p_names import offered_name, require_offered
 from hypersend_client.sdk.p2p_receiver import PeerReceiver, part_of
 from hypersend_client.sdk.p2p_seal import decode_key, encode_key, safety_number
 from hypersend_client.sdk.p2p_sender import PeerSender
-from hypersend_client.sdk.parts import Part
-from hypersend_client.sdk.places import downloads_folder, safe_name, split_name
+from hypersend_client.sdk.p2p_stored import StoredInstead
+from hypersend_client.sdk.places import downloads_folder, safe_name
 from hypersend_client.sdk.transfer import RateLimit
-from hypersend_client.sdk.transfer_errors import FileUnreadable, PeerAway, Tampered
-from hypersend_client.sdk.transfers import P2P, Transfers
-from hypersend_client.sdk.uploads import Upload, init_body, text_of
+from hypersend_client.sdk.transfer_errors import FileUnreadable, SourceChanged, Tampered
+from hypersend_client.sdk.transfers import Transfers
+from hypersend_client.sdk.uploads import Upload, text_of
 
 if TYPE_CHECKING:
     from hypersend_client.sdk.client import HyperSend
@@ -49,6 +49,8 @@ THREADS = 8
 End = PeerSender | PeerReceiver
 # They say that one's own offer is over: the file may be offered anew.
 _AGAIN = frozenset({"declined", "cancelled", "expired", "failed"})
+# Where the server still lets its sender turn it into an upload.
+_STORABLE = frozenset({"offered", "accepted", "active", "paused", "expired", "failed"})
 log = logging.getLogger(__name__)
 
 
@@ -82,13 +84,14 @@ class PeerToPeer:
         self._told_session = ""
         self._adding = asyncio.Lock()
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
-        self._posting: set[asyncio.Task[None]] = set()
+        self._stored: StoredInstead
 
     def attach(self, transfers: Transfers) -> None:
         """Where unfinished ones are remembered. `Transfers` does it by itself."""
         self._transfers = transfers
         self._journal = PeerJournal(transfers.journal)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hypersend p2p")
+        self._stored = StoredInstead(self._hs, self.calls, transfers, self._journal, self._pool)
         self._unsubscribe = self._hs.connection.on(self._hear)
 
     async def detach(self) -> None:
@@ -97,9 +100,7 @@ class PeerToPeer:
             return
         self._unsubscribe()
         await asyncio.gather(*(end.stop() for end in self.all))
-        for task in list(self._posting):
-            task.cancel()
-        await asyncio.gather(*self._posting, return_exceptions=True)
+        await self._stored.close()
         self._transfers = None
         self.sending.clear()
         self.receiving.clear()
@@ -110,6 +111,8 @@ class PeerToPeer:
             for ends in (self.sending, self.receiving):
                 if (end := ends.get(str(event.transfer.get("id")))) is not None:
                     end.told()
+        elif isinstance(event, StateChanged) and event.state == "online":
+            self.network_changed()
 
     @property
     def all(self) -> list[End]:
@@ -131,11 +134,11 @@ class PeerToPeer:
         async with self._adding:
             device = await self._device(account)
             row = await self._journal.sending(account, chat_id, receiver_id or "", full, identity)
-            name = text_of(name or Path(path).name)
+            name = offered_name(text_of(name or Path(path).name))
             while True:
                 is_known = row is not None
                 if row is None:
-                    row = await self._journal.add_sending(account, chat_id, receiver_id or "", full, identity)
+                    row = await self._journal.add_sending(account, chat_id, receiver_id or "", full, identity, name)
                 info = await self.calls.offer(
                     chat_id, name, identity.size, client_id=row.key, receiver_id=receiver_id)
                 own = self._hs.account
@@ -144,9 +147,11 @@ class PeerToPeer:
                     row = None
                     continue
                 break
-            if _extension(info.name) != _extension(name):
+            try:
+                require_offered(info, name, identity.size)
+            except Tampered:
                 await self._journal.drop(row.key)
-                raise Tampered("the server makes another kind of file of it")
+                raise
             await self._journal.note_offer(row.key, info.id)
             end = self._sender(row, info, device, account)
         end.start()
@@ -155,7 +160,8 @@ class PeerToPeer:
     async def store(self, transfer_id: str) -> Upload:
         """Put the file on the server instead: an ordinary upload, and a message with it when it is there.
 
-        Raises: ApiError `not_allowed`, `transfer_closed`, `quota_exceeded`, …; FileUnreadable.
+        Raises: ApiError `not_allowed`, `transfer_closed`, `quota_exceeded`, …; FileUnreadable; SourceChanged where the
+        file is not the one any more that was offered.
         """
         transfers = self._ready()
         account = await transfers.account()
@@ -163,41 +169,15 @@ class PeerToPeer:
         row = next((row for row in rows if row.role == "sender" and row.transfer_id == transfer_id), None)
         if row is None:
             raise ApiError("not_found", status=404, detail="This device does not send that transfer.")
+        _, identity = await transfers.identify(row.path)
+        if not identity.is_content_of(row.identity):
+            raise SourceChanged(row.path)
         info = await self.calls.store(transfer_id)
+        require_offered(info, row.name, row.identity.size)
         end = self.sending.get(transfer_id)
         if end is not None:
             await end.stop()
-        job = P2P + transfer_id
-        upload_row = await transfers.journal.find_upload(account, row.path, job)
-        if upload_row is None:
-            body = init_body(info.name, row.identity, info.chat_id, None, {})
-            upload_row = await transfers.journal.add_upload(account, row.path, row.identity, job, body)
-            await transfers.journal.note_upload(upload_row.id, info.file_id or "", done=False)
-        upload = await transfers.upload(row.path, name=info.name, chat_id=info.chat_id, job=job, keep=True)
-        posting = asyncio.create_task(self._post_stored(upload, info, row, account))
-        self._posting.add(posting)
-        posting.add_done_callback(self._posting.discard)
-        return upload
-
-    async def _post_stored(self, upload: Upload, info: PeerTransfer, row: PeerRow, account: tuple[str, str]) -> None:
-        """The message that shows the file, once."""
-        transfers = self._ready()
-        try:
-            file = await upload.wait()
-        except HyperSendError:
-            return  # the upload says so itself; `resume` goes on
-        backoff = self._hs.transport.backoff()
-        while True:
-            try:
-                await self._hs.messages.send(
-                    info.chat_id, "", file_ids=[file.id], client_id=f"stored-{info.id}")
-                break
-            except HyperSendError as error:
-                if not error.retryable:
-                    raise
-                await backoff.wait(error)
-        await transfers.journal.drop_job(account, P2P + info.id)
-        await self._journal.drop(row.key)
+        return await self._stored.upload(row, info, await self._device(account), account)
 
     # Receiving
 
@@ -278,6 +258,8 @@ class PeerToPeer:
             info = None
         if info is not None and (info.file_id is not None or (info.status not in _AGAIN and self._is_ours(row, info))):
             return info
+        if row.role == "sender" and info is not None and info.status in _STORABLE:
+            return None  # it goes on no more, and its sender may still put it on the server
         if row.role == "receiver" and row.transfer_id not in self.receiving:
             size = 0 if info is None else info.size
             await part_of(row.transfer_id, Path(row.path), size, account[0], self._pool).forget()
@@ -289,44 +271,6 @@ class PeerToPeer:
         own = self._hs.account
         session = info.sender_session if row.role == "sender" else info.receiver_session
         return own is not None and session == own.session_id
-
-    async def _go_on_stored(self, end: PeerReceiver, file_id: str) -> Path:
-        """The sender put it on the server: wait for it there, and fetch what is missing."""
-        transfers = self._ready()
-        backoff = self._hs.transport.backoff(most_s=5.0)
-        while True:
-            try:
-                file = await self._hs.files.get(file_id, digests=True)
-                if file.state == "complete":
-                    break
-                error: HyperSendError = PeerAway()
-            except ApiError as refused:
-                if not refused.retryable and refused.status != 404:
-                    raise
-                error = refused if refused.retryable else PeerAway()  # the message that shows it is still to come
-            except HyperSendError as failed:
-                if not failed.retryable:
-                    raise
-                error = failed
-            await end.wait_for(error, backoff)
-        await self._adopt(end, file)
-        download = await transfers.download(file, to=end.target)
-        follow = download.on_progress(end.show)
-        try:
-            return await download.wait()
-        finally:
-            follow()
-
-    async def _adopt(self, end: PeerReceiver, file: File) -> None:
-        old = end.part()
-        new = Part(end.target, file, (await self._ready().account())[0], self._pool)
-
-        def work() -> None:
-            if old.path.exists() and not new.path.exists():
-                new.adopt(old.path, end.verified_bytes)
-            old.journal_path.unlink(missing_ok=True)
-
-        await new.do(work)
 
     # Both
 
@@ -365,8 +309,8 @@ class PeerToPeer:
             if row.role == "sender" and info.file_id is not None:
                 try:
                     found.append(await self.store(info.id))
-                except FileUnreadable as error:  # of this one; the others go on
-                    log.warning("the file that %s was to bring to the server is gone: %s", info.id, error)
+                except (FileUnreadable, SourceChanged, Tampered) as error:  # of this one; the others go on
+                    log.warning("the file of %s cannot be brought to the server: %s", info.id, error)
                 continue
             make: Callable[..., End] = self._sender if row.role == "sender" else self._receiver
             end = make(row, info, device, account)
@@ -408,7 +352,9 @@ class PeerToPeer:
         return bool(other_id and key) and await self._journal.is_new_device(account, other_id or "", key or "")
 
     def network_changed(self) -> None:
+        """The device has another network, or woke up: try at once what waits. The account's socket says so itself."""
         for end in self.all:
+            end.told()  # what changed meanwhile was not heard
             end.network_changed()
 
     async def forget(self, account: tuple[str, str]) -> None:
@@ -463,14 +409,10 @@ class PeerToPeer:
         end = self.receiving.get(info.id)
         if end is None:
             end = self.receiving[info.id] = PeerReceiver(
-                row, info, device, server_id=account[0], stored=self._go_on_stored,
+                row, info, device, server_id=account[0],
+                stored=lambda end, file_id: self._stored.receive(end, file_id, device),
                 **self._options(account, self.receive_limit))
         return end
-
-
-def _extension(name: str) -> str:
-    """Which a server keeps when it cleans a name."""
-    return split_name(safe_name(name.replace("\\", "/").rpartition("/")[2]))[1].lower()
 
 
 __all__ = ["PeerEnd", "PeerReceiver", "PeerSender", "PeerToPeer", "PeerTransfer", "SafetyNumber"]

@@ -19,7 +19,8 @@ class PeerTransfer(Model):
     """A file on its way from one device to another. sender_key, receiver_key: X25519, base64url, of the devices.
 
     status: offered, accepted, active, paused, done, declined, cancelled, expired or failed. file_id: of the stored
-    upload that takes its place. transferred_bytes: verified by the receiver.
+    upload that takes its place; vouch: what its sender's device says of that. transferred_bytes: verified by
+    the receiver.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("id", "chat_id", "name", "size", "status")
@@ -40,6 +41,7 @@ class PeerTransfer(Model):
     mime: str = ""
     transferred_bytes: int = 0
     file_id: str | None = None
+    vouch: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     expires_at: datetime | None = None
@@ -85,6 +87,10 @@ class PeerCalls:
         """Raises: ApiError `not_allowed`, `transfer_closed`; what beginning an upload raises."""
         return await self._post(transfer_id, "store")
 
+    async def vouch(self, transfer_id: str, vouch: str) -> PeerTransfer:
+        """For a file that was stored instead (`p2p_stored`). Raises: ApiError `not_allowed`, `transfer_closed`."""
+        return await self._post(transfer_id, "vouch", {"vouch": vouch})
+
     async def get(self, transfer_id: str) -> PeerTransfer:
         return read(PeerTransfer, await self._http.call("GET", f"/p2p/status/{quote(transfer_id, safe='')}"))
 
@@ -98,6 +104,6 @@ class PeerCalls:
         path = f"/p2p/history/{quote(chat_id, safe='')}"
         return page_of(PeerTransfer, await self._http.call("GET", path, query=query))
 
-    async def _post(self, transfer_id: str, what: str) -> PeerTransfer:
+    async def _post(self, transfer_id: str, what: str, body: dict[str, str] | None = None) -> PeerTransfer:
         path = f"/p2p/{quote(transfer_id, safe='')}/{what}"
-        return read(PeerTransfer, await self._http.call("POST", path, idempotent=True))
+        return read(PeerTransfer, await self._http.call("POST", path, json=body, idempotent=True))

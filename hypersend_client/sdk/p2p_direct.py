@@ -26,7 +26,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from hypersend_client.sdk import lines
-from hypersend_client.sdk.p2p_seal import FRAME_BYTES, Cipher, Handshake, Opener, Sealer
+from hypersend_client.sdk.p2p_line import MessageLine
+from hypersend_client.sdk.p2p_seal import Cipher, Handshake, Opener, Sealer
 from hypersend_client.sdk.transfer_errors import KeyMissing, Tampered
 from hypersend_client.sdk.transport import parse_json
 
@@ -35,7 +36,6 @@ CONNECT_S = 3.0
 PROOF_S = 1.0
 MOST_GUESTS = 8
 MOST_ADDRESSES = 12
-BUFFER_BYTES = 1024 * 1024
 # Nothing is sent there: asking the system from which address it would tell the networks that one is in.
 _ASKED = ("10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.1.1", "192.0.2.1", "fd00::1", "2001:db8::1")
 # RFC 1918, RFC 3927, RFC 4193, RFC 4291
@@ -50,22 +50,27 @@ _BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, Tampered, KeyMiss
 class Channel:
     """One end of a direct connection. Raises, everywhere: OSError, EOFError."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, line: MessageLine) -> None:
+        self.line = line
         self.sealer: Sealer
         self.opener: Opener
+        self._left: list[memoryview] = []
 
     async def send(self, message: bytes) -> None:
-        self._writer.write(len(message).to_bytes(4, "big") + message)
-        await self._writer.drain()
+        await self.line.send(message)
 
     async def receive(self) -> bytes:
-        """Raises: ValueError where it is longer than any frame."""
-        length = int.from_bytes(await self._reader.readexactly(4), "big")
-        if length > FRAME_BYTES:
-            raise ValueError("a message is longer than any frame")
-        return await self._reader.readexactly(length)
+        """The next message. Raises: ValueError where it is longer than any frame."""
+        self._left = self._left or await self.receive_all()
+        return bytes(self._left.pop(0))
+
+    async def receive_all(self) -> list[memoryview]:
+        """All that have come, at least one; good until the next call. Raises: as `receive`."""
+        left, self._left = self._left, []
+        found = left or await self.line.receive()
+        if not found:
+            raise EOFError
+        return found
 
     async def greet(self, handshake: Handshake, hello: dict[str, Any], proving: asyncio.Lock) -> None:
         """As the sender. hello: what goes with the key. proving: held by the one connection that says `here`, since
@@ -91,7 +96,7 @@ class Channel:
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Meanwhile a line on which nobody is any more is closed; one that is merely slow is not."""
-        sock = self._writer.get_extra_info("socket")
+        sock = self.line.get_extra_info("socket")
         lines.be_patient(sock)
         lines.ask_when_idle(sock)
         watching = asyncio.create_task(lines.watch(sock, self.close))
@@ -101,7 +106,7 @@ class Channel:
             watching.cancel()
 
     def close(self) -> None:
-        self._writer.transport.abort()
+        self.line.abort()
 
 
 def cipher_of(found: Any) -> Cipher:
@@ -124,11 +129,12 @@ class Listener:
 
     async def open(self, own: Iterable[str]) -> list[Address]:
         """Where it can be reached; own: this device's addresses."""
+        loop = asyncio.get_running_loop()
         hosts = ["0.0.0.0", "::"] if socket.has_dualstack_ipv6() else ["0.0.0.0"]  # noqa: S104
         try:
-            self._server = await asyncio.start_server(self._accept, hosts, 0, limit=BUFFER_BYTES)
+            self._server = await loop.create_server(lambda: MessageLine(self._accept), hosts, 0)
         except OSError:
-            self._server = await asyncio.start_server(self._accept, "0.0.0.0", 0, limit=BUFFER_BYTES)  # noqa: S104
+            self._server = await loop.create_server(lambda: MessageLine(self._accept), "0.0.0.0", 0)  # noqa: S104
         ports = {s.family: s.getsockname()[1] for s in self._server.sockets}
         found = []
         for host in own:
@@ -144,11 +150,11 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._guests, return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, line: MessageLine) -> None:
         if len(self._guests) >= MOST_GUESTS:
-            writer.transport.abort()
+            line.abort()
             return
-        task = asyncio.create_task(self._serve(Channel(reader, writer)))
+        task = asyncio.create_task(self._serve(Channel(line)))
         self._guests.add(task)
         task.add_done_callback(self._guests.discard)
 
@@ -195,7 +201,8 @@ async def _try(
     channel: Channel | None = None
     try:
         async with asyncio.timeout(CONNECT_S):
-            channel = Channel(*await asyncio.open_connection(*address, limit=BUFFER_BYTES))
+            _, line = await asyncio.get_running_loop().create_connection(MessageLine, *address)
+            channel = Channel(line)
             await channel.greet(make(), hello, proving)
     except (*_BROKEN, RecursionError) as error:
         log.debug("%s is not the other device: %r", address, error)

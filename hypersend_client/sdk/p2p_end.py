@@ -7,12 +7,12 @@ import contextlib
 import ipaddress
 import json
 from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk import lines
@@ -20,6 +20,7 @@ from hypersend_client.sdk.connection import Connection
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
+from hypersend_client.sdk.p2p_line import WebSocketLine
 from hypersend_client.sdk.p2p_seal import (
     Cipher,
     Handshake,
@@ -44,9 +45,10 @@ from hypersend_client.sdk.transfer_errors import (
     Tampered,
     TransferBusy,
 )
-from hypersend_client.sdk.transport import Transport, send_frame, translate
+from hypersend_client.sdk.transport import Transport, plain_text
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 CLOSE_S = 2.0
 NOTICED_S = 5.0
@@ -60,7 +62,7 @@ TOO_BIG = 1009
 TOKEN_EXPIRED, NOT_ALLOWED, SESSION_ENDED, REPLACED, OVER = 4001, 4501, 4503, 4510, 4511
 
 
-class _LineCut(ConnectionFailed):
+class LineCut(ConnectionFailed):
     """Nothing more can be sent."""
 
 
@@ -118,7 +120,7 @@ class PeerEnd(Transfer[R]):
         self._may_direct = direct
         self._direct_losses = 0
         self._told = asyncio.Event()
-        self._ws: aiohttp.ClientWebSocketResponse | None = None
+        self._line: WebSocketLine | None = None
         self._round: int | None = None
         self._handshake: Handshake | None = None
         self._early: dict[str, Any] | None = None
@@ -150,8 +152,8 @@ class PeerEnd(Transfer[R]):
         """The round is over: stop what belongs to it."""
 
     @abstractmethod
-    async def _frame(self, frame: bytes) -> None:
-        """A sealed frame of this round came over the relay."""
+    async def _frames(self, frames: list[memoryview]) -> None:
+        """Sealed frames of this round came over the relay; they are good until this returns."""
 
     @abstractmethod
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
@@ -179,7 +181,7 @@ class PeerEnd(Transfer[R]):
             before = self.done_bytes
             token = ""
             try:
-                await self._until_accepted()
+                await self._at_once(self._until_accepted)
                 if (result := await self._result()) is not None:
                     return result
                 token = await self._session.token()
@@ -230,6 +232,19 @@ class PeerEnd(Transfer[R]):
                 async with asyncio.timeout(LISTEN_S if self._connection.state == "online" else POLL_S):
                     await self._told.wait()
 
+    async def _at_once(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do it, and anew when the network comes back: what was asked before may never be answered."""
+        while True:
+            work, hurry = asyncio.create_task(begin()), asyncio.create_task(self._hurry.wait())
+            try:
+                await asyncio.wait({work, hurry}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    return work.result()
+            finally:
+                for task in (work, hurry):
+                    task.cancel()
+                await asyncio.gather(work, hurry, return_exceptions=True)
+
     def told(self) -> None:
         """The account's own socket said that the transfer changed."""
         self._told.set()
@@ -258,17 +273,18 @@ class PeerEnd(Transfer[R]):
         """One socket, until it closes. Raises: what it closes with."""
         path = f"/p2p/{self.role}/{self.info.id}"
         try:
-            ws = self._ws = await self._http.websocket(path, token, heartbeat_s=self.heartbeat_s)
+            upgraded = await self._at_once(lambda: self._http.upgrade(path, token))
         except ApiError as error:
             if error.status in (404, 409, 410):  # over, or never ours: the server says which
                 await self._until_accepted()
                 if self._is_over:
                     return
             raise
+        line = self._line = WebSocketLine(upgraded, heartbeat_s=self.heartbeat_s)
         self._early = None
         self._failure = asyncio.get_running_loop().create_future()
-        reading = asyncio.create_task(self._read(ws))
-        watching = self._watch_line(ws)
+        reading = asyncio.create_task(self._read(line))
+        watching = self._watch_line(line)
         try:
             await asyncio.wait({reading, self._failure}, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
@@ -281,18 +297,18 @@ class PeerEnd(Transfer[R]):
         finally:
             if not self._failure.cancel() and not self._failure.cancelled():
                 self._failure.exception()  # told above, or of no importance any more
-            self._ws = None
+            self._line = None
             reading.cancel()
             watching.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             await self._end_round()
-            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
-                    await ws.close()
+                    await line.close()
 
-    def _watch_line(self, ws: aiohttp.ClientWebSocketResponse) -> asyncio.Task[None]:
+    def _watch_line(self, line: WebSocketLine) -> asyncio.Task[None]:
         """A slow receiver may hold us back for long, a line on which nobody is any more may not."""
-        sock = ws.get_extra_info("socket")
+        sock = line.get_extra_info("socket")
         lines.be_patient(sock)
         lines.ask_when_idle(sock)
         return asyncio.create_task(lines.watch(sock, lambda: self._fail(ConnectionFailed("nobody answers any more"))))
@@ -304,20 +320,19 @@ class PeerEnd(Transfer[R]):
             async with asyncio.timeout(CLOSE_S):
                 await self._say({"type": "fail", "code": code})
 
-    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        while True:
-            try:
-                message = await ws.receive()
-            except (aiohttp.ClientError, OSError) as error:
-                raise translate(error, self._http.url) from error
-            if message.type is aiohttp.WSMsgType.BINARY:
-                if self._round is not None and self._handshake is None:  # else it belongs to a round that is over
-                    await self._frame(message.data)
-            elif message.type is aiohttp.WSMsgType.TEXT:
-                await self._text(message.data)
-            else:
-                await self._closed(ws.close_code or 1006)
-                return
+    async def _read(self, line: WebSocketLine) -> None:
+        while messages := await line.receive():
+            frames: list[memoryview] = []
+            for message in (*messages, None):  # None: what comes last
+                if isinstance(message, memoryview):
+                    frames.append(message)
+                    continue
+                if frames and self._round is not None and self._handshake is None:  # else they are of a round before
+                    await self._frames(frames)
+                frames = []
+                if message is not None:
+                    await self._text(message)
+        await self._closed(line.close_code)
 
     async def _closed(self, code: int) -> None:
         if code == TOKEN_EXPIRED:
@@ -349,7 +364,7 @@ class PeerEnd(Transfer[R]):
                 await self._greeted(frame)
             case "fail":
                 self._is_over = True
-                raise PeerFailed(str(frame.get("code"))[:64])
+                raise PeerFailed(plain_text(frame.get("code"))[:64])
             case "cancel":
                 self._is_over = True
                 raise PeerEnded("cancelled")
@@ -359,7 +374,7 @@ class PeerEnd(Transfer[R]):
     async def _peer(self, frame: dict[str, Any]) -> None:
         await self._end_round()
         number = frame.get("round")
-        if frame.get("present") is not True or not isinstance(number, int):
+        if frame.get("present") is not True or not isinstance(number, int) or isinstance(number, bool):
             self._set("waiting", PeerAway())
             return
         self._round = number
@@ -401,16 +416,23 @@ class PeerEnd(Transfer[R]):
 
     async def _say(self, frame: dict[str, Any]) -> None:
         """Raises: ConnectionFailed."""
-        await self._send(json.dumps(frame))
+        with self._line_of_round() as line:
+            line.say(json.dumps(frame))
 
-    async def _send(self, data: str | bytes) -> None:
-        ws = self._ws
+    async def _send(self, frame: bytes) -> None:
+        """A sealed frame. Raises: ConnectionFailed."""
+        with self._line_of_round() as line:
+            await line.send(frame)
+
+    @contextlib.contextmanager
+    def _line_of_round(self) -> Iterator[WebSocketLine]:
+        """Raises: ConnectionFailed."""
         try:
-            if ws is None:
+            if self._line is None:
                 raise ConnectionResetError
-            await send_frame(ws, data)
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            raise _LineCut("the line was cut") from error
+            yield self._line
+        except OSError as error:
+            raise LineCut("the line was cut") from error
 
     def _fail(self, error: BaseException) -> None:
         """Something that belongs to the round went wrong: it ends the socket."""
@@ -427,16 +449,19 @@ class PeerEnd(Transfer[R]):
                 return
             if (error := task.exception()) is None:
                 return
-            if not isinstance(error, _LineCut):
+            if isinstance(error, LineCut):
+                self._fail_later(error)
+            else:
                 self._fail(error)
-                return
-            # Whoever reads the socket notices, and may first find there why it was closed. If not, nothing would move.
-            failure = self._failure
-            asyncio.get_running_loop().call_later(
-                NOTICED_S, lambda: self._fail(error) if self._failure is failure else None)
 
         task.add_done_callback(done)
         return task
+
+    def _fail_later(self, error: LineCut) -> None:
+        """Whoever reads the socket notices, and may first find there why it was closed. If not, nothing would move."""
+        failure = self._failure
+        asyncio.get_running_loop().call_later(
+            NOTICED_S, lambda: self._fail(error) if self._failure is failure else None)
 
     def _lost_direct(self) -> None:
         """The direct connection broke: both ends meet anew on the relay."""
@@ -452,12 +477,16 @@ class PeerEnd(Transfer[R]):
                 await asyncio.sleep(min(wait_s, 0.5))
 
     @property
+    def _is_limited(self) -> bool:
+        return any(limit.bytes_per_s is not None for limit in self._limits)
+
+    @property
     def _tries_direct(self) -> bool:
         return self._may_direct and self._direct_losses < DIRECT_LOSSES
 
     def _own_address(self) -> str | None:
         """From which this device reaches the server."""
-        name = None if self._ws is None else self._ws.get_extra_info("sockname")
+        name = None if self._line is None else self._line.get_extra_info("sockname")
         return str(name[0]).partition("%")[0] if isinstance(name, tuple) else None
 
     def _is_on_loopback(self) -> bool:

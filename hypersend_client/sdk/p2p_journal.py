@@ -7,17 +7,22 @@ import sqlite3
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 from hypersend_client.sdk.journal import Identity, Journal
+from hypersend_client.sdk.p2p_names import offered_name
 from hypersend_client.sdk.p2p_seal import Role
+from hypersend_client.sdk.uploads import text_of
 
 _ROW = "key, role, chat_id, receiver_id, path, size, mtime_ns, transfer_id"
+_NAME = "(SELECT name FROM p2p_names WHERE p2p_names.key = p2p.key)"
 
 
 @dataclass(frozen=True, slots=True)
 class PeerRow:
     """key: `client_id` of the offer, or the transfer's id where we receive. path: of the local file, or the one that it
-    shall have. identity: of the local file. transfer_id: '' before the offer was answered."""
+    shall have. identity: of the local file. transfer_id: '' before the offer was answered. name: under which it is
+    offered, '' where we receive."""
 
     key: str
     role: Role
@@ -26,6 +31,7 @@ class PeerRow:
     path: str
     identity: Identity
     transfer_id: str
+    name: str = ""
 
 
 def lock_name(role: str, transfer_id: str) -> str:
@@ -40,8 +46,8 @@ class PeerJournal:
         self.journal = journal
 
     async def rows(self, account: tuple[str, str]) -> list[PeerRow]:
-        """All that are not over, the oldest first."""
-        sql = f"SELECT {_ROW} FROM p2p WHERE server_id = ? AND user_id = ? ORDER BY rowid"  # noqa: S608
+        """All that may still go on, also as an upload; the oldest first."""
+        sql = f"SELECT {_ROW}, {_NAME} FROM p2p WHERE server_id = ? AND user_id = ? ORDER BY rowid"  # noqa: S608
         return [_row(row) for row in await self.journal.do(lambda db: db.execute(sql, account).fetchall())]
 
     async def sending(
@@ -55,9 +61,9 @@ class PeerJournal:
         return None
 
     async def add_sending(
-        self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity
+        self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity, name: str
     ) -> PeerRow:
-        row = PeerRow(uuid.uuid4().hex, "sender", chat_id, receiver_id, path, identity, "")
+        row = PeerRow(uuid.uuid4().hex, "sender", chat_id, receiver_id, path, identity, "", name)
         await self._add(account, row)
         return row
 
@@ -81,6 +87,12 @@ class PeerJournal:
             return str(db.execute("SELECT other_key FROM p2p_keys WHERE key = ?", (key,)).fetchone()[0])
 
         return await self.journal.do(work)
+
+    async def known_key(self, key: str) -> str | None:
+        """What `first_key` answers; None where it was never asked."""
+        sql = "SELECT other_key FROM p2p_keys WHERE key = ?"
+        found = await self.journal.do(lambda db: db.execute(sql, (key,)).fetchone())
+        return None if found is None else str(found[0])
 
     async def note_met(self, account: tuple[str, str], chat_id: str, other_id: str, key: str, name: str) -> None:
         """A transfer is begun with this device. name: of the file."""
@@ -107,6 +119,7 @@ class PeerJournal:
         def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
             found = db.execute("DELETE FROM p2p WHERE key = ? RETURNING role, transfer_id", (key,)).fetchall()
             db.execute("DELETE FROM p2p_keys WHERE key = ?", (key,))
+            db.execute("DELETE FROM p2p_names WHERE key = ?", (key,))
             return found
 
         for role, transfer_id in await self.journal.do(work):
@@ -118,10 +131,15 @@ class PeerJournal:
                 f"INSERT OR IGNORE INTO p2p ({_ROW}, server_id, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 (row.key, row.role, row.chat_id, row.receiver_id, os.fsencode(row.path), row.identity.size,
                  row.identity.mtime_ns, row.transfer_id, *account))
+            if row.name:
+                db.execute("INSERT OR IGNORE INTO p2p_names VALUES (?, ?)", (row.key, row.name))
 
         await self.journal.do(work)
 
 
-def _row(row: tuple[str, Role, str, str, bytes, int, int, str]) -> PeerRow:
-    key, role, chat_id, receiver_id, path, size, mtime_ns, transfer_id = row
-    return PeerRow(key, role, chat_id, receiver_id, os.fsdecode(path), Identity(size, mtime_ns, 0), transfer_id)
+def _row(row: tuple[str, Role, str, str, bytes, int, int, str, str | None]) -> PeerRow:
+    key, role, chat_id, receiver_id, encoded, size, mtime_ns, transfer_id, name = row
+    path = os.fsdecode(encoded)
+    if role == "sender" and name is None:  # of before names were kept: files had their own
+        name = offered_name(text_of(Path(path).name))
+    return PeerRow(key, role, chat_id, receiver_id, path, Identity(size, mtime_ns, 0), transfer_id, name or "")

@@ -17,20 +17,34 @@ from hypersend_client.sdk import p2p_direct
 from hypersend_client.sdk.errors import ConnectionFailed, HyperSendError
 from hypersend_client.sdk.models import File
 from hypersend_client.sdk.p2p_digest import RunningTag
-from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_end import LineCut, PeerEnd
 from hypersend_client.sdk.p2p_journal import lock_name
-from hypersend_client.sdk.p2p_seal import Handshake, Opener, Sealer
+from hypersend_client.sdk.p2p_line import LARGE_BYTES, SMALL_BYTES, Line
+from hypersend_client.sdk.p2p_seal import FRAME_OVERHEAD, Handshake, Opener, Sealer
 from hypersend_client.sdk.parts import Part
 from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.transfer import Progress
 from hypersend_client.sdk.transfer_errors import CorruptTransfer, PeerEnded, PeerFailed, Tampered
 
-WAITING_FRAMES = 64
-BATCH_FRAMES = 16
 ACK_BYTES = 4 * 1024 * 1024
 ACK_S = 0.25
 
 Stored = Callable[["PeerReceiver", str], Awaitable[Path]]
+
+
+class _Way:
+    """The relay, or a direct connection, for one round. Each has its own room, since for a moment both are served."""
+
+    def __init__(self, line: Line[Any], opener: Opener) -> None:
+        self.line = line
+        self.opener = opener
+        self._room = memoryview(b"")
+
+    def room_for(self, size_bytes: int) -> memoryview:
+        """Where frames are opened."""
+        if len(self._room) < size_bytes:
+            self._room = memoryview(bytearray(size_bytes))
+        return self._room
 
 
 def part_of(transfer_id: str, target: Path, size: int, server_id: str, pool: ThreadPoolExecutor) -> Part:
@@ -39,24 +53,29 @@ def part_of(transfer_id: str, target: Path, size: int, server_id: str, pool: Thr
 
 
 class PeerReceiver(PeerEnd[Path]):
-    """Its result is the path of the finished file. stored: goes on with the upload that took the transfer's place."""
+    """Its result is the path of the finished file. stored: goes on with the upload that took the transfer's place.
+
+    came_through_server: that is how it came, so the server could read it. is_vouched: then the sender's device has
+    said, with a key that the server has not, that the file is the one it put there; False where this device had
+    accepted nothing before it was put there, and there is only the server's word.
+    """
 
     role = "receiver"
 
     def __init__(self, *arguments: Any, server_id: str, stored: Stored, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._server_id = server_id
+        self.came_through_server = self.is_vouched = False
         self._stored = stored
         self._part_file: Part | None = None
         self._running: RunningTag | None = None
         self._verified = 0
         self._acked = 0
-        self._acked_at = 0.0
         self._is_right = False
         self._resumed = False
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
-        self._relayed: asyncio.Queue[bytes] = asyncio.Queue(WAITING_FRAMES)
+        self._relayed: _Way
         self._written = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
         self._listener: p2p_direct.Listener | None = None
@@ -143,8 +162,9 @@ class PeerReceiver(PeerEnd[Path]):
         self._sealer, self._opener = sealer, opener
         self._acked = offset
         self.done_bytes = offset
-        self._relayed = asyncio.Queue(WAITING_FRAMES)
-        self._tasks.append(self._watch(asyncio.create_task(self._consume(self._relayed, opener))))
+        with self._line_of_round() as line:
+            self._relayed = _Way(line, opener)
+        self._tasks.append(self._watch(asyncio.create_task(self._acknowledge())))
         self._running_tag().follow(lambda: self._verified)
         if self._tries_direct and offset < self.info.size:
             self._tasks.append(self._watch(asyncio.create_task(self._listen())))
@@ -163,64 +183,60 @@ class PeerReceiver(PeerEnd[Path]):
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
         pass  # a sender says nothing in the clear that counts
 
-    async def _frame(self, frame: bytes) -> None:
-        await self._relayed.put(frame)
+    async def _frames(self, frames: list[memoryview]) -> None:
+        if self._opener is None:
+            return
+        try:
+            await self._take(frames, self._relayed)
+        except LineCut as error:
+            self._opener = None  # what comes now would not be what opens next
+            self._fail_later(error)
 
     # The bytes
 
-    async def _consume(self, queue: asyncio.Queue[bytes], opener: Opener) -> None:
-        """Open and write what comes, in order, by at most a MiB at once."""
-        loop = asyncio.get_running_loop()
-        frames: list[bytes] = []
-        while True:
-            try:
-                async with asyncio.timeout(ACK_S if self._acked < self._verified else None):
-                    if not frames:
-                        frames.append(await queue.get())
-            except TimeoutError:
+    async def _take(self, frames: list[memoryview], way: _Way) -> None:
+        """Open and write what came, in order."""
+        way.line.buffer_bytes = SMALL_BYTES if self._is_limited else LARGE_BYTES
+        while frames:
+            count, control = await self._write(frames, way)
+            if self._verified - self._acked >= ACK_BYTES:
                 await self._ack()
-                continue
-            while len(frames) < BATCH_FRAMES and not queue.empty():
-                frames.append(queue.get_nowait())
-            count, control = await self._write(frames, opener)
-            if self._verified - self._acked >= ACK_BYTES or loop.time() - self._acked_at > ACK_S:
-                await self._ack()
-            for frame in frames[:count]:
-                await self._wait_for_turn(len(frame))
+            if self._is_limited:
+                for frame in frames[:count]:
+                    await self._wait_for_turn(len(frame))
             frames = frames[count:]
             match None if control is None else control.get("kind"):
                 case "end":
                     await self._end(control or {})
                 case "switch":
-                    await self._switch(control or {}, opener)
+                    await self._switch(control or {}, way.opener)
 
-    async def _write(self, frames: list[bytes], opener: Opener) -> tuple[int, dict[str, Any] | None]:
+    async def _write(self, frames: list[memoryview], way: _Way) -> tuple[int, dict[str, Any] | None]:
         """Up to the first control frame: (how many frames that was, that control message).
 
         Raises: Tampered, PeerFailed, DiskFull, LocalStorageFailed.
         """
         part, start = self._part_file, self._verified
         assert part is not None
+        opener, room = way.opener, way.room_for(sum(map(len, frames)))
 
         def work() -> tuple[int, int, dict[str, Any] | None]:
-            pieces: list[bytes] = []
             control: dict[str, Any] | None = None
-            opened = 0
-            for frame in frames:
-                found = opener.open(frame)
+            opened = end = 0
+            while opened < len(frames) and control is None:
+                frame = frames[opened]
+                size = max(0, len(frame) - FRAME_OVERHEAD)
+                control = opener.open_into(room[end : end + size], frame)
                 opened += 1
-                if isinstance(found, dict):
-                    control = found
-                    break
-                pieces.append(found)
-            data = b"".join(pieces)
+                end += size if control is None else 0
+            data = room[:end]
             if start + len(data) > self.info.size:
                 raise PeerFailed("wrong_size")
             if data:
                 if opener.offset - len(data) != start:
                     raise Tampered("bytes came for another place in the file")
-                part.write(0, start, memoryview(data))
-                self._running_tag().feed(start, memoryview(data))
+                part.write(0, start, data)
+                self._running_tag().feed(start, data)
                 part.note_partial(0, start + len(data))
             return len(data), opened, control
 
@@ -232,9 +248,19 @@ class PeerReceiver(PeerEnd[Path]):
             self._running_tag().follow(lambda: self._verified)
         return opened, control
 
+    async def _acknowledge(self) -> None:
+        """Tell how far it is, also where little comes."""
+        while True:
+            await asyncio.sleep(ACK_S)
+            if self._acked < self._verified:
+                await self._ack()
+
     async def _ack(self) -> None:
-        self._acked, self._acked_at = self._verified, asyncio.get_running_loop().time()
-        await self._say({"type": "ack", "offset": self._acked})
+        self._acked = self._verified
+        try:
+            await self._say({"type": "ack", "offset": self._acked})
+        except LineCut as error:  # what came before it was cut is written all the same
+            self._fail_later(error)
 
     async def _end(self, control: dict[str, Any]) -> None:
         """The sender says that this was all, and what it is."""
@@ -282,19 +308,25 @@ class PeerReceiver(PeerEnd[Path]):
 
     async def _take_direct(self, channel: p2p_direct.Channel) -> None:
         """Serve the sender's direct connection until it ends."""
-        queue: asyncio.Queue[bytes] = asyncio.Queue(WAITING_FRAMES)
-        consuming = self._watch(asyncio.create_task(self._consume(queue, channel.opener)))
-        self._tasks.append(consuming)
+        taking = self._watch(asyncio.create_task(self._take_all(channel)))
+        self._tasks.append(taking)
         try:
             async with channel.watched():
-                while True:
-                    await queue.put(await channel.receive())
-        except (OSError, EOFError, ValueError):
-            if self.is_direct and not self._is_right:
-                self._lost_direct()
+                await asyncio.wait({taking})
         finally:
             if not self.is_direct:
-                consuming.cancel()
+                taking.cancel()
+
+    async def _take_all(self, channel: p2p_direct.Channel) -> None:
+        way = _Way(channel.line, channel.opener)
+        while True:
+            try:
+                frames = await channel.receive_all()
+            except (OSError, EOFError, ValueError):
+                if self.is_direct and not self._is_right:
+                    self._lost_direct()
+                return
+            await self._take(frames, way)
 
     async def _switch(self, control: dict[str, Any], opener: Opener) -> None:
         """From this offset on the file comes over the direct connection; what is below may still be on the relay."""

@@ -31,6 +31,8 @@ import binascii
 import hashlib
 import json
 import struct
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Literal
 
 from cryptography.exceptions import InvalidTag
@@ -47,8 +49,10 @@ DATA_BYTES = 65_536
 CONTROL_BYTES = 16 * 1024
 HEAD = struct.Struct(">BQ")
 TAG_BYTES = 16
-FRAME_BYTES = HEAD.size + DATA_BYTES + TAG_BYTES
+FRAME_OVERHEAD = HEAD.size + TAG_BYTES
+FRAME_BYTES = FRAME_OVERHEAD + DATA_BYTES
 MOST_FRAMES = 2**40  # of one key and direction; 64 PiB
+HAS_INTO = hasattr(AESGCM, "encrypt_into") and hasattr(ChaCha20Poly1305, "encrypt_into")  # from cryptography 47 on
 
 Role = Literal["sender", "receiver"]
 Way = Literal["relay", "direct"]
@@ -60,10 +64,12 @@ def encode_key(key: bytes) -> str:
     return base64.urlsafe_b64encode(key).rstrip(b"=").decode()
 
 
-def decode_key(text: str | None) -> bytes:
+def decode_key(text: Any) -> bytes:
     """32 bytes. Raises: KeyMissing where there is none; Tampered where it is no key."""
     if not text:
         raise KeyMissing
+    if not isinstance(text, str):  # it comes from the server as JSON
+        raise Tampered("a key is no key")
     try:
         key = base64.b64decode(text + "=", altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -181,15 +187,34 @@ class Sealer:
         """data: 1 to 65,536 bytes."""
         return self._seal(HEAD.pack(DATA, offset), data)
 
+    def batch_into(
+        self, target: memoryview, offset: int, data: memoryview, header: Callable[[int], bytes]
+    ) -> deque[int]:
+        """The frames of `data`, each behind the header for its size, into `target`; where each of them ends there."""
+        ends, at = deque[int](), 0
+        for start in range(0, len(data), DATA_BYTES):
+            piece = data[start : start + DATA_BYTES]
+            before = header(FRAME_OVERHEAD + len(piece))
+            head = HEAD.pack(DATA, offset + start)
+            begin = at + len(before) + HEAD.size
+            target[at:begin] = before + head
+            at = begin + len(piece) + TAG_BYTES
+            _encrypt_into(self._aead, self._nonce(), piece, head, target[begin:at])
+            ends.append(at)
+        return ends
+
     def control(self, message: dict[str, Any]) -> bytes:
         return self._seal(HEAD.pack(CONTROL, 0), json.dumps(message).encode())
 
     def _seal(self, head: bytes, data: bytes | memoryview) -> bytes:
+        return head + self._aead.encrypt(self._nonce(), data, head)
+
+    def _nonce(self) -> bytes:
         if self._count >= MOST_FRAMES:
             raise OverflowError("too many frames under one key")
         nonce = self._count.to_bytes(12, "big")
         self._count += 1
-        return head + self._aead.encrypt(nonce, data, head)
+        return nonce
 
 
 class Opener:
@@ -203,25 +228,32 @@ class Opener:
         self._aead: AESGCM | ChaCha20Poly1305 | None = aead
         self._count = 0
 
-    def open(self, frame: bytes) -> bytes | dict[str, Any]:
+    def open(self, frame: bytes | memoryview) -> bytes | dict[str, Any]:
         """Bytes of the file that belong at `offset` as it was, or a control message. Raises: Tampered."""
+        data = memoryview(bytearray(max(0, len(frame) - FRAME_OVERHEAD)))
+        control = self.open_into(data, frame)
+        return bytes(data) if control is None else control
+
+    def open_into(self, target: memoryview, frame: bytes | memoryview) -> dict[str, Any] | None:
+        """A control message, or None for bytes of the file that belong at `offset` as it was. target: gets what was
+        sealed, and has exactly the size of that: FRAME_OVERHEAD less than the frame. Raises: Tampered."""
         aead, self._aead = self._aead, None
-        if aead is None or not HEAD.size + TAG_BYTES <= len(frame) <= FRAME_BYTES:
+        if aead is None or not FRAME_OVERHEAD <= len(frame) <= FRAME_BYTES:
             raise Tampered("a frame of no possible size came")
-        head = frame[: HEAD.size]
+        frame = memoryview(frame)
+        head = bytes(frame[: HEAD.size])
         kind, offset = HEAD.unpack(head)
         try:
-            data = aead.decrypt(self._count.to_bytes(12, "big"), memoryview(frame)[HEAD.size :], head)
+            _decrypt_into(aead, self._count.to_bytes(12, "big"), frame[HEAD.size :], head, target)
         except InvalidTag:
             raise Tampered("a frame is not the one that was sent next") from None
-        found: bytes | dict[str, Any]
+        found = None
         if kind == DATA:
-            if offset != self.offset or not data:
+            if offset != self.offset or not target:
                 raise Tampered("bytes came for another place in the file")
-            self.offset += len(data)
-            found = data
+            self.offset += len(target)
         else:
-            found = _control(kind, offset, data)
+            found = _control(kind, offset, bytes(target))
         self._count += 1
         self._aead = aead
         return found
@@ -229,6 +261,24 @@ class Opener:
     def at(self, offset: int) -> None:
         """The next bytes of the file belong here: where a direct connection takes over."""
         self.offset = offset
+
+
+def _encrypt_into(
+    aead: AESGCM | ChaCha20Poly1305, nonce: bytes, data: memoryview, associated: bytes, target: memoryview
+) -> None:
+    if HAS_INTO:
+        aead.encrypt_into(nonce, data, associated, target)
+    else:
+        target[:] = aead.encrypt(nonce, data, associated)
+
+
+def _decrypt_into(
+    aead: AESGCM | ChaCha20Poly1305, nonce: bytes, data: memoryview, associated: bytes, target: memoryview
+) -> None:
+    if HAS_INTO:
+        aead.decrypt_into(nonce, data, associated, target)
+    else:
+        target[:] = aead.decrypt(nonce, data, associated)
 
 
 def _control(kind: int, offset: int, data: bytes) -> dict[str, Any]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from functools import partial
+import itertools
+from collections import deque
 from typing import Any
 
 from hypersend_client.sdk import p2p_direct
+from hypersend_client.sdk.errors import HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerTransfer
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_frames import MOST_HEADER_BYTES
 from hypersend_client.sdk.p2p_journal import lock_name
-from hypersend_client.sdk.p2p_seal import DATA_BYTES, Handshake, Opener, Sealer
+from hypersend_client.sdk.p2p_line import BATCH_FRAMES, Line, MessageLine, WebSocketLine
+from hypersend_client.sdk.p2p_names import require_offered
+from hypersend_client.sdk.p2p_seal import DATA_BYTES, FRAME_BYTES, Handshake, Opener, Sealer
 from hypersend_client.sdk.source import Source, Window
-from hypersend_client.sdk.transfer import in_thread
 from hypersend_client.sdk.transfer_errors import SourceChanged, Tampered
 
-BATCH_BYTES = 16 * DATA_BYTES
+SLOW_S = 0.25  # fewer frames are given to a line that takes longer, so that what is said next is not long behind them
+BATCH_BYTES = BATCH_FRAMES * DATA_BYTES
+BATCH_ROOM = BATCH_FRAMES * (MOST_HEADER_BYTES + FRAME_BYTES)
+
+_Batch = tuple[memoryview, deque[int]]  # frames, each behind its header; where each of them ends
 
 
 class PeerSender(PeerEnd[PeerTransfer]):
@@ -30,6 +37,7 @@ class PeerSender(PeerEnd[PeerTransfer]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.size_bytes = self.row.identity.size
         self.is_confirmed = False
         self._source: Source
         self._window = Window()
@@ -48,10 +56,12 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 identity = await self._source.open()
                 if not identity.is_content_of(self.row.identity):
                     raise SourceChanged(self.row.path)
+                require_offered(self.info, self.row.name, self.row.identity.size)
                 self._running = None
                 found = await self._serve()
             except SourceChanged:
-                await self._discard()  # half of one file and half of another are worth nothing
+                with contextlib.suppress(HyperSendError):  # half of one file and half of another are worth nothing
+                    await self._calls.cancel(self.info.id)  # the row stays: it tells why it cannot be stored either
                 raise
             finally:
                 await self._source.close()
@@ -105,10 +115,12 @@ class PeerSender(PeerEnd[PeerTransfer]):
                 raise Tampered("the server says that it is done, and the other device does not")
             self._is_over = True
 
-    async def _frame(self, frame: bytes) -> None:
-        if self._opener is None:
-            return
-        found = self._opener.open(frame)
+    async def _frames(self, frames: list[memoryview]) -> None:
+        for frame in frames:
+            if self._opener is not None:
+                self._sealed(self._opener.open(frame))
+
+    def _sealed(self, found: bytes | dict[str, Any]) -> None:
         if isinstance(found, bytes):
             raise Tampered("the receiver sends bytes of a file")
         if found.get("kind") == "got":
@@ -122,49 +134,76 @@ class PeerSender(PeerEnd[PeerTransfer]):
     # The bytes
 
     async def _pump(self, sealer: Sealer, running: RunningTag, offset: int) -> None:
-        send: Callable[[bytes], Awaitable[None]] = self._send
+        channel: p2p_direct.Channel | None = None  # None: over the relay
         position = self._sent = offset
-        ahead = None
+        loop, at_once = asyncio.get_running_loop(), BATCH_FRAMES
+        buffers = itertools.cycle([memoryview(bytearray(BATCH_ROOM)), memoryview(bytearray(BATCH_ROOM))])
+        ahead: asyncio.Future[_Batch] | None = None
         try:
             while position < self.size_bytes:
                 # Not while frames sealed for the relay wait: they belong there.
                 if self._channel is not None and not self.is_direct and ahead is None:
                     self.is_direct = True
-                    send, sealer = partial(self._send_direct, self._channel), self._channel.sealer
-                    await send(sealer.control({"kind": "switch", "offset": position}))
+                    channel, sealer = self._channel, self._channel.sealer
+                    await self._put(channel, _whole(channel, sealer.control({"kind": "switch", "offset": position})))
                 if ahead is None:
-                    ahead = asyncio.create_task(self._prepare(sealer, running, position))
-                frames = await ahead
+                    ahead = self._prepare(channel, sealer, running, position, next(buffers))
+                batch, ends = await asyncio.shield(ahead)
                 position = self._sent = min(self.size_bytes, position + BATCH_BYTES)
                 running.follow(lambda: self._sent)
                 # The next ones are read and sealed while these are on their way.
                 is_last = position == self.size_bytes or (self._channel is not None and not self.is_direct)
-                ahead = None if is_last else asyncio.create_task(self._prepare(sealer, running, position))
-                for frame in frames:
-                    await self._wait_for_turn(len(frame))
-                    await send(frame)
+                ahead = None if is_last else self._prepare(channel, sealer, running, position, next(buffers))
+                begin = 0
+                while ends:
+                    if self._is_limited:
+                        at_once = 1
+                    end = [ends.popleft() for _ in range(min(at_once, len(ends)))][-1]
+                    await self._wait_for_turn(end - begin)
+                    before = loop.time()
+                    await self._put(channel, batch[begin:end])
+                    at_once = max(1, at_once // 2) if loop.time() - before > SLOW_S else min(at_once * 2, BATCH_FRAMES)
+                    begin = end
             self._tag = await running.whole(self.size_bytes)
             await self._source.check()
             self._set("finishing")
-            await send(sealer.control({
-                "kind": "end", "name": self.info.name, "size": self.size_bytes, "tag": self._tag}))
+            await self._put(channel, _whole(channel, sealer.control({
+                "kind": "end", "name": self.row.name, "size": self.size_bytes, "tag": self._tag})))
         finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
+            if ahead is not None:  # a thread that uses what is about to be closed
+                await asyncio.wait({ahead})
+                ahead.exception()  # of no importance any more
             await running.stop()
 
-    async def _prepare(self, sealer: Sealer, running: RunningTag, position: int) -> list[bytes]:
-        """The next frames. One at a time, since each has the number that follows."""
+    def _prepare(
+        self, channel: p2p_direct.Channel | None, sealer: Sealer, running: RunningTag, position: int,
+        buffer: memoryview,
+    ) -> asyncio.Future[_Batch]:
+        """The next frames, in `buffer`. One call at a time, since each frame has the number that follows."""
+        header = _line_of(channel).header
 
-        def work() -> list[bytes]:
+        def work() -> _Batch:
             length = min(BATCH_BYTES, self.size_bytes - position)
             view = self._source.read(position, length, self._window)
             running.feed(position, view)
-            return [
-                sealer.data(position + at, view[at : at + DATA_BYTES]) for at in range(0, length, DATA_BYTES)]
+            ends = sealer.batch_into(buffer, position, view, header)
+            return buffer[: ends[-1]], ends
 
-        return await in_thread(self._pool, work)
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _put(self, channel: p2p_direct.Channel | None, data: bytes | memoryview) -> None:
+        """Frames with their headers, and wait until there is room for more."""
+        if channel is None:
+            with self._line_of_round() as line:
+                line.write(data)
+                await line.drain()
+            return
+        try:
+            channel.line.write(data)
+            await channel.line.drain()
+        except OSError:
+            self._lost_direct()
+            await asyncio.Event().wait()  # the round is about to end
 
     # Directly
 
@@ -185,9 +224,10 @@ class PeerSender(PeerEnd[PeerTransfer]):
             self._channel = None
             channel.close()
 
-    async def _send_direct(self, channel: p2p_direct.Channel, frame: bytes) -> None:
-        try:
-            await channel.send(frame)
-        except OSError:
-            self._lost_direct()
-            await asyncio.Event().wait()  # the round is about to end
+
+def _line_of(channel: p2p_direct.Channel | None) -> type[Line[Any]]:
+    return WebSocketLine if channel is None else MessageLine
+
+
+def _whole(channel: p2p_direct.Channel | None, frame: bytes) -> bytes:
+    return _line_of(channel).header(len(frame)) + frame

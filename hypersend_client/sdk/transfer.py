@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from hypersend_client.sdk.errors import HyperSendError, NotHyperSend, OtherServer, TlsFailed
+from hypersend_client.sdk.errors import ApiError, HyperSendError, NotHyperSend, OtherServer, TlsFailed
 from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.transfer_errors import TransferCancelled, TransferStalled
 
@@ -35,6 +35,9 @@ ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 SPEED_WINDOW_S = 5.0
 NOTIFY_S = 0.1
 PIECE_BYTES = 256 * 1024
+# After the network came back: what was begun before it may fail only now, and must not wait as if it were away.
+FRESH_S = 15.0
+FRESH_WAIT_S = 1.0
 # A hotel's sign-in page, or another network in which the name means another machine: it passes.
 _OF_THE_NETWORK = (NotHyperSend, OtherServer, TlsFailed)
 
@@ -150,6 +153,7 @@ class Transfer(ABC, Generic[R]):
         self._may_run = asyncio.Event()
         self._may_run.set()
         self._hurry = asyncio.Event()
+        self._fresh_until = float("-inf")
         self._work: asyncio.Task[R] | None = None
         self._task: asyncio.Task[R] | None = None
         self._is_cancelled = False
@@ -225,7 +229,8 @@ class Transfer(ABC, Generic[R]):
         return self._task.result()
 
     def network_changed(self) -> None:
-        """Try now whatever waits for its next try."""
+        """Try now whatever waits for its next try, and for a while wait little."""
+        self._fresh_until = self._monotonic() + FRESH_S
         self._hurry.set()
         self._hurry = asyncio.Event()
 
@@ -318,8 +323,11 @@ class Transfer(ABC, Generic[R]):
             raise TransferStalled(idle_s, error) from error
         self._set("waiting", error)
         hurry = self._hurry
+        wait_s = backoff.next_s(error)
+        if self._monotonic() < self._fresh_until and not (isinstance(error, ApiError) and error.retry_after_s):
+            wait_s = min(wait_s, FRESH_WAIT_S)
         try:
-            async with asyncio.timeout(backoff.next_s(error)):
+            async with asyncio.timeout(wait_s):
                 await hurry.wait()
         except TimeoutError:
             pass

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hypersend_client.sdk.client import HyperSend
-from hypersend_client.sdk.downloads import Download
+from hypersend_client.sdk.downloads import Check, Download
 from hypersend_client.sdk.errors import ApiError, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged
 from hypersend_client.sdk.journal import DownloadRow, Identity, Journal, UploadRow
@@ -37,6 +37,8 @@ from hypersend_client.sdk.uploads import CLAIM_BYTES, Upload, init_body
 
 OUTBOX, SEND, P2P = "outbox:", "send:", "p2p:"
 """Jobs of uploads that a message waits for."""
+PEER = "p2p-"
+"""Ids of downloads that `hs.p2p` begins, checks and goes on with."""
 
 
 class Transfers:
@@ -154,10 +156,13 @@ class Transfers:
         *,
         folder: str | os.PathLike[str] | None = None,
         to: str | os.PathLike[str] | None = None,
+        check: Check | None = None,
     ) -> Download:
         """Begin a download, or go on with it. It is started.
 
-        to: the path to be made; by default the file's own name, made safe, in `folder`.
+        to: the path to be made; by default the file's own name, made safe, in `folder`. check: asked about the whole
+        file before it takes its name; what it raises ends the download. Whoever gives one goes on with it after a
+        restart, since `resume` cannot.
         Raises: RemoteFileGone, SignedOut.
         """
         account = await self.account()
@@ -167,8 +172,10 @@ class Transfers:
             to = Path(folder or self.folder or downloads_folder()) / safe_name(known.name)
         size = file.size if isinstance(file, File) else 0
         file_id = file.id if isinstance(file, File) else file
-        row = await self.journal.add_download(account, file_id, str(Path.cwd() / to))
+        prefix = "" if check is None else PEER
+        row = await self.journal.add_download(account, file_id, str(Path.cwd() / to), prefix=prefix)
         download = self._download(row, account, size)
+        download.check = check or download.check
         download.start()
         return download
 
@@ -180,7 +187,9 @@ class Transfers:
             for row in await self.journal.uploads(account)
             if not row.done and not row.job.startswith(P2P)  # those are gone on with by `hs.p2p.resume`
         ]
-        found += [self._download(row, account, 0) for row in await self.journal.downloads(account)]
+        found += [
+            self._download(row, account, 0) for row in await self.journal.downloads(account)
+            if not row.id.startswith(PEER)]
         for transfer in found:
             transfer.start()
         return found

@@ -21,13 +21,16 @@ network, and no limit on the whole of a body.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json as jsonlib
+import os
 import random
 import socket
 import ssl as ssllib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +52,7 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _UNSENT_BYTES = 256 * 1024
+_WS_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Query = Mapping[str, str | int | bool | None]
 Body = Callable[[], AsyncIterable[bytes]]
@@ -256,7 +260,7 @@ class Transport:
         Raises: ConnectionFailed, TlsFailed, ApiError (the upgrade was refused).
         """
         url = self.absolute(path)
-        try:
+        with self._upgrading(url):
             async with asyncio.timeout(self.connect_s * 2):
                 return await self._session().ws_connect(
                     url.with_scheme("wss" if url.scheme == "https" else "ws"),
@@ -266,6 +270,30 @@ class Transport:
                     heartbeat=heartbeat_s,
                     ssl=self._ssl,
                 )
+
+    async def upgrade(self, path: str, token: str) -> Upgraded:
+        """The same for whoever reads and writes the frames himself. Raises: as `websocket`."""
+        url = self.absolute(path)
+        key = base64.b64encode(os.urandom(16)).decode()
+        with self._upgrading(url):
+            async with asyncio.timeout(self.connect_s * 2):
+                response = await self._session().get(
+                    url,
+                    headers={**self.headers, "Authorization": f"Bearer {token}", "Upgrade": "websocket",
+                             "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key},
+                    read_until_eof=False,
+                    ssl=self._ssl,
+                )
+            try:
+                return Upgraded(response, key)
+            except BaseException:
+                response.close()
+                raise
+
+    @contextmanager
+    def _upgrading(self, url: URL) -> Iterator[None]:
+        try:
+            yield
         except aiohttp.WSServerHandshakeError as refused:
             raise ApiError(
                 "unauthenticated" if refused.status == 401 else f"http_{refused.status}",
@@ -394,6 +422,66 @@ class Transport:
             except NotHyperSend:
                 problem = None
         return refusal_of(status, response.reason or "", response.headers, problem)
+
+
+class Upgraded:
+    """A connection whose server has agreed to speak WebSocket on it, and of which aiohttp is done.
+
+    key: that of the request. Raises: aiohttp.WSServerHandshakeError where the server did not agree. Source: RFC 6455,
+    section 4.1.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, key: str) -> None:
+        headers = response.headers
+        accept = base64.b64encode(hashlib.sha1(key.encode() + _WS_GUID, usedforsecurity=False).digest()).decode()
+        if (
+            response.status != 101
+            or headers.get("Upgrade", "").lower() != "websocket"
+            or headers.get("Connection", "").lower() != "upgrade"
+            or headers.get("Sec-WebSocket-Accept") != accept
+            or headers.get("Sec-WebSocket-Extensions")
+            or response.connection is None
+            or response.connection.protocol is None
+            or response.connection.transport is None
+        ):
+            raise aiohttp.WSServerHandshakeError(
+                response.request_info, response.history, message="it is no WebSocket", status=response.status,
+                headers=headers)
+        self._response = response
+        self._handler = response.connection.protocol
+        self.transport: asyncio.Transport = response.connection.transport
+
+    def hand_over(self, protocol: asyncio.BaseProtocol) -> bytes:
+        """From now on the connection is this protocol's; what has come behind the answer's head already.
+
+        It has to pass `connection_lost` on to this.
+        """
+        rest = _Rest()
+        self._handler.read_timeout = None
+        self._handler.set_parser(rest, None)  # where aiohttp's own reader of frames would be
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        return bytes(rest.data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._handler.connection_lost(error)
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _Rest:
+    """Takes from aiohttp what came behind the head of an answer."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        pass
 
 
 class _Watch:

@@ -21,6 +21,7 @@ from hypersend_server.resources import Items, Me
 from hypersend_server.signer import b64, unb64
 
 REFRESH_GRACE_MS = 60_000
+MAX_SESSIONS = 100  # of one person; what signs in beyond it ends those that were away the longest
 
 
 class AuthService:
@@ -115,7 +116,16 @@ class AuthService:
             await self._accounts.replace_hash(found.user.id, found.password_hash, renewed)
         session = self._new_session(found.user.id, request.device, address)
         live = await self._accounts.create_session(session, now_ms=self._clock())
+        await self._end_too_many(session)
         return self._pair(live.session, live.user)
+
+    async def _end_too_many(self, new: NewSession) -> None:
+        # Some above the limit, so that what many at once left over is caught up with.
+        rows = await self._accounts.list_sessions(new.user_id, before_id=new.id, limit=MAX_SESSIONS + 20)
+        rows.sort(key=lambda row: row.last_seen_at, reverse=True)
+        for row in rows[MAX_SESSIONS - 1 :]:
+            self._ended(new.user_id, await self._accounts.end_sessions(
+                new.user_id, now_ms=self._clock(), only_id=row.id))
 
     async def refresh(self, token: str, address: str) -> Session:
         """Raises: `token_invalid`, `session_ended`, `refresh_reused`."""

@@ -6,7 +6,7 @@ WebSocket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from hypersend_server.chats import cursors
@@ -95,8 +95,13 @@ class ChatService:
         self._new_id = new_id
         self._publisher = Publisher(bus, presenter, unblocked)
         self._marks = MarkWriter(chats, self._publisher)
+        self._on_offer_deleted: list[Callable[[str, str], Awaitable[None]]] = []
         self.upkeep = Upkeep(chats, self._publisher, presenter, clock, new_id)
         self.groups = Groups(chats, self._publisher, presenter, clock, new_id, self._marks.flush, self.upkeep)
+
+    def on_offer_deleted(self, listener: Callable[[str, str], Awaitable[None]]) -> None:
+        """`listener(chat_id, message_id)` is awaited when the message of a transfer was deleted for everyone."""
+        self._on_offer_deleted.append(listener)
 
     async def start(self) -> None:
         self.upkeep.start()
@@ -189,7 +194,12 @@ class ChatService:
     ) -> bytes:
         """The message keeps its place and loses its content. Raises: `not_found`, `not_allowed`."""
         _require_rate(self._limit, user_id)
-        return self._tell(await self._chats.delete_message(chat_id, message_id, user_id, self._clock()), except_session)
+        changed = await self._chats.delete_message(chat_id, message_id, user_id, self._clock())
+        raw = self._tell(changed, except_session)
+        # Also where it was deleted before: the first call may have been cut off here.
+        for listener in self._on_offer_deleted if changed.message.kind == "transfer" else ():
+            await listener(chat_id, message_id)
+        return raw
 
     async def delete_for_me(self, user_id: str, chat_id: str, message_id: str) -> None:
         """Raises: `not_found`."""

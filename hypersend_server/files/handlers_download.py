@@ -76,7 +76,7 @@ def routes(
     return [
         Route(method="GET", path="/api/v1/files/{file_id}/download", handler=download, auth="ticket",
               query=DownloadQuery, open_query=True, summary="The bytes, whole or a range; also HEAD.",
-              replies={200: "application/octet-stream", 206: "application/octet-stream", 304: None,
+              replies={200: "*/*", 206: "*/*", 304: None,
                        307: None},
               headers=_HEADERS, errors=errors, **common),
         Route(method="POST", path="/api/v1/files/{file_id}/ticket", handler=ticket, body=TicketBody,

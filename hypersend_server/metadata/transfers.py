@@ -21,8 +21,9 @@ MOVING: tuple[Status, ...] = ("accepted", "active", "paused")
 class TransferRecord(msgspec.Struct, frozen=True, kw_only=True):
     """receiver_id: None while any member of a group may accept. *_session, *_key: the devices, once they are known.
 
-    file_id: the stored upload it became. message_id: of the message that offers it.
-    shown: whether that message shows this status. relay: the process that joins both ends, until relay_until.
+    file_id: the stored upload it became, vouch: what its sender's device says of that. message_id: of the message that
+    offers it. shown: whether that message shows this status. relay: the process that joins both ends, until
+    relay_until.
     """
 
     id: str
@@ -47,13 +48,15 @@ class TransferRecord(msgspec.Struct, frozen=True, kw_only=True):
     shown: bool = False
     relay: str | None = None
     relay_until: int = 0
+    vouch: str | None = None
 
 
 class Transfers(Protocol):
     async def offer(self, transfer: TransferRecord, most_open: int) -> tuple[TransferRecord, bool]:
         """Keep an offer: (it, whether it is new). The same client_id of the sender in the chat is the first one again.
 
-        Raises: `blocked` where the receiver blocks the sender; `transfer_limit` where the sender has `most_open`.
+        Raises: `blocked` where one of its two people blocks the other; `transfer_limit` where the sender has
+        `most_open`.
         """
 
     async def get(self, transfer_id: str, first_seq: int = 0) -> TransferRecord | None:
@@ -72,7 +75,8 @@ class Transfers(Protocol):
     ) -> TransferRecord:
         """offered → accepted by this device; again by the same device changes nothing.
 
-        Raises: `not_found`; `transfer_taken` where another device or person has it; `transfer_closed`.
+        Raises: `not_found`; `blocked` where this person blocks the sender or the other way; `transfer_taken` where
+        another device or person has it; `transfer_closed`.
         """
 
     async def progress(self, transfer_id: str, transferred_bytes: int, expires_at: int, now: int) -> None:
@@ -95,8 +99,23 @@ class Transfers(Protocol):
     async def open_between(self, chat_id: str, user_ids: Collection[str], limit: int) -> list[TransferRecord]:
         """Open ones of a chat that one of these people sends or receives."""
 
+    async def open_of_pair(self, user_id: str, other_id: str, limit: int) -> list[TransferRecord]:
+        """Open ones that one of these two sends to the other, in any chat."""
+
+    async def open_of_sessions(
+        self, user_id: str, session_ids: Collection[str], limit: int
+    ) -> list[TransferRecord]:
+        """Open ones that one of these devices of a person sends or receives."""
+
+    async def of_message(self, chat_id: str, message_id: str) -> TransferRecord | None:
+        """The one that this message offers."""
+
+    async def stranded(self, limit: int) -> list[TransferRecord]:
+        """Open ones that can never come to be: the session of one of its devices has ended, one of its people blocks
+        the other, or the message that offers it was deleted."""
+
     async def is_blocked(self, transfer: TransferRecord) -> bool:
-        """Whether its receiver blocks its sender."""
+        """Whether one of its two people blocks the other."""
 
     async def expire(self, now: int, limit: int) -> list[TransferRecord]:
         """Open ones whose time is over become `expired`; these, as they are now."""

@@ -63,7 +63,7 @@ TABLES: tuple[Table, ...] = (
     Table("transfers", ("id",), (
         "id", "chat_id", "message_id", "client_id", "sender_id", "sender_session", "sender_key", "receiver_id",
         "receiver_session", "receiver_key", "name", "size", "mime", "status", "transferred_bytes", "file_id",
-        "created_at", "updated_at", "expires_at", "shown", "relay", "relay_until"), ("shown",)),
+        "created_at", "updated_at", "expires_at", "shown", "relay", "relay_until", "vouch"), ("shown",)),
     Table("releases", ("id",), (
         "id", "version", "platform", "abi", "file_id", "size", "sha256", "notes", "mandatory", "share", "published_at",
         "withdrawn_at"), ("mandatory",)),

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
 import aiohttp
@@ -20,7 +20,10 @@ from aiohttp import WSMsgType, hdrs, web
 from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Caller
 from hypersend_server.metadata.transfers import TransferRecord
+from hypersend_server.origins import Origins
 from hypersend_server.p2p import wire
+from hypersend_server.p2p.accept import accept
+from hypersend_server.p2p.line import Buffers, Line
 from hypersend_server.p2p.relay import PING_S, SILENCE_S, Relay
 from hypersend_server.p2p.service import TransferService
 from hypersend_server.p2p.wire import ROLES, Role
@@ -49,19 +52,22 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RelayEdge:
-    """signer: makes and checks the passes between processes. clock: Unix milliseconds."""
+    """signer: makes and checks the passes between processes. clock: Unix milliseconds. origins: web origins whose
+    pages may open an end, beside the server's own."""
 
     def __init__(
         self, service: TransferService, relay: Relay, authenticator: Authenticator, signer: Signer,
-        clock: Callable[[], int], *, auth_timeout_s: float = AUTH_TIMEOUT_S,
+        clock: Callable[[], int], *, origins: Collection[str] = (), auth_timeout_s: float = AUTH_TIMEOUT_S,
     ) -> None:
         self._service = service
         self._relay = relay
         self._authenticator = authenticator
         self._signer = signer
         self._clock = clock
+        self._origins = Origins(origins)
         self._auth_timeout_s = auth_timeout_s
         self._http: aiohttp.ClientSession | None = None
+        self._buffers = Buffers()
 
     def add_to(self, app: web.Application) -> None:
         for role in ROLES:
@@ -75,6 +81,7 @@ class RelayEdge:
         return handle
 
     async def _serve(self, request: web.Request, role: Role) -> web.StreamResponse:
+        self._origins.require_own(request)
         transfer_id = request.match_info["transfer_id"]
         token = _bearer(request)
         passed = self._passed(request, transfer_id, role)
@@ -84,31 +91,29 @@ class RelayEdge:
             session_id = (await self._authenticator.authenticate_token(token)).session_id
         if session_id:  # who it is we know before the socket opens, so a stranger gets a plain answer
             transfer = await self._service.for_end(transfer_id, role, session_id)
-        ws = web.WebSocketResponse(
-            compress=False, max_msg_size=wire.MAX_BINARY_BYTES + 1, timeout=CLOSE_TIMEOUT_S, heartbeat=None)
-        await ws.prepare(request)
+        response, line = await accept(request, self._buffers, wire.MAX_BINARY_BYTES + 1)
         try:
             if transfer is None:
-                session_id = await self._first_frame(ws, role)
+                session_id = await self._first_frame(line, role)
                 transfer = await self._service.for_end(transfer_id, role, session_id)
-            await self._meet(request, ws, transfer, role, session_id, is_passed=passed is not None)
+            await self._meet(line, transfer, role, session_id, is_passed=passed is not None)
         except wire.BadFrame as error:
-            await ws.close(code=wire.BAD_FRAME, message=str(error).encode())
+            await line.close(code=wire.BAD_FRAME, message=str(error).encode())
         except HyperSendError as error:
-            await ws.close(code=_close_code(error), message=error.code.encode())
+            await line.close(code=_close_code(error), message=error.code.encode())
         except Exception:
             # Not left to the middleware: its answer would stand in the middle of a WebSocket.
             log.exception("an end of transfer %s failed", transfer_id)
-            await ws.close(code=1011, message=b"internal")
+            await line.close(code=1011, message=b"internal")
         finally:
             if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
                 asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
-        return ws
+        return response
 
-    async def _first_frame(self, ws: web.WebSocketResponse, role: Role) -> str:
+    async def _first_frame(self, line: Line, role: Role) -> str:
         """The session of the token in the first frame. Raises: wire.BadFrame, HyperSendError."""
         try:
-            message = await ws.receive(timeout=self._auth_timeout_s)
+            message = await line.receive(timeout=self._auth_timeout_s)
         except TimeoutError:
             raise HyperSendError("unauthenticated", "No auth frame came.") from None
         if message.type is not WSMsgType.TEXT:
@@ -119,23 +124,17 @@ class RelayEdge:
         return (await self._authenticator.authenticate_token(frame.token)).session_id
 
     async def _meet(
-        self, request: web.Request, ws: web.WebSocketResponse, transfer: TransferRecord, role: Role, session_id: str,
-        *, is_passed: bool,
+        self, line: Line, transfer: TransferRecord, role: Role, session_id: str, *, is_passed: bool
     ) -> None:
         allowed = Pass(transfer.id, role, session_id, self._clock() // 1000 + PASS_S)
         place = await self._relay.place(transfer.id)
         if place != self._relay.name and not is_passed:
-            if await self._pass_on(ws, place, allowed):
+            if await self._pass_on(line, place, allowed):
                 return
             place = await self._relay.place(transfer.id, instead_of=place)
         if place == self._relay.name:
             joined = wire.joined(role, self._service.snapshot(transfer))
-            protocol = request.protocol
-
-            def is_full() -> bool:
-                return protocol.connected and protocol.writing_paused
-
-            await self._relay.join(transfer, role, ws, is_full, session_id, joined)
+            await self._relay.join(transfer, role, line, session_id, joined)
         else:
             raise HyperSendError("busy", "The transfer moved on to another process.")
 
@@ -156,7 +155,7 @@ class RelayEdge:
             raise HyperSendError("token_expired")
         return found.session_id
 
-    async def _pass_on(self, ws: web.WebSocketResponse, place: str, allowed: Pass) -> bool:
+    async def _pass_on(self, line: Line, place: str, allowed: Pass) -> bool:
         """Serve this end from the process at `place`, an INSTANCE_URL; False where nobody listens there any more."""
         if self._http is None:
             self._http = aiohttp.ClientSession(
@@ -167,17 +166,17 @@ class RelayEdge:
                 url, headers={PASS_HEADER: self._signer.seal(allowed)}, compress=0,
                 max_msg_size=wire.MAX_BINARY_BYTES + 1, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
             ) as there:
-                await _join(ws, there)
+                await _join(line, there)
                 code = there.close_code if there.close_code not in (None, 1005, 1006) else wire.STOPPING
-                await ws.close(code=code or wire.STOPPING)
+                await line.close(code=code or wire.STOPPING)
         except aiohttp.ClientConnectorError as error:
             if error.os_error.errno == errno.ECONNREFUSED:
                 return False
             log.warning("the process at %s cannot be reached: %s", place, error)
-            await ws.close(code=wire.STOPPING, message=b"the other process cannot be reached")
+            await line.close(code=wire.STOPPING, message=b"the other process cannot be reached")
         except aiohttp.ClientError as error:
             log.warning("the process at %s cannot be reached: %s", place, error)
-            await ws.close(code=wire.STOPPING, message=b"the other process cannot be reached")
+            await line.close(code=wire.STOPPING, message=b"the other process cannot be reached")
         return True
 
     async def close(self) -> None:
@@ -185,7 +184,7 @@ class RelayEdge:
             await self._http.close()
 
 
-async def _join(one: web.WebSocketResponse, other: aiohttp.ClientWebSocketResponse) -> None:
+async def _join(one: Line, other: aiohttp.ClientWebSocketResponse) -> None:
     """Pass frames both ways until either side ends, or says nothing for a minute: the pings of the process over there
     are answered here and tell nothing of the device."""
     tasks = [asyncio.create_task(each) for each in (_copy(one, other), _copy(other, one), _ping(one))]
@@ -209,11 +208,11 @@ async def _copy(source: Any, target: Any) -> None:
                 return
 
 
-async def _ping(ws: web.WebSocketResponse) -> None:
+async def _ping(line: Line) -> None:
     with contextlib.suppress(ConnectionError, RuntimeError):
         while True:
             await asyncio.sleep(PING_S)
-            await ws.ping()
+            await line.ping()
 
 
 def _bearer(request: web.Request) -> str | None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from hypersend_server.http import Call, Route, json_reply
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.service import TransferService
-from hypersend_server.p2p.types import HistoryQuery, SendBody, Transfer
+from hypersend_server.p2p.types import HistoryQuery, SendBody, Transfer, VouchBody
 from hypersend_server.resources import Items
 
 
@@ -31,6 +31,9 @@ def routes(service: TransferService) -> list[Route]:
     async def store(call: Call) -> web.StreamResponse:
         return json_reply(await service.store(call.caller, call.path("transfer_id")))
 
+    async def vouch(call: Call) -> web.StreamResponse:
+        return json_reply(await service.vouch(call.caller, call.path("transfer_id"), call.body.vouch))
+
     async def status(call: Call) -> web.StreamResponse:
         return json_reply(await service.status(call.caller, call.path("transfer_id")))
 
@@ -40,9 +43,9 @@ def routes(service: TransferService) -> list[Route]:
     async def open_transfers(call: Call) -> web.StreamResponse:
         return json_reply(await service.open(call.caller))
 
-    def post(path: str, handler: Any, summary: str, *errors: str) -> Route:
+    def post(path: str, handler: Any, summary: str, *errors: str, body: Any = None) -> Route:
         return Route(
-            method="POST", path=f"/api/v1/p2p/{path}", handler=handler, summary=summary, tag="p2p",
+            method="POST", path=f"/api/v1/p2p/{path}", handler=handler, summary=summary, tag="p2p", body=body,
             replies={200: Transfer}, errors=("not_found", "not_allowed", "transfer_closed", *errors))
 
     def get(path: str, handler: Any, summary: str, reply: Any, **more: Any) -> Route:
@@ -57,11 +60,13 @@ def routes(service: TransferService) -> list[Route]:
             replies={200: Transfer, 201: Transfer},
             errors=("not_found", "not_allowed", "device_needed", "blocked", "transfer_limit", "rate_limited",
                     "idempotency_conflict", "storage_full")),
-        post("{transfer_id}/accept", accept, "Take it on this device.", "device_needed", "transfer_taken"),
+        post("{transfer_id}/accept", accept, "Take it on this device.", "device_needed", "blocked", "transfer_taken"),
         post("{transfer_id}/decline", decline, "Refuse an offer."),
         post("{transfer_id}/cancel", cancel, "End it, from either side."),
         post("{transfer_id}/store", store, "Turn it into an upload of its sender's; `file_id` names it.",
              "file_too_large", "quota_exceeded", "storage_full", "storage_unavailable", "rate_limited"),
+        post("{transfer_id}/vouch", vouch, "What the sender's device says of the stored file, for the receiver's.",
+             body=VouchBody),
         get("/status/{transfer_id}", status, "A transfer as it is now.", Transfer, errors=("not_found",)),
         get("/history/{chat_id}", history, "A chat's transfers, newest first.", Items[Transfer], query=HistoryQuery,
             errors=("not_found", "cursor_invalid")),

@@ -1,8 +1,8 @@
 """Joins the two ends of a transfer: what one sends the other gets, frame by frame, and nothing is kept.
 
-Each frame is awaited before the next is read, so a slow receiver slows the sender, and what waits here is a few
-frames and the buffers of two sockets. An end that takes nothing for a minute, or says nothing when it should, is let
-go; the other one waits for it to come back.
+Binary frames go from line to line (`line.py`), each only when there is room for it, so a slow receiver slows the
+sender, and what waits here is a few frames and the buffers of two sockets. An end that takes nothing for a minute, or
+says nothing when it should, is let go; the other one waits for it to come back.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.transfers import Status, TransferRecord
 from hypersend_server.p2p import wire
+from hypersend_server.p2p.line import Line
 from hypersend_server.p2p.wire import Role
 
 SILENCE_S = 60.0
@@ -27,11 +28,9 @@ TELL_S = 0.5
 SAVE_S = 2.0
 CLAIM_MS = 30_000
 STOP_S = 2.0
-ROOM_S = 0.02
-TURN_FRAMES = 16  # so many frames, about 1 MiB, and everything else in this process has its turn
+TURN_FRAMES = 16  # so many that are not just passed on, and everything else in this process has its turn
 log = logging.getLogger(__name__)
 
-Socket = web.WebSocketResponse
 OTHER: dict[Role, Role] = {"sender": "receiver", "receiver": "sender"}
 
 
@@ -48,12 +47,11 @@ class Book(Protocol):
 
 
 class End:
-    """One device's socket. is_full: whether it takes nothing more at the moment."""
+    """One device's socket."""
 
-    def __init__(self, ws: Socket, is_full: Callable[[], bool], session_id: str) -> None:
-        self.ws = ws
+    def __init__(self, line: Line, session_id: str) -> None:
+        self.line = line
         self.session_id = session_id
-        self._is_full = is_full
         self.gone = asyncio.Event()
         self.reading: asyncio.Task[None] | None = None
         self._closing: tuple[int, str] | None = None
@@ -62,29 +60,24 @@ class End:
         """False where it has gone, or takes nothing and is let go."""
         try:
             async with asyncio.timeout(SILENCE_S):
-                try:
-                    await (self.ws.send_str(data) if isinstance(data, str) else self.ws.send_bytes(data))
-                except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
-                        raise
-                    # aiohttp has one future for all who wait for room on a line. Someone who waited before us was
-                    # cancelled, and it with him. The frame itself was handed over.
-                    while self._is_full():
-                        await asyncio.sleep(ROOM_S)
+                await (self.line.send_str(data) if isinstance(data, str) else self.line.send_bytes(data))
         except TimeoutError:
-            self.close(wire.TOO_SLOW, "nothing was taken for a minute")
-        except (ConnectionError, RuntimeError):
+            self.let_go()
+        except ConnectionError:
             pass  # its own reader notices
         else:
             return True
         return False
+
+    def let_go(self) -> None:
+        self.close(wire.TOO_SLOW, "nothing was taken for a minute")
 
     def close(self, code: int, reason: str = "") -> None:
         """Its reader stops at its next step, and closes the socket: a socket that is being read cannot be closed
         properly from elsewhere."""
         if self._closing is None:
             self._closing = (code, reason)
+            self.line.hold()
             if self.reading is not None and self.reading is not asyncio.current_task():
                 self.reading.cancel()
 
@@ -94,10 +87,8 @@ class End:
 
     async def finish(self) -> None:
         """By the reader, after its last step."""
-        if self._closing is not None:
-            code, reason = self._closing
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                await self.ws.close(code=code, message=reason.encode()[:120])
+        code, reason = self._closing or (1000, "")
+        await self.line.close(code=code, message=reason.encode())
 
 
 class Meeting:
@@ -119,8 +110,31 @@ class Meeting:
         if len(self.ends) == 2:
             self.round += 1
         frame = wire.peer(self.round if len(self.ends) == 2 else None)
-        for end in list(self.ends.values()):
+        ends = list(self.ends.values())
+        for end in ends:
+            end.line.go_on()  # what it waits to pass on to the older socket of the other end is of no use any more
+        for end in ends:
             await end.send(frame)
+
+
+class Way:
+    """From one end to the other: where `line.py` passes binary frames on."""
+
+    max_bytes = wire.MAX_BINARY_BYTES
+
+    def __init__(self, meeting: Meeting, other: Role, passed: Callable[[int], None]) -> None:
+        self._meeting = meeting
+        self._other = other
+        self.passed = passed
+
+    def target(self) -> Line | None:
+        there = self._meeting.ends.get(self._other)
+        return None if there is None else there.line
+
+    def stuck(self, target: Line) -> None:
+        there = self._meeting.ends.get(self._other)
+        if there is not None and there.line is target:
+            there.let_go()
 
 
 class Relay:
@@ -168,13 +182,12 @@ class Relay:
                 await self.place(transfer_id)
 
     async def join(
-        self, transfer: TransferRecord, role: Role, ws: Socket, is_full: Callable[[], bool], session_id: str,
-        joined: str,
+        self, transfer: TransferRecord, role: Role, line: Line, session_id: str, joined: str
     ) -> None:
-        """Serve this end until its socket closes. is_full: whether the socket takes nothing more at the moment.
-        joined: the first frame that it gets."""
+        """Serve this end until its socket closes. joined: the first frame that it gets."""
         meeting = self._meetings.setdefault(transfer.id, Meeting(transfer))
-        end = End(ws, is_full, session_id)
+        end = End(line, session_id)
+        line.passage = Way(meeting, OTHER[role], self._passed)
         older = meeting.ends.get(role)
         meeting.ends[role] = end
         if older is not None:
@@ -223,16 +236,22 @@ class Relay:
                 meeting.telling.cancel()
             await self._give_back(meeting.transfer.id)
 
+    def _passed(self, size_bytes: int) -> None:
+        self.relayed_bytes += size_bytes
+
     async def _pump(self, meeting: Meeting, role: Role, end: End) -> None:
-        """Pass this end's frames on."""
+        """Pass this end's frames on: those that its line does not pass on by itself."""
         turn = 0
         other = OTHER[role]
         while True:
             try:
-                message = await end.ws.receive(timeout=SILENCE_S)
+                message = await end.line.receive(timeout=SILENCE_S)
             except TimeoutError:
                 end.close(wire.TOO_SLOW, "nothing was heard for a minute")
                 return
+            turn += 1
+            if turn % TURN_FRAMES == 0:
+                await asyncio.sleep(0)
             if message.type is WSMsgType.BINARY:
                 data: bytes = message.data
                 if not 1 <= len(data) <= wire.MAX_BINARY_BYTES:
@@ -240,10 +259,7 @@ class Relay:
                     return
                 if (there := meeting.ends.get(other)) is not None:
                     await there.send(data)
-                    self.relayed_bytes += len(data)
-                turn += 1
-                if turn % TURN_FRAMES == 0:
-                    await asyncio.sleep(0)
+                    self._passed(len(data))
             elif message.type is WSMsgType.TEXT:
                 try:
                     frame = wire.parse(message.data, role)
@@ -350,10 +366,10 @@ class Relay:
                     end.close(wire.SESSION_ENDED, "the session has ended")
 
     async def _ping(self, end: End) -> None:
-        with contextlib.suppress(ConnectionError, RuntimeError):
+        with contextlib.suppress(ConnectionError):
             while True:
                 await asyncio.sleep(PING_S)
-                await end.ws.ping()
+                await end.line.ping()
 
     # With the application
 

@@ -25,6 +25,7 @@ MOST_OPEN = 200  # of one sender
 OFFER_MS = 3 * 86_400_000  # an offer that nobody takes ends after this
 GRACE_MS = 7 * 86_400_000  # one that was accepted ends so long after its last byte
 BATCH = 100
+STORED: tuple[Status, ...] = ("cancelled",)  # and with a file_id
 OFFERED: tuple[Status, ...] = ("offered",)
 _STEADY: tuple[Status, ...] = ("offered", "accepted", "done", "declined", "cancelled", "expired", "failed")
 log = logging.getLogger(__name__)
@@ -76,11 +77,12 @@ class Limit(Protocol):
 
 
 class TransferService:
-    """device_of: of a session. begin_upload: (user, chat, name, size, mime, key) → the id of the stored upload that
-    takes the place of a transfer, the same again for the same key. clean_name: a name fit to be shown and kept."""
+    """device_of: of a session, None where that has ended. begin_upload: (user, chat, name, size, mime, key) → the id of
+    the stored upload that takes the place of a transfer, the same again for the same key. clean_name: a name fit to be
+    shown and kept."""
 
     def __init__(
-        self, transfers: Transfers, bus: Bus, chats: InChats, *, device_of: Callable[[str], Awaitable[Device]],
+        self, transfers: Transfers, bus: Bus, chats: InChats, *, device_of: Callable[[str], Awaitable[Device | None]],
         begin_upload: Callable[[str, str, str, int, str, str], Awaitable[str]],
         clean_name: Callable[[str], str], media_type: Callable[[str | None, str], str], limit: Limit, clock: Clock,
         new_id: Callable[[], str],
@@ -147,7 +149,7 @@ class TransferService:
         return body.receiver_id
 
     async def accept(self, caller: Caller, transfer_id: str) -> Transfer:
-        """Raises: `not_found`, `not_allowed`, `device_needed`, `transfer_taken`, `transfer_closed`."""
+        """Raises: `not_found`, `not_allowed`, `device_needed`, `blocked`, `transfer_taken`, `transfer_closed`."""
         transfer = await self._visible(caller.user_id, transfer_id)
         device = await self._device(caller)
         if transfer.sender_session == caller.session_id:
@@ -158,6 +160,8 @@ class TransferService:
             raise HyperSendError("not_allowed", "This was offered to somebody else.")
         if transfer.receiver_id is None and transfer.sender_id == caller.user_id:
             raise HyperSendError("not_allowed", "One's own offer to a group is for the others.")
+        if transfer.status in OPEN and await self._device_of(transfer.sender_session) is None:
+            await self.withdraw(transfer_id)  # its sender can never come; what follows says that it is over
         now = self._clock()
         return await self._changed(await self._transfers.accept(
             transfer_id, caller.user_id, caller.session_id, device.key, now, now + GRACE_MS))
@@ -172,13 +176,12 @@ class TransferService:
         return await self._end(transfer_id, OFFERED, "declined")
 
     async def cancel(self, caller: Caller, transfer_id: str) -> Transfer:
-        """By either side, at any time, also by who has left the chat since.
+        """By either side, at any time. Who has left the chat has nothing to cancel: leaving did it.
 
         Raises: `not_found`, `not_allowed`, `transfer_closed`.
         """
-        transfer = await self._transfers.get(transfer_id)
-        if transfer is None or caller.user_id not in (transfer.sender_id, transfer.receiver_id):
-            await self._visible(caller.user_id, transfer_id)
+        transfer = await self._visible(caller.user_id, transfer_id)
+        if caller.user_id not in (transfer.sender_id, transfer.receiver_id):
             raise HyperSendError("not_allowed", "Only its two people may cancel a transfer.")
         if transfer.status == "cancelled":
             return self.present(transfer)
@@ -200,6 +203,20 @@ class TransferService:
             transfer.sender_id, transfer.chat_id, transfer.name, transfer.size, transfer.mime, f"p2p-{transfer.id}")
         return await self._end(
             transfer_id, (*OPEN, "expired", "failed"), "cancelled", file_id=file_id)
+
+    async def vouch(self, caller: Caller, transfer_id: str, vouch: str) -> Transfer:
+        """Keep what the sender's device says of the file that it stored instead, for the receiver's device.
+
+        Raises: `not_found`, `not_allowed`; `transfer_closed` where it was not stored.
+        """
+        transfer = await self._visible(caller.user_id, transfer_id)
+        if transfer.sender_id != caller.user_id:
+            raise HyperSendError("not_allowed", "Only its sender may vouch for a stored transfer.")
+        if transfer.file_id is None:
+            raise HyperSendError("transfer_closed", "The transfer was not turned into an upload.")
+        changed = await self._transfers.change(transfer_id, STORED, self._clock(), vouch=vouch)
+        self._tell(changed)
+        return self.present(changed)
 
     async def status(self, caller: Caller, transfer_id: str) -> Transfer:
         """Raises: `not_found`."""
@@ -266,24 +283,16 @@ class TransferService:
         for transfer in await self._transfers.unshown(now - 5000, BATCH):
             await self._show(transfer)
 
-    async def left(self, chat_id: str, user_ids: Collection[str]) -> None:
-        """These people are no members any more: what they send or receive there is cancelled."""
-        for transfer in await self._transfers.open_between(chat_id, user_ids, MOST_OPEN):
-            await self._step(transfer.id, OPEN, "cancelled")
-
-    async def forget_user(self, user_id: str) -> dict[str, int]:
-        """Cancel all that is open; how many."""
-        ended = 0
-        while found := await self._transfers.open_of(user_id, BATCH):
-            for transfer in found:
-                await self._step(transfer.id, OPEN, "cancelled")
-                ended += 1
-        return {"transfers_cancelled": ended}
+    async def withdraw(self, transfer_id: str) -> None:
+        """Cancelled by what ended elsewhere; where it is over, nothing happens."""
+        await self._step(transfer_id, OPEN, "cancelled")
 
     # Parts of these
 
     async def _device(self, caller: Caller) -> Device:
         device = await self._device_of(caller.session_id)
+        if device is None:
+            raise HyperSendError("session_ended")
         if device.is_web:
             raise HyperSendError("device_needed")
         return device

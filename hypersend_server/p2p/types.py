@@ -20,6 +20,12 @@ class SendBody(Body, frozen=True):
     mime: Annotated[str, Meta(max_length=255, pattern=MEDIA_TYPE)] | None = None
 
 
+class VouchBody(Body, frozen=True):
+    """vouch: 64 hex digits, which only the receiver's device can check."""
+
+    vouch: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+
+
 class HistoryQuery(Page, frozen=True):
     """Newest first."""
 
@@ -27,7 +33,8 @@ class HistoryQuery(Page, frozen=True):
 class Transfer(Resource):
     """One file on its way from one device to another. sender_key, receiver_key: X25519, base64url.
 
-    transferred_bytes: verified by the receiver. file_id: the stored upload it was turned into.
+    transferred_bytes: verified by the receiver. file_id: the stored upload it was turned into. vouch: what the
+    sender's device says of that one's content, for the receiver's device alone.
     """
 
     id: str
@@ -46,6 +53,7 @@ class Transfer(Resource):
     status: Literal["offered", "accepted", "active", "paused", "done", "declined", "cancelled", "expired", "failed"]
     transferred_bytes: int
     file_id: str | None
+    vouch: str | None
     created_at: str
     updated_at: str
     expires_at: str

@@ -123,7 +123,7 @@ CLOSE_CODES: dict[int, str] = {
     wire.TOKEN_EXPIRED: "the token had expired when the socket opened: refresh, connect again",
     wire.TOO_SLOW: "the client did not read fast enough: connect again, sync",
     wire.STOPPING: "the server stops: connect again, after a random delay",
-    wire.TOO_MANY: "too many frames, or too many sockets of one session",
+    wire.TOO_MANY: "too many frames, or too many sockets of one session or person",
     wire.BAD_FRAME: "not a JSON object with a type, not UTF-8, or a binary frame",
     wire.NOT_ALLOWED: "no token, or not a valid one",
     wire.SESSION_ENDED: "the session has ended: sign in again",

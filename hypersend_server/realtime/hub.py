@@ -27,6 +27,7 @@ from hypersend_server.realtime.presence import PresenceBoard
 
 HEARTBEAT_S = 30.0
 MAX_SESSION_SOCKETS = 16
+MAX_USER_SOCKETS = 128  # over all sessions of a person
 STOP_TIMEOUT_S = 2.0
 _STOPPING = "the server is stopping"
 
@@ -82,6 +83,8 @@ class Hub:
             self._presence.opened(user_id)
         if len(others) >= MAX_SESSION_SOCKETS:
             others[0].close(wire.TOO_MANY, "too many sockets of one session")
+        elif len(mine) >= MAX_USER_SOCKETS:
+            mine[0].close(wire.TOO_MANY, "too many sockets of one person")
 
     def closed(self, connection: Connection) -> None:
         connection.ended()

@@ -8,16 +8,18 @@ before they first wait for anything. Acks come as commands finish.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.http import Caller
+from hypersend_server.origins import Origins
 from hypersend_server.realtime import wire
 from hypersend_server.realtime.connection import Connection, Limits
 from hypersend_server.realtime.hub import Hub
@@ -27,6 +29,7 @@ PATH = "/api/v1/ws"
 AUTH_TIMEOUT_S = 10.0
 CLOSE_S = 3.0  # commands that are under way when the server stops get this long
 MAX_IN_FLIGHT = 64
+MAX_UNKNOWN = 100  # sockets from one address whose first frame has not said yet whose they are
 FRAMES_PER_S = 100
 FRAMES_BURST = 2000
 
@@ -49,7 +52,8 @@ class SocketEdge:
 
     commands: one for each client frame other than auth, ping and presence.watch. origins: web origins whose
     pages may open sockets, besides those of the server's own host. limits: keyed by session; FRAMES_PER_S
-    with FRAMES_BURST, or none.
+    with FRAMES_BURST, or none. address_of: which address a request really comes from;
+    None: those that have not signed in are not counted.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class SocketEdge:
         limits: Limits,
         clock: Clock,
         auth_timeout_s: float = AUTH_TIMEOUT_S,
+        address_of: Callable[[web.Request], str] | None = None,
     ) -> None:
         missing = {*wire.CLIENT_FRAMES} - {*commands} - {wire.Auth, wire.Ping, wire.PresenceWatch}
         if missing:
@@ -73,30 +78,35 @@ class SocketEdge:
         self._authenticator = authenticator
         self._commands = dict(commands)
         self._epoch = epoch
-        self._origins = {_origin(origin) for origin in origins if origin}
+        self._origins = Origins(origins)
         self._limits = limits
         self._clock = clock
         self._auth_timeout_s = auth_timeout_s
+        self._address_of = address_of
+        self._unknown: Counter[str] = Counter()
         self._running: set[asyncio.Task[None]] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """The handler of PATH."""
+        """The handler of PATH. Raises: `validation_failed`, `not_ready`, `not_allowed`, `rate_limited`."""
         if request.query:
             raise validation_failed(*((name, "is not known here") for name in sorted(set(request.query))))
         if self._hub.stopping:
             raise HyperSendError("not_ready", "The server is stopping.")
-        self._check_origin(request)
-        connection = Connection(self._limits)
-        response = await connection.open(request)
-        self._hub.opened(connection)
-        try:
-            caller = await self._sign_in(request, connection)
-            if caller is not None:
-                await self._read(connection, caller)
-            while await connection.receive() is not None:
-                pass  # it closes: read what still comes, up to the client's own close frame
-        finally:
-            self._hub.closed(connection)
+        self._origins.require_own(request)
+        with contextlib.ExitStack() as unknown:
+            unknown.enter_context(self._counted(request))
+            connection = Connection(self._limits)
+            response = await connection.open(request)
+            self._hub.opened(connection)
+            try:
+                caller = await self._sign_in(request, connection)
+                unknown.close()
+                if caller is not None:
+                    await self._read(connection, caller)
+                while await connection.receive() is not None:
+                    pass  # it closes: read what still comes, up to the client's own close frame
+            finally:
+                self._hub.closed(connection)
         return response
 
     async def close(self) -> None:
@@ -104,17 +114,26 @@ class SocketEdge:
         if self._running:
             await asyncio.wait(list(self._running), timeout=CLOSE_S)
 
-    def _check_origin(self, request: web.Request) -> None:
-        header = request.headers.get(hdrs.ORIGIN)
-        if header is None:
+    @contextlib.contextmanager
+    def _counted(self, request: web.Request) -> Iterator[None]:
+        """While nobody has signed in. A token in the header tells at once, so only the others are counted.
+
+        Raises: `rate_limited`.
+        """
+        if self._address_of is None or hdrs.AUTHORIZATION in request.headers:
+            yield
             return
+        address = self._address_of(request)
+        if self._unknown[address] >= MAX_UNKNOWN:
+            raise HyperSendError(
+                "rate_limited", "Too many sockets of this address have not signed in.", retry_after_s=1)
+        self._unknown[address] += 1
         try:
-            origin = _origin(header)
-        except ValueError:
-            origin = ""
-        # The scheme may differ from ours where a proxy ends TLS; the host may not.
-        if origin not in self._origins and origin.partition("://")[2] != request.host.lower():
-            raise HyperSendError("not_allowed", "Pages of this origin may not open sockets here.")
+            yield
+        finally:
+            self._unknown[address] -= 1
+            if not self._unknown[address]:
+                del self._unknown[address]
 
     async def _sign_in(self, request: web.Request, connection: Connection) -> Caller | None:
         """The caller, who has been told `ready`; or None where the socket was closed instead."""
@@ -209,8 +228,3 @@ class SocketEdge:
         else:
             raise HyperSendError("frame_invalid", "This socket is signed in already.")
         return None
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()

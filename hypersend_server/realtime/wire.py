@@ -43,7 +43,8 @@ Close codes (4000–4499: connect again; 4500–4999: do not)
     4001 TOKEN_EXPIRED   the token had expired when the socket opened: refresh, connect again
     4008 TOO_SLOW        the client did not read fast enough: connect again, sync
     4012 STOPPING        the server stops: connect again, after a random delay
-    4029 TOO_MANY        too many frames (100/s, bursts of 2,000), or the session opened 16 newer sockets
+    4029 TOO_MANY        too many frames (100/s, bursts of 2,000), or the session opened 16 newer sockets, or
+                         the person 128
     4500 BAD_FRAME       not a JSON object with a `type`, not UTF-8, or a binary frame
     4501 NOT_ALLOWED     no token, or not a valid one
     4503 SESSION_ENDED   sign in again

@@ -49,7 +49,7 @@ def routes(
         Route(method="GET", path=f"{BASE}/{{version}}", handler=find, query=BuildQuery, auth="none",
               replies={200: Release}, errors=("not_found",), summary="One version.", **common),
         Route(method="GET", path=f"{BASE}/{{version}}/download", handler=download, query=BuildQuery, auth="none",
-              replies={200: "application/octet-stream", 206: "application/octet-stream", 304: None, 307: None},
+              replies={200: "*/*", 206: "*/*", 304: None, 307: None},
               errors=("not_found", "range_not_satisfiable", "storage_unavailable"),
               headers={"Range": "bytes=FIRST-LAST.", "If-Range": "The ETag that the range belongs to."},
               summary="Its bytes, whole or a range; also HEAD.", **common),

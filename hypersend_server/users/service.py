@@ -20,7 +20,8 @@ from hypersend_server.users.types import Deleted, PatchMe, StorageUse
 class UserService:
     """storage_use: (used bytes, reserved bytes, files) of a person. default_quota None: no limit.
 
-    check_password: raises where it is wrong. avatar: (mime, data) of a picture made fit to be one.
+    check_password: raises where it is wrong. avatar: (mime, data) of a picture made fit to be one. on_blocked: awaited
+    with who blocks, and whom.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class UserService:
         check_password: Callable[[str, str], Awaitable[object]],
         avatar: Callable[[bytes], Awaitable[tuple[str, bytes]]],
         storage_use: Callable[[str], Awaitable[tuple[int, int, int]]],
+        on_blocked: Callable[[str, str], Awaitable[object]],
         default_quota: int | None,
         clock: Clock,
         new_id: Callable[[], str],
@@ -42,6 +44,7 @@ class UserService:
         self._check_password = check_password
         self._avatar = avatar
         self._storage_use = storage_use
+        self._on_blocked = on_blocked
         self._default_quota = default_quota
         self._clock = clock
         self._new_id = new_id
@@ -115,6 +118,7 @@ class UserService:
                 errors=[{"field": "user_id", "problem": "is your own"}],
             )
         await self._accounts.block(user_id, blocked_id, now_ms=self._clock())
+        await self._on_blocked(user_id, blocked_id)
 
     async def unblock(self, user_id: str, blocked_id: str) -> None:
         await self._accounts.unblock(user_id, blocked_id)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.cookies import SimpleCookie
 from typing import Annotated, NamedTuple, Protocol
 
@@ -32,6 +32,7 @@ from msgspec import Meta
 from hypersend_server.clock import Clock, Entropy
 from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Call, Route, json_reply
+from hypersend_server.origins import Origins
 from hypersend_server.resources import Body, Query, Resource
 from hypersend_server.signer import Signer, b64
 from hypersend_server.web_client.assets import ISOLATION
@@ -111,11 +112,12 @@ class Handshake(NamedTuple):
 
 
 class WebSignIn:
-    """is_https: whether the browser reached us over TLS; then the cookies are Secure."""
+    """is_https: whether the browser reached us over TLS; then the cookies are Secure. origins: whose pages may ask,
+    besides those of the server's own host."""
 
     def __init__(
         self, sessions: WebSessions, secret_key: str, server_id: str, *, is_https: Callable[[web.Request], bool],
-        clock: Clock, entropy: Entropy,
+        clock: Clock, entropy: Entropy, origins: Collection[str] = (),
     ) -> None:
         self._sessions = sessions
         self._tickets = Signer(secret_key, "web ticket")
@@ -123,6 +125,7 @@ class WebSignIn:
         self._is_https = is_https
         self._clock = clock
         self._entropy = entropy
+        self._origins = Origins(origins)
         # Cookies know no port: two servers on one machine must not take each other's away.
         suffix = hashlib.sha256(server_id.encode()).hexdigest()[:8]
         self._before = f"hypersend_before_{suffix}"
@@ -135,7 +138,7 @@ class WebSignIn:
                   replies={200: WebTicketReply}, errors=("not_allowed",)),
             Route(method="POST", path="/web/token", handler=self.token, tag="web", body=TokenBody, auth="none",
                   summary="For the web app's screens: the next access token.", replies={200: WebToken},
-                  errors=("token_invalid", "session_ended")),
+                  errors=("token_invalid", "session_ended", "not_allowed")),
             Route(method="GET", path="/web/in", handler=self.enter, tag="web", query=InQuery, auth="none",
                   summary="Keeps a session in the browser that opens this in a frame.", replies={204: None},
                   errors=("ticket_invalid",)),
@@ -168,6 +171,7 @@ class WebSignIn:
         return Handshake(told, [self._cookie(request, self._session, "", 0)])
 
     async def ticket(self, call: Call) -> web.StreamResponse:
+        self._origins.require_own(call.request)
         caller = call.caller
         if await self._sessions.is_kept(caller.session_id):
             raise HyperSendError("not_allowed", "A browser keeps this session already.")
@@ -176,6 +180,7 @@ class WebSignIn:
         return json_reply(WebTicketReply(url=f"/web/in?ticket={sealed}", renewal=self._renewal(caller.session_id)))
 
     async def token(self, call: Call) -> web.StreamResponse:
+        self._origins.require_own(call.request)
         try:
             renewal = self._renewals.unseal(call.body.renewal, Renewal)
         except ValueError:

@@ -146,6 +146,9 @@ async def rooms(root: Path, *, registration: str = "open") -> AsyncIterator[Room
     async def storage_use(user_id: str) -> tuple[int, int, int]:
         return 10, 20, 3
 
+    async def nothing_between(user_id: str, other_id: str) -> None:
+        """Here are no transfers."""
+
     yield Rooms(
         metadata,
         clock,
@@ -164,6 +167,7 @@ async def rooms(root: Path, *, registration: str = "open") -> AsyncIterator[Room
             check_password=auth.check_password,
             avatar=pictures.avatar,
             storage_use=storage_use,
+            on_blocked=nothing_between,
             default_quota=1000,
             clock=clock,
             new_id=new_id,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hypersend_server.auth import guesses as limits
+from hypersend_server.auth import service
 from hypersend_server.auth.guesses import network_of
 from hypersend_server.auth.live_sessions import LiveSessions
 from hypersend_server.auth.types import Register
@@ -334,3 +335,26 @@ async def test_last_seen_moves_once_a_minute(tmp_path: Path) -> None:
             room.clock.advance(wait_s)
             await room.present(alice.access_token)
             assert (await seen_at() == room.clock.now) is moves
+
+
+async def test_of_too_many_sessions_the_one_that_was_away_the_longest_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_SESSIONS", 4)
+    async with rooms(tmp_path) as room:
+        mine = [await room.register("alice")]
+        other = await room.register("bob")
+        for _ in range(3):
+            room.clock.advance(120)
+            mine.append(await room.login("alice"))
+        room.clock.advance(120)
+        await room.present(mine[0].access_token)  # the oldest, and in use
+        await room.live.flush()
+        room.clock.advance(120)
+        newest = await room.login("alice")
+        assert room.ended == [mine[1].session_id]
+        await refused("session_ended", room.present(mine[1].access_token))
+        for session in (mine[0], mine[2], mine[3], newest, other):
+            assert (await room.auth.refresh(session.refresh_token, HERE)).session_id == session.session_id
+        found = await room.auth.list_sessions(newest.user.id, newest.session_id, None, 100)
+        assert len(found.items) == 4

@@ -48,17 +48,24 @@ async def test_who_is_no_member_any_more_receives_nothing(tmp_path: Path, how: s
         assert await receiver.closed() == wire.OVER
         assert (await asha.get(f"/p2p/status/{transfer['id']}")).json["status"] == "cancelled"
         assert (await ben.get("/p2p")).json["items"] == []
-        assert (await ben.post(f"/p2p/{transfer['id']}/cancel")).json["status"] == "cancelled"
+        for call in ("accept", "decline", "cancel", "store"):  # over, and nothing of it is told to who has gone
+            answer = await ben.post(f"/p2p/{transfer['id']}/{call}")
+            assert (answer.status, answer.code) == (404, "not_found"), call
+        assert (await ben.get(f"/p2p/status/{transfer['id']}")).status == 404
 
 
-async def test_who_was_blocked_since_opens_no_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["ben", "asha"])
+async def test_while_one_blocks_the_other_no_end_opens(tmp_path: Path, by: str) -> None:
     async with running(tmp_path) as server:
         both = await pair(server)
         transfer = await both.accepted(1000)
-        await both.ben.put(f"/users/me/blocks/{both.asha.id}")
-        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await end(both.asha, "sender", transfer["id"])
-        assert refused.value.status == 403
+        accounts = server.app[PARTS].metadata.accounts
+        blocking, blocked = (both.ben, both.asha) if by == "ben" else (both.asha, both.ben)
+        await accounts.block(blocking.id, blocked.id, now_ms=0)  # nobody was told of it yet
+        for who, role in ((both.asha, "sender"), (both.ben, "receiver")):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await end(who, role, transfer["id"])
+            assert refused.value.status == 403
         assert (await both.ben.post(f"/p2p/{transfer['id']}/cancel")).json["status"] == "cancelled"
 
 

@@ -175,6 +175,20 @@ async def test_it_becomes_an_upload_under_the_rules_of_uploads(tmp_path: Path) -
         assert (await both.status(large["id"]))["status"] == "offered"
 
 
+async def test_only_the_sender_vouches_and_only_for_what_was_stored(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        offer = await both.accepted(1000)
+        path, body = f"/p2p/{offer['id']}/vouch", {"vouch": "a" * 64}
+        assert (await both.asha.post(path, body)).code == "transfer_closed"
+        await both.asha.post(f"/p2p/{offer['id']}/store")
+        assert (await both.ben.post(path, body)).code == "not_allowed"
+        for wrong in ("", "a" * 63, "A" * 64, "a" * 64 + "\n", 5):
+            assert (await both.asha.post(path, {"vouch": wrong})).code == "validation_failed"
+        assert (await both.asha.post(path, body)).json["vouch"] == "a" * 64
+        assert (await both.status(offer["id"]))["vouch"] == "a" * 64
+
+
 async def test_history_is_the_chats_newest_first_in_pages(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         both = await pair(server)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 from aiohttp import WSMsgType, web
+
+# What is of a connection, and of how bytes go over it, is not passed on.
+OF_THE_LINE = frozenset({
+    "host", "connection", "keep-alive", "upgrade", "transfer-encoding", "content-length", "content-encoding",
+    "accept-encoding", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "expect"})
 
 Frame = str | bytes
 Frames = Callable[[Frame], list[Frame]]
@@ -32,16 +38,18 @@ class Hostile:
         self.back: list[bytes] = []  # to be sent back to where it came from
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        headers = {name: request.headers[name] for name in ("Authorization", "Content-Type") if name in request.headers}
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_LINE}
         async with aiohttp.ClientSession(self._target) as http:
             if request.headers.get("Upgrade") == "websocket":
                 return await self._socket(request, http, headers)
             body = await request.read()
-            async with http.request(request.method, request.rel_url, headers=headers, data=body or None) as found:
+            data: Any = io.BytesIO(body) if body else None
+            async with http.request(request.method, request.rel_url, headers=headers, data=data) as found:
                 data = await found.read()
                 if found.content_type == "application/json":
                     data = json.dumps(self.answer(request.path, json.loads(data))).encode()
-                return web.Response(status=found.status, body=data, content_type=found.content_type)
+                kept = {name: value for name, value in found.headers.items() if name.lower() not in OF_THE_LINE}
+                return web.Response(status=found.status, body=data, headers=kept)
 
     async def _socket(
         self, request: web.Request, http: aiohttp.ClientSession, headers: dict[str, str]

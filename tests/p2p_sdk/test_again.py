@@ -13,6 +13,9 @@ import pytest
 
 from hypersend_client.sdk.errors import ApiError
 from hypersend_client.sdk.p2p_receiver import PeerReceiver
+from hypersend_client.sdk.transfer_errors import SourceChanged
+from hypersend_server.app import PARTS
+from hypersend_server.metadata.transfers import OPEN, Status
 from tests.harness import PASSWORD, Server, running
 from tests.p2p_sdk.pairs import LIMIT_S, Pair, both, pair, until
 from tests.sdk_transfers.device import MIB, device, digest, leftovers
@@ -92,6 +95,59 @@ async def test_file_that_is_gone_keeps_no_other_transfer_from_going_on(two: Pair
             assert digest(await receiving.wait()) == digest(other)
 
 
+async def ended(server: Server, transfer_id: str, status: Status) -> None:
+    await server.app[PARTS].transfers._transfers.change(transfer_id, OPEN, 0, status=status)
+
+
+@pytest.mark.parametrize("status", ["expired", "failed"])
+async def test_offer_that_came_to_nothing_may_be_stored_after_a_restart(
+    two: Pair, server: Server, status: Status
+) -> None:
+    path = two.asha.file("a.bin", 5000)
+    sending = await two.asha.hs.p2p.send(two.chat_id, path)
+    await sending.stop()
+    await ended(server, sending.transfer_id, status)
+    await two.asha.transfers.close()
+    for _ in range(2):
+        async with device(two.asha.home, two.asha.hs.transport.url) as asha:
+            assert await asha.hs.p2p.resume() == []
+    async with device(two.asha.home, two.asha.hs.transport.url) as asha, asyncio.timeout(LIMIT_S):
+        file = await (await asha.hs.p2p.store(sending.transfer_id)).wait()
+        assert file.id == (await two.status(sending.transfer_id)).file_id
+
+
+@pytest.mark.parametrize("status", ["declined", "cancelled"])
+async def test_offer_that_may_not_be_stored_any_more_is_forgotten(two: Pair, server: Server, status: Status) -> None:
+    sending = await two.asha.hs.p2p.send(two.chat_id, two.asha.file("a.bin", 5000))
+    await sending.stop()
+    await ended(server, sending.transfer_id, status)
+    assert await two.asha.hs.p2p.resume() == []
+    with pytest.raises(ApiError, match="not_found"):
+        await two.asha.hs.p2p.store(sending.transfer_id)
+
+
+async def test_file_that_was_changed_is_not_stored_and_it_is_said_why(two: Pair) -> None:
+    path = two.asha.file("a.bin", 8 * MIB)
+    two.asha.hs.p2p.send_limit.bytes_per_s = 4 * MIB
+    sending, receiving = await two.begin(path)
+    await until(lambda: receiving.verified_bytes > MIB)
+    with path.open("ab") as file:
+        file.write(b"more")
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(SourceChanged):
+            await sending.wait()
+    await receiving.stop()
+    assert (await two.status(sending.transfer_id)).status == "failed"
+    with pytest.raises(SourceChanged):
+        await two.asha.hs.p2p.store(sending.transfer_id)
+    await two.asha.transfers.close()
+    async with device(two.asha.home, two.asha.hs.transport.url) as asha:
+        assert await asha.hs.p2p.resume() == []
+        with pytest.raises(SourceChanged):
+            await asha.hs.p2p.store(sending.transfer_id)
+    assert (await two.status(sending.transfer_id)).status == "failed"
+
+
 async def test_rest_that_comes_from_the_server_needs_no_room_but_its_own(
     two: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +162,7 @@ async def test_rest_that_comes_from_the_server_needs_no_room_but_its_own(
     await two.ben.transfers.close()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 30 * MIB))
     async with device(two.ben.home, two.ben.hs.transport.url) as ben:
+        assert await ben.transfers.resume() == []  # it would not check it
         [again] = await ben.hs.p2p.resume()
         assert isinstance(again, PeerReceiver)
         async with asyncio.timeout(LIMIT_S):

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk import lines, p2p_direct
 from hypersend_client.sdk.p2p_direct import Channel, Listener, connect, told_addresses
+from hypersend_client.sdk.p2p_line import MessageLine
 from hypersend_client.sdk.p2p_receiver import PeerReceiver
 from hypersend_client.sdk.p2p_seal import Handshake, encode_key
 from hypersend_client.sdk.p2p_sender import PeerSender
@@ -143,9 +144,9 @@ async def test_stranger_who_connects_is_dropped_and_the_other_device_still_gets_
 
 
 async def test_address_that_leads_to_somebody_else_leads_nowhere(door: tuple[Door, p2p_direct.Address]) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(line: MessageLine) -> None:
         """Somebody who would like to be Ben."""
-        channel = Channel(reader, writer)
+        channel = Channel(line)
         try:
             await channel.answer(shake("receiver", MALLORY, ASHA), json.loads(await channel.receive()))
         except Exception as error:
@@ -154,7 +155,9 @@ async def test_address_that_leads_to_somebody_else_leads_nowhere(door: tuple[Doo
             channel.close()
 
     refused: list[Exception] = []
-    other = await asyncio.start_server(answer, "127.0.0.1", 0)
+    answering: list[asyncio.Task[None]] = []
+    other = await asyncio.get_running_loop().create_server(
+        lambda: MessageLine(lambda line: answering.append(asyncio.create_task(answer(line)))), "127.0.0.1", 0)
     false = other.sockets[0].getsockname()[:2]
     assert await connect([false], HELLO, lambda: shake("sender", ASHA, BEN)) is None
     assert refused
@@ -201,7 +204,7 @@ async def test_direct_line_that_goes_dead_without_a_word_gives_way_to_the_relay(
     path = two.asha.file("film.mkv", 32 * MIB)
     sending, receiving = await two.begin(path)
     await until(lambda: sending.is_direct and receiving.is_direct and receiving.verified_bytes > 0)
-    ports = {sending._channel._writer.get_extra_info("peername")[1]}  # type: ignore[union-attr]
+    ports = {sending._channel.line.get_extra_info("peername")[1]}  # type: ignore[union-attr]
     is_dead = lines.Look.is_dead
     monkeypatch.setattr(lines.Look, "is_dead", lambda self: (
         self._sock.getpeername()[1] in ports or self._sock.getsockname()[1] in ports or is_dead(self)))

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.errors import HyperSendError
 from hypersend_client.sdk.journal import Journal
-from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.p2p_seal import encode_key
 from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfer_errors import KeyMissing, PeerEnded, PeerFailed, Tampered
@@ -371,16 +370,23 @@ async def test_relay_sees_nothing_of_the_content(two: Pair, hostile: Hostile) ->
 async def test_sender_that_sends_another_size_than_it_offered_is_refused(
     two: Pair, monkeypatch: pytest.MonkeyPatch, more: int
 ) -> None:
-    offer, meet = PeerCalls.offer, PeerSender._meet
+    meet = PeerSender._meet
+    calls = two.asha.hs.p2p.calls  # of a sender that tells itself another size than the server
+    offer, get = calls.offer, calls.get
 
-    async def false_offer(self: PeerCalls, chat_id: str, name: str, size: int, **options: Any) -> Any:
-        return await offer(self, chat_id, name, size - more, **options)
+    async def false_offer(chat_id: str, name: str, size: int, **options: Any) -> Any:
+        return replace(await offer(chat_id, name, size - more, **options), size=size)
+
+    async def false_get(transfer_id: str) -> Any:
+        found = await get(transfer_id)
+        return replace(found, size=found.size + more)
 
     async def false_meet(self: PeerSender, *arguments: Any) -> None:
         self.size_bytes = self.row.identity.size
         await meet(self, *arguments)
 
-    monkeypatch.setattr(PeerCalls, "offer", false_offer)
+    monkeypatch.setattr(calls, "offer", false_offer)
+    monkeypatch.setattr(calls, "get", false_get)
     monkeypatch.setattr(PeerSender, "_meet", false_meet)
     _, receiver = await fails(two, two.asha.file("film.mkv", 3 * MIB))
     assert isinstance(receiver, PeerFailed)

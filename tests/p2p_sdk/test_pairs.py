@@ -158,6 +158,7 @@ async def test_stored_instead_goes_on_from_what_is_verified(two: Pair, lines: tu
         file = await upload.wait()
         found = await receiving.wait()
     assert digest(found) == digest(path)
+    assert receiving.is_vouched
     assert file.id == (await two.status(sending.transfer_id)).file_id
     assert leftovers(found.parent) == []
     assert lines[1].down_bytes - before < 40 * MIB - verified + 14 * MIB  # what was on its way, and a chunk's rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hypersend_client.sdk import p2p_seal
 from hypersend_client.sdk.p2p_seal import (
     FRAME_BYTES,
+    FRAME_OVERHEAD,
     Cipher,
     Handshake,
     Opener,
@@ -49,6 +52,29 @@ def test_both_directions_open_what_the_other_sealed() -> None:
     assert from_sender.open(sender.data(105, b"x" * 65_536)) == b"x" * 65_536
     assert from_sender.offset == 105 + 65_536
     assert from_receiver.open(receiver.control({"kind": "got"})) == {"kind": "got"}
+
+
+@pytest.mark.parametrize("has_into", [True, False], ids=["in place", "as older libraries do it"])
+@pytest.mark.parametrize("cipher", ["aes-256-gcm", "chacha20-poly1305"])
+@pytest.mark.parametrize("size", [1, 65_536, 65_537, 200_000])
+def test_batch_is_the_same_frames_behind_their_headers_and_opens_into_one_place(
+    monkeypatch: pytest.MonkeyPatch, size: int, cipher: Cipher, has_into: bool
+) -> None:
+    monkeypatch.setattr(p2p_seal, "HAS_INTO", has_into and p2p_seal.HAS_INTO)
+    (sender, _), (_, opener) = ends(sender={"cipher": cipher}, offset=7)
+    data = memoryview(os.urandom(size))
+    buffer, opened = memoryview(bytearray(size + 4096)), memoryview(bytearray(size))
+    places = sender.batch_into(buffer, 7, data, lambda size: size.to_bytes(5, "big"))
+    begin = at = 0
+    for end in places:
+        frame = buffer[begin + 5 : end]
+        assert int.from_bytes(buffer[begin : begin + 5], "big") == len(frame)
+        there = at + len(frame) - FRAME_OVERHEAD
+        assert opener.open_into(opened[at:there], frame) is None
+        begin, at = end, there
+    assert (opened, at) == (data, size)
+    assert opener.open(sender.control({"kind": "end"})) == {"kind": "end"}
+    assert opener.open(sender.data(7 + size, b"more")) == b"more"
 
 
 def test_largest_frame_is_one_that_the_relay_passes_on() -> None:

@@ -14,7 +14,7 @@ from tests.sdk_transfers.device import device
 
 
 async def main(home: Path, url: str, what: str, name: str, place: str, direct: str, bytes_per_s: str = "") -> None:
-    async with device(home, url) as own:
+    async with device(home, url, patient=True) as own:  # as the product: its figures are measured by this
         own.hs.p2p.direct = direct == "direct"
         own.hs.p2p.send_limit.bytes_per_s = int(bytes_per_s) if bytes_per_s else None
         own.hs.connection.start()

@@ -259,7 +259,7 @@ async def serving(
     limits = NoLimits() if rate is None else Buckets(rate[0], rate[1], system_clock)
     edge = SocketEdge(
         hub, presence, sessions, commands.table(), epoch="epoch-1", origins=origins, limits=limits,
-        clock=system_clock, auth_timeout_s=auth_timeout_s)
+        clock=system_clock, auth_timeout_s=auth_timeout_s, address_of=lambda request: request.remote or "")
 
     @web.middleware
     async def problems(request: web.Request, handler: Any) -> web.StreamResponse:

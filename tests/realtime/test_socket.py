@@ -15,7 +15,8 @@ from hypersend_server.clock import system_clock
 from hypersend_server.limits import NoLimits
 from hypersend_server.realtime import wire
 from hypersend_server.realtime.events import Frame, SessionsEnded
-from hypersend_server.realtime.socket import MAX_IN_FLIGHT, PATH, SocketEdge
+from hypersend_server.realtime.hub import MAX_USER_SOCKETS
+from hypersend_server.realtime.socket import MAX_IN_FLIGHT, MAX_UNKNOWN, PATH, SocketEdge
 from tests.realtime.serving import serving
 
 # Opening and signing in
@@ -384,3 +385,35 @@ async def test_the_oldest_of_too_many_sockets_of_a_session_gives_way() -> None:
         assert await sockets[0].close_code() == wire.TOO_MANY
         for opened in sockets[1:]:
             assert (await opened.call(type="ping"))["type"] == "ack"
+
+
+async def test_the_oldest_of_too_many_sockets_of_a_person_gives_way() -> None:
+    """Over all sessions, so that signing in again and again opens no more."""
+    async with serving() as server:
+        sockets = [await server.sign_in("alice", f"phone{number // 16}") for number in range(MAX_USER_SOCKETS)]
+        other = await server.sign_in("bob")
+        sockets.append(await server.sign_in("alice", "another"))
+        assert await sockets[0].close_code() == wire.TOO_MANY
+        for opened in (*sockets[1:3], sockets[-1], other):
+            assert (await opened.call(type="ping"))["type"] == "ack"
+
+
+async def test_too_many_sockets_that_say_nobodys_name_are_refused() -> None:
+    async with serving() as server:
+        silent = [await server.open(None) for _ in range(MAX_UNKNOWN)]
+        assert await refused_handshake(server) == 429
+        known = await server.sign_in("alice")  # whose token comes in the header is known at once
+        assert (await known.call(type="ping"))["type"] == "ack"
+        # Who says a name makes room, and so does who goes away.
+        await silent[0].send(type="auth", token="bob/web")
+        await silent[0].until("ready")
+        await server.open(None)
+        assert await refused_handshake(server) == 429
+        await silent[1].close()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await server.open(None)
+                    break
+                except aiohttp.WSServerHandshakeError:  # it has not heard of the closing yet
+                    await asyncio.sleep(0.01)

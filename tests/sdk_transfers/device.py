@@ -35,16 +35,22 @@ class Device:
 
 @asynccontextmanager
 async def device(
-    home: Path, url: str, name: str | None = None, *, trust: ssl.SSLContext | bool = True, **options: Any
+    home: Path, url: str, name: str | None = None, *, trust: ssl.SSLContext | bool = True,
+    patient: bool = False, **options: Any,
 ) -> AsyncIterator[Device]:
-    """name: registers somebody new; without it, whoever is signed in on this device. Delays between tries are short."""
+    """name: registers somebody new; without it, whoever is signed in on this device.
+
+    patient: it waits between tries as long as the product does; else delays are short.
+    """
     home.mkdir(exist_ok=True)
     tokens = FileTokenStore(home / "accounts.json")
-    async with HyperSend(url, tokens=tokens, rand=lambda: 0.0, sleep=soon, ssl=trust) as hs:
+    delays: dict[str, Any] = {} if patient else {"rand": lambda: 0.0, "sleep": soon}
+    async with HyperSend(url, tokens=tokens, ssl=trust, **delays) as hs:
         if name is not None:
             await hs.register(f"{name}@example.org", name, PASSWORD)
         backoff: Callable[..., Any] = hs.transport.backoff
-        hs.transport.backoff = lambda first_s=0.5, most_s=30.0: backoff(0.02, 0.2)  # type: ignore[method-assign]
+        if not patient:
+            hs.transport.backoff = lambda first_s=0.5, most_s=30.0: backoff(0.02, 0.2)  # type: ignore[method-assign]
         transfers = Transfers(hs, home / "transfers.sqlite", folder=home / "Downloads", **options)
         try:
             yield Device(hs, transfers, home)

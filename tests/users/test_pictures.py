@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import GifImagePlugin, Image, WebPImagePlugin
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.accounts import PictureRecord
-from hypersend_server.pictures import Pictures, _reencode
+from hypersend_server.pictures import MAX_UPLOAD_BYTES, Pictures, _reencode
 from tests.auth.parts import SECRET, ManualClock, refused
 
 
@@ -36,6 +37,10 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
     depth = len(Image.new(mode, (1, 1)).getbands())
     return Image.frombytes(mode, (width, height), random.Random(1).randbytes(width * height * depth))
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
 @pytest.mark.parametrize(
@@ -90,18 +95,60 @@ async def test_what_is_no_picture_is_refused(pictures: Pictures) -> None:
 
 
 async def test_a_bomb_is_refused_by_its_header(pictures: Pictures) -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-
     header = (60_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     bomb = (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
-        + chunk(b"IEND", b"")
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + png_chunk(b"IEND", b"")
     )
     error = await refused("picture_invalid", pictures.avatar(bomb))
     assert "pixels" in error.detail
+
+
+def swollen(mib: int) -> bytes:
+    """zlib data of so many MiB, in a thousandth of it."""
+    press = zlib.compressobj(9)
+    return b"".join(press.compress(bytes(2**20)) for _ in range(mib)) + press.flush()
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP", "many zTXt"])
+async def test_text_and_profiles_that_swell_take_no_memory(pictures: Pictures, kind: str) -> None:
+    """Chunks beside the picture that unpack to 256 MiB: the picture is made without them, or refused."""
+    body = {"zTXt": b"k\0\0", "iTXt": b"k\0\1\0\0\0", "iCCP": b"p\0\0"}[kind.rpartition(" ")[2]]
+    chunks = [body + swollen(256)] if " " not in kind else [body + swollen(1)] * 256
+    png = encoded(noise(64, 64), "PNG")
+    bomb = png[:33] + b"".join(png_chunk(kind.rpartition(" ")[2].encode(), each) for each in chunks) + png[33:]
+    assert len(bomb) < MAX_UPLOAD_BYTES
+    tracemalloc.start()
+    try:
+        _, data = await pictures.avatar(bomb)
+        assert len(data) < 64 * 1024
+    except HyperSendError as error:
+        assert error.code == "picture_invalid"  # noqa: PT017
+    finally:
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 100 * 2**20, most
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+async def test_of_very_many_frames_one_is_looked_at(
+    pictures: Pictures, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.new("P" if kind == "GIF" else "RGB", (8, 8), number % 200) for number in range(500)]
+    film = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=10)
+    if kind == "GIF":
+        body = film[13:-1]
+        film = film[:13] + body * ((MAX_UPLOAD_BYTES - 100) // len(body)) + film[-1:]
+    asked: list[int] = []
+    for plugin in (GifImagePlugin.GifImageFile, WebPImagePlugin.WebPImageFile):
+        real = plugin.seek
+        monkeypatch.setattr(plugin, "seek", lambda self, frame, real=real: (asked.append(frame), real(self, frame)))
+    mime, data = await pictures.avatar(film)
+    assert max(asked, default=0) == 0
+    made = Image.open(io.BytesIO(data))
+    assert (mime, made.size, getattr(made, "n_frames", 1)) == ("image/jpeg", (8, 8), 1)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

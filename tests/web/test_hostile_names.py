@@ -1,10 +1,12 @@
 """Names that are scripts: as text on the upload page, unchanged and never as a page from the API.
 
-The app draws its words with Flutter, on a canvas: no name becomes markup there.
+The app draws its words with Flutter, on a canvas, and tells a screen reader of them in elements of its own: there, too,
+they are text.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +15,10 @@ from urllib.parse import quote
 import pytest
 from playwright.async_api import Dialog, FilePayload
 
+from tests.app.driver import Screen
 from tests.harness import PASSWORD, Answer, running
+from tests.web.chromium import chromium
+from tests.web.site import site
 from tests.web.test_upload_page import CHUNKS, Visit, visit
 
 RUNS = "window.__xss=1;alert(1)"
@@ -165,3 +170,49 @@ async def test_hostile_names_come_back_from_the_api_as_they_were(tmp_path: Path)
         wrong = await bina.get(f"/chats/{quote(NAMES[1], safe='')}")
         assert (wrong.status, wrong.headers["Content-Type"].partition(";")[0]) == (404, "application/problem+json")
         assert wrong.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_names_that_are_scripts_are_words_in_the_app_also_for_a_screen_reader(tmp_path: Path) -> None:
+    """In the list of chats, in a chat with a file, in its details and in its members."""
+    async with site(tmp_path) as server, chromium() as browser:
+        ann = await server.person("ann", display_name="Ann")
+        eve = await server.person("eve", display_name=BOLD)
+        chat_id = (await eve.post("/chats", {"kind": "group", "title": NAMES[0], "member_ids": [ann.id]})).json["id"]
+        file = (await eve.post("/files/init", {"name": NAMES[2], "size": 3, "chat_id": chat_id})).json
+        await eve.put(f"/files/{file['id']}/chunk?index=0", data=b"tea")
+        assert (await eve.post(f"/files/{file['id']}/complete")).status == 201
+        for number, body in enumerate(({"file_ids": [file["id"]]}, {"text": NAMES[1]})):
+            said = await eve.post(f"/chats/{chat_id}/messages", {"client_id": str(number), **body})
+            assert said.status == 201
+        dialogs: list[str] = []
+        ran: list[str] = []
+        screen = await Screen.open(browser, server.url)
+
+        async def on_dialog(dialog: Dialog) -> None:
+            dialogs.append(dialog.message)
+            await dialog.dismiss()
+
+        screen.page.on("dialog", on_dialog)
+        await screen.page.expose_function("told_of_markup", lambda markup: ran.append(markup))
+        # Whatever a name would become, should one ever become an element.
+        await screen.page.evaluate("""() => {
+            const odd = "script:not([src]), img[onerror], [onload], [onmouseover], iframe[srcdoc], a[href^=javascript]";
+            const seen = new Set(document.querySelectorAll(odd));
+            new MutationObserver(() => {
+                for (const one of document.querySelectorAll(odd)) if (!seen.has(one)) told_of_markup(one.outerHTML);
+            }).observe(document, {subtree: true, childList: true, attributes: true});
+        }""")
+        await screen.sign_in("ann")
+        await screen.reads(NAMES[0])
+        for path, words in ((f"/chat/{chat_id}", NAMES[1]), (f"/chat/{chat_id}", NAMES[2]),
+                            (f"/group/{chat_id}", BOLD)):
+            await screen.go(path)
+            await screen.reads(words)
+            assert await screen.page.evaluate("window.__xss") is None
+        assert (dialogs, ran) == ([], [])
+        assert screen.watched.foreign(server.url) == []
+        # The watch is awake: a name that did become markup is told of.
+        await screen.page.evaluate("markup => document.body.insertAdjacentHTML('beforeend', markup)", NAMES[0])
+        async with asyncio.timeout(30):
+            while not ran:
+                await screen.page.wait_for_timeout(50)

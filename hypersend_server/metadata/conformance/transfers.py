@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.accounts import NewSession
 from hypersend_server.metadata.base import Metadata
 from hypersend_server.metadata.chats import Draft
-from hypersend_server.metadata.conformance.chats_people import NOW, people, refused, say
+from hypersend_server.metadata.conformance.chats_people import NOW, group, people, refused, say
 from hypersend_server.metadata.transfers import MOVING, OPEN, TransferRecord
 
 LATER = NOW + 1000
@@ -32,6 +33,25 @@ async def now_of(metadata: Metadata, transfer_id: str = "t01") -> TransferRecord
     found = await metadata.transfers.get(transfer_id)
     assert found is not None
     return found
+
+
+async def signed_in(metadata: Metadata, user_id: str, *session_ids: str) -> None:
+    for session_id in session_ids:
+        await metadata.accounts.create_session(
+            NewSession(id=session_id, user_id=user_id, device="d", ip="", salt=b"s" * 16), now_ms=NOW)
+
+
+async def offer_in(metadata: Metadata, chat_id: str, number: int, **fields: Any) -> TransferRecord:
+    """An offer of a's, and the message that shows it."""
+    offered = await kept(metadata, number, chat_id=chat_id, **fields)
+    await metadata.chats.append(
+        Draft(id=offered.message_id, chat_id=chat_id, sender_id="a", client_id=offered.client_id,
+              transfer={"status": "offered"}, now=NOW), -1)
+    return offered
+
+
+def ids(transfers: list[TransferRecord]) -> list[str]:
+    return [transfer.id for transfer in transfers]
 
 
 class TransfersConformance:
@@ -56,11 +76,124 @@ class TransfersConformance:
             await metadata.transfers.change(transfer.id, OPEN, NOW, status="cancelled")
         await metadata.transfers.offer(an_offer(8), 3)
 
-    async def test_who_is_blocked_offers_nothing(self, metadata: Metadata) -> None:
+    @pytest.mark.parametrize(("blocking", "blocked"), [("a", "b"), ("b", "a")])
+    async def test_between_two_of_whom_one_blocks_the_other_nothing_is_offered(
+        self, metadata: Metadata, blocking: str, blocked: str
+    ) -> None:
         await people(metadata, "a", "b")
-        await metadata.accounts.block("b", "a", now_ms=NOW)
+        await metadata.accounts.block(blocking, blocked, now_ms=NOW)
         await refused("blocked", metadata.transfers.offer(an_offer(), 10))
         assert await metadata.transfers.get("t01") is None
+        await metadata.accounts.unblock(blocking, blocked)
+        await kept(metadata)
+
+    @pytest.mark.parametrize(("blocking", "blocked"), [("a", "b"), ("b", "a")])
+    @pytest.mark.parametrize("receiver_id", ["b", None])
+    async def test_who_is_blocked_since_the_offer_does_not_accept_it(
+        self, metadata: Metadata, blocking: str, blocked: str, receiver_id: str | None
+    ) -> None:
+        await people(metadata, "a", "b", "c")
+        offered = await kept(metadata, receiver_id=receiver_id)
+        named = await kept(metadata, 2)
+        assert not await metadata.transfers.is_blocked(named)
+        await metadata.accounts.block(blocking, blocked, now_ms=NOW)
+        await refused("blocked", metadata.transfers.accept("t01", "b", "sb", "kb", LATER, LATER))
+        assert await now_of(metadata) == offered
+        assert await metadata.transfers.is_blocked(named)
+        assert await metadata.transfers.is_blocked(offered) is (receiver_id is not None)  # by nobody in particular
+        if receiver_id is None:
+            assert (await metadata.transfers.accept("t01", "c", "sc", None, LATER, LATER)).receiver_id == "c"
+
+    async def test_open_ones_between_two_people(self, metadata: Metadata) -> None:
+        await kept(metadata)
+        await kept(metadata, 2, chat_id="d", sender_id="b", receiver_id="a")
+        await kept(metadata, 3, receiver_id="e")
+        await kept(metadata, 4, receiver_id=None)
+        await kept(metadata, 5, sender_id="b", receiver_id="b")
+        await kept(metadata, 6)
+        assert ids(await metadata.transfers.open_of_pair("a", "b", 10)) == ["t01", "t02", "t06"]
+        assert ids(await metadata.transfers.open_of_pair("b", "a", 2)) == ["t01", "t02"]
+        await metadata.transfers.change("t01", OPEN, LATER, status="done")
+        assert ids(await metadata.transfers.open_of_pair("b", "a", 10)) == ["t02", "t06"]
+
+    async def test_open_ones_of_sessions_that_send_or_receive(self, metadata: Metadata) -> None:
+        await kept(metadata)
+        await kept(metadata, 2, sender_session="sa2")
+        await kept(metadata, 3, sender_id="e", sender_session="se", receiver_id="a")
+        await metadata.transfers.accept("t03", "a", "sa", None, NOW, LATER)
+        await kept(metadata, 4, sender_id="e", sender_session="se", receiver_id="a")  # any device of a's may come
+        await kept(metadata, 5)
+        assert ids(await metadata.transfers.open_of_sessions("a", ["sa"], 10)) == ["t01", "t03", "t05"]
+        assert ids(await metadata.transfers.open_of_sessions("a", ["sa", "sa2"], 2)) == ["t01", "t02"]
+        assert await metadata.transfers.open_of_sessions("a", [], 10) == []
+        await metadata.transfers.change("t01", OPEN, LATER, status="done")
+        assert ids(await metadata.transfers.open_of_sessions("a", ["sa"], 10)) == ["t03", "t05"]
+
+    async def test_the_transfer_that_a_message_offers(self, metadata: Metadata) -> None:
+        offered = await kept(metadata)
+        assert await metadata.transfers.of_message("c", offered.message_id) == offered
+        assert await metadata.transfers.of_message("d", offered.message_id) is None
+        assert await metadata.transfers.of_message("c", "none") is None
+
+    async def test_what_can_never_come_to_be_is_found(self, metadata: Metadata) -> None:
+        await people(metadata, "a", "b", "c")
+        await signed_in(metadata, "a", "sa", "gone")
+        await signed_in(metadata, "b", "sb", "gone too")
+        chat_id, _, _ = await metadata.chats.create_direct("a", "b", "direct", NOW)
+        for number in (1, 2, 4, 5):
+            await offer_in(metadata, chat_id, number)
+        await offer_in(metadata, chat_id, 3, sender_session="gone")
+        await offer_in(metadata, chat_id, 6, receiver_id=None)
+        await kept(metadata, 7)  # its message is still to come
+        await kept(metadata, 8, sender_session="unknown")
+        await kept(metadata, 9, sender_session="gone")
+        await metadata.transfers.change("t09", OPEN, NOW, status="done")
+        await metadata.transfers.accept("t02", "b", "sb", None, NOW, LATER)
+        await metadata.transfers.accept("t04", "b", "gone too", None, NOW, LATER)
+        assert ids(await metadata.transfers.stranded(10)) == ["t08"]
+        await metadata.accounts.end_sessions("a", now_ms=NOW, only_id="gone")
+        await metadata.accounts.end_sessions("b", now_ms=NOW, only_id="gone too")
+        await metadata.chats.delete_message(chat_id, "m5", "a", NOW)
+        assert ids(await metadata.transfers.stranded(10)) == ["t03", "t04", "t05", "t08"]
+        assert ids(await metadata.transfers.stranded(3)) == ["t03", "t04", "t05"]
+        for blocking, blocked in (("a", "b"), ("b", "a")):
+            await metadata.accounts.block(blocking, blocked, now_ms=NOW)
+            assert ids(await metadata.transfers.stranded(10)) == ["t01", "t02", "t03", "t04", "t05", "t07", "t08"]
+            await metadata.accounts.unblock(blocking, blocked)
+
+    async def test_who_joined_later_sees_no_earlier_transfer(self, metadata: Metadata) -> None:
+        await people(metadata, "a", "b")
+        await group(metadata.chats, "a", "b", chat_id="g")
+        for number in (1, 2, 3):
+            await offer_in(metadata, "g", number)
+        second = await metadata.chats.get_message("g", "m2", "a")
+        assert second is not None
+        transfers = metadata.transfers
+        assert await transfers.get("t01", second.seq) is None
+        assert await transfers.get("t02", second.seq) == await now_of(metadata, "t02")
+        assert await transfers.get("t02", second.seq + 1) is None
+        assert await transfers.get("none", second.seq) is None
+        assert ids(await transfers.history("g", None, 10, second.seq)) == ["t03", "t02"]
+        assert ids(await transfers.history("g", "t03", 10, second.seq)) == ["t02"]
+        assert ids(await transfers.history("g", None, 10, 1)) == ["t03", "t02", "t01"]
+        await kept(metadata, 4, chat_id="g")  # its message did not come to be, so nobody who joined sees it
+        assert await transfers.get("t04", second.seq) is None
+
+    async def test_pages_of_history_pass_over_what_came_before_one_joined(self, metadata: Metadata) -> None:
+        await people(metadata, "a", "b")
+        await group(metadata.chats, "a", "b", chat_id="g")
+        # The order of ids is not that of messages: whole pages in between are not for who joined.
+        for number in (3, 4, 5, 6, 7):
+            await offer_in(metadata, "g", number)
+        last = await metadata.chats.get_message("g", "m7", "a")
+        assert last is not None
+        for number in (1, 2, 8):
+            await offer_in(metadata, "g", number)
+        history = metadata.transfers.history
+        assert ids(await history("g", None, 2, last.seq + 1)) == ["t08", "t02"]
+        assert ids(await history("g", "t02", 2, last.seq + 1)) == ["t01"]
+        assert ids(await history("g", None, 3, last.seq + 1)) == ["t08", "t02", "t01"]
+        assert ids(await history("g", None, 2, last.seq)) == ["t08", "t07"]
 
     async def test_one_device_accepts_and_the_others_see_it_taken(self, metadata: Metadata) -> None:
         await kept(metadata)

@@ -11,6 +11,7 @@ from hypersend_server.metadata.mongo.records import doc_of, record_of
 from hypersend_server.metadata.transfers import MOVING, OPEN, Status, TransferRecord
 
 IS_OPEN = {"$in": list(OPEN)}
+SWEPT = 500  # transfers that are looked through at once
 
 
 class MongoTransfers:
@@ -23,7 +24,7 @@ class MongoTransfers:
                 "chat_id": transfer.chat_id, "sender_id": transfer.sender_id, "client_id": transfer.client_id})
             if first is not None:
                 return _transfer_of(first), False
-            if await tx.one("blocks", {"_id": f"{transfer.receiver_id}:{transfer.sender_id}"}, {"_id": 1}):
+            if await _are_blocked(tx, transfer.sender_id, transfer.receiver_id):
                 raise HyperSendError("blocked")
             of_sender = {"sender_id": transfer.sender_id, "status": IS_OPEN}
             if await tx.count("transfers", of_sender, most_open) >= most_open:
@@ -59,6 +60,8 @@ class MongoTransfers:
     ) -> TransferRecord:
         async def job(tx: Tx) -> TransferRecord:
             transfer = await _require(tx, transfer_id)
+            if await _are_blocked(tx, transfer.sender_id, user_id):
+                raise HyperSendError("blocked")
             if transfer.receiver_session is not None:
                 if transfer.receiver_session != session_id:
                     raise HyperSendError("transfer_taken")
@@ -106,23 +109,47 @@ class MongoTransfers:
         return await self._engine.read(job)
 
     async def open_of(self, user_id: str, limit: int) -> list[TransferRecord]:
-        found = {
-            transfer.id: transfer
-            for end in ("sender_id", "receiver_id")
-            for transfer in await self._list({end: user_id, "status": IS_OPEN}, [("_id", 1)], limit)}
-        return [found[transfer_id] for transfer_id in sorted(found)[:limit]]
+        return await self._any_of([{end: user_id, "status": IS_OPEN} for end in ("sender_id", "receiver_id")], limit)
 
     async def open_between(self, chat_id: str, user_ids: Collection[str], limit: int) -> list[TransferRecord]:
         people = {"$in": list(user_ids)}
         where = {"chat_id": chat_id, "status": IS_OPEN, "$or": [{"sender_id": people}, {"receiver_id": people}]}
         return await self._list(where, [("_id", 1)], limit)
 
-    async def is_blocked(self, transfer: TransferRecord) -> bool:
-        async def job(tx: Tx) -> bool:
-            return await tx.one(
-                "blocks", {"_id": f"{transfer.receiver_id}:{transfer.sender_id}"}, {"_id": 1}) is not None
+    async def open_of_pair(self, user_id: str, other_id: str, limit: int) -> list[TransferRecord]:
+        ways = ((user_id, other_id), (other_id, user_id))
+        return await self._any_of(
+            [{"sender_id": sender, "receiver_id": receiver, "status": IS_OPEN} for sender, receiver in ways], limit)
+
+    async def open_of_sessions(
+        self, user_id: str, session_ids: Collection[str], limit: int
+    ) -> list[TransferRecord]:
+        devices = {"$in": list(session_ids)}
+        return await self._any_of(
+            [{f"{end}_id": user_id, f"{end}_session": devices, "status": IS_OPEN} for end in ("sender", "receiver")],
+            limit)
+
+    async def of_message(self, chat_id: str, message_id: str) -> TransferRecord | None:
+        found = await self._list({"chat_id": chat_id, "message_id": message_id}, [("_id", 1)], 1)
+        return found[0] if found else None
+
+    async def stranded(self, limit: int) -> list[TransferRecord]:
+        async def job(tx: Tx) -> list[TransferRecord]:
+            after, found = "", list[TransferRecord]()
+            while len(found) < limit:
+                where = {"status": IS_OPEN, "_id": {"$gt": after}}
+                docs = await tx.many("transfers", where, sort=[("_id", 1)], limit=SWEPT)
+                page = [_transfer_of(doc) for doc in docs]
+                found += await _stranded(tx, page)
+                if len(page) < SWEPT:
+                    break
+                after = page[-1].id
+            return found[:limit]
 
         return await self._engine.read(job)
+
+    async def is_blocked(self, transfer: TransferRecord) -> bool:
+        return await self._engine.read(lambda tx: _are_blocked(tx, transfer.sender_id, transfer.receiver_id))
 
     async def expire(self, now: int, limit: int) -> list[TransferRecord]:
         async def job(tx: Tx) -> list[TransferRecord]:
@@ -156,6 +183,12 @@ class MongoTransfers:
     async def abandoned(self, now: int, limit: int) -> list[TransferRecord]:
         return await self._list({"status": "active", "relay_until": {"$lte": now}}, [("_id", 1)], limit)
 
+    async def _any_of(self, wheres: Sequence[Doc], limit: int) -> list[TransferRecord]:
+        """Those that one of these finds, by id; each by an index of its own."""
+        found = {
+            transfer.id: transfer for where in wheres for transfer in await self._list(where, [("_id", 1)], limit)}
+        return [found[transfer_id] for transfer_id in sorted(found)[:limit]]
+
     async def _list(self, where: Doc, sort: Sequence[tuple[str, int]], limit: int) -> list[TransferRecord]:
         async def job(tx: Tx) -> list[TransferRecord]:
             return [_transfer_of(doc) for doc in await tx.many("transfers", where, sort=sort, limit=limit)]
@@ -179,6 +212,28 @@ async def _from_seq(tx: Tx, transfers: list[TransferRecord], first_seq: int) -> 
     where = {"_id": {"$in": [transfer.message_id for transfer in transfers]}, "seq": {"$gte": first_seq}}
     shown = {doc["_id"] for doc in await tx.many("messages", where, {"_id": 1})}
     return [transfer for transfer in transfers if transfer.message_id in shown]
+
+
+async def _are_blocked(tx: Tx, user_id: str, other_id: str | None) -> bool:
+    """Whether one of these two blocks the other."""
+    return await tx.one("blocks", {"_id": {"$in": _block_ids(user_id, other_id)}}, {"_id": 1}) is not None
+
+
+def _block_ids(user_id: str, other_id: str | None) -> list[str]:
+    return [f"{user_id}:{other_id}", f"{other_id}:{user_id}"]
+
+
+async def _stranded(tx: Tx, transfers: list[TransferRecord]) -> list[TransferRecord]:
+    async def known(name: str, ids: list[str], **more: Any) -> set[str]:
+        return {doc["_id"] for doc in await tx.many(name, {"_id": {"$in": ids}, **more}, {"_id": 1})}
+
+    devices = {t.id: [s for s in (t.sender_session, t.receiver_session) if s is not None] for t in transfers}
+    pairs = {t.id: _block_ids(t.sender_id, t.receiver_id) for t in transfers}
+    live = await known("sessions", [one for each in devices.values() for one in each], ended_at=None)
+    blocks = await known("blocks", [one for each in pairs.values() for one in each])
+    deleted = await known("messages", [t.message_id for t in transfers], deleted_at={"$gt": 0})
+    return [t for t in transfers if (
+        not live.issuperset(devices[t.id]) or not blocks.isdisjoint(pairs[t.id]) or t.message_id in deleted)]
 
 
 async def _require(tx: Tx, transfer_id: str) -> TransferRecord:

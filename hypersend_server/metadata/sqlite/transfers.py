@@ -17,6 +17,13 @@ OPEN = "status IN ('offered', 'accepted', 'active', 'paused')"
 FROM_SEQ = (
     "(:first_seq <= 1 OR EXISTS"
     " (SELECT 1 FROM messages m WHERE m.id = transfers.message_id AND m.seq >= :first_seq))")
+STRANDED = (
+    "(NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = transfers.sender_session AND s.ended_at IS NULL)"
+    " OR (receiver_session IS NOT NULL AND NOT EXISTS"
+    " (SELECT 1 FROM sessions s WHERE s.id = transfers.receiver_session AND s.ended_at IS NULL))"
+    " OR EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = sender_id AND b.blocked_id = receiver_id)"
+    " OR (b.user_id = receiver_id AND b.blocked_id = sender_id))"
+    " OR EXISTS (SELECT 1 FROM messages m WHERE m.id = transfers.message_id AND m.deleted_at IS NOT NULL))")
 
 
 class SqliteTransfers:
@@ -31,9 +38,7 @@ class SqliteTransfers:
             ).fetchone()
             if first is not None:
                 return transfer_of(first), False
-            if tx.execute(
-                "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?", (transfer.receiver_id, transfer.sender_id)
-            ).fetchone():
+            if _are_blocked(tx.connection, transfer.sender_id, transfer.receiver_id):
                 raise HyperSendError("blocked")
             count = tx.execute(
                 f"SELECT count(*) FROM (SELECT 1 FROM transfers WHERE sender_id = ? AND {OPEN} LIMIT ?)",  # noqa: S608
@@ -68,6 +73,8 @@ class SqliteTransfers:
     ) -> TransferRecord:
         def job(tx: Tx) -> TransferRecord:
             transfer = _require(tx.connection, transfer_id)
+            if _are_blocked(tx.connection, transfer.sender_id, user_id):
+                raise HyperSendError("blocked")
             if transfer.receiver_session is not None:
                 if transfer.receiver_session != session_id:
                     raise HyperSendError("transfer_taken")
@@ -121,13 +128,31 @@ class SqliteTransfers:
             f"WHERE chat_id = ?1 AND {OPEN} AND (sender_id IN (SELECT value FROM json_each(?2))"  # noqa: S608
             " OR receiver_id IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?3", chat_id, people, limit)
 
-    async def is_blocked(self, transfer: TransferRecord) -> bool:
-        def job(connection: ReadTx) -> bool:
-            return connection.execute(
-                "SELECT 1 FROM blocks WHERE user_id = ? AND blocked_id = ?",
-                (transfer.receiver_id, transfer.sender_id)).fetchone() is not None
+    async def open_of_pair(self, user_id: str, other_id: str, limit: int) -> list[TransferRecord]:
+        return await self._list(
+            f"WHERE {OPEN} AND ((sender_id = ?1 AND receiver_id = ?2) OR (sender_id = ?2 AND receiver_id = ?1))"
+            " ORDER BY id LIMIT ?3", user_id, other_id, limit)
 
-        return await self._engine.read(job)
+    async def open_of_sessions(
+        self, user_id: str, session_ids: Collection[str], limit: int
+    ) -> list[TransferRecord]:
+        return await self._list(
+            "WHERE id IN (SELECT id FROM transfers WHERE sender_id = ?1"  # noqa: S608
+            f" AND sender_session IN (SELECT value FROM json_each(?2)) AND {OPEN} UNION"
+            " SELECT id FROM transfers WHERE receiver_id = ?1"
+            f" AND receiver_session IN (SELECT value FROM json_each(?2)) AND {OPEN}) ORDER BY id LIMIT ?3",
+            user_id, json.dumps(list(session_ids)), limit)
+
+    async def of_message(self, chat_id: str, message_id: str) -> TransferRecord | None:
+        found = await self._list("WHERE chat_id = ? AND message_id = ?", chat_id, message_id)
+        return found[0] if found else None
+
+    async def stranded(self, limit: int) -> list[TransferRecord]:
+        return await self._list(f"WHERE {OPEN} AND {STRANDED} ORDER BY id LIMIT ?", limit)
+
+    async def is_blocked(self, transfer: TransferRecord) -> bool:
+        return await self._engine.read(
+            lambda connection: _are_blocked(connection, transfer.sender_id, transfer.receiver_id))
 
     async def expire(self, now: int, limit: int) -> list[TransferRecord]:
         def job(tx: Tx) -> list[TransferRecord]:
@@ -191,6 +216,13 @@ def _get(connection: sqlite3.Connection, transfer_id: str, first_seq: int = 0) -
         f"SELECT {TRANSFER} FROM transfers WHERE id = :id AND {FROM_SEQ}",  # noqa: S608
         {"id": transfer_id, "first_seq": first_seq}).fetchone()
     return None if row is None else transfer_of(row)
+
+
+def _are_blocked(connection: sqlite3.Connection, user_id: str, other_id: str | None) -> bool:
+    """Whether one of these two blocks the other."""
+    return connection.execute(
+        "SELECT 1 FROM blocks WHERE (user_id = ?1 AND blocked_id = ?2) OR (user_id = ?2 AND blocked_id = ?1)",
+        (user_id, other_id)).fetchone() is not None
 
 
 def _require(connection: sqlite3.Connection, transfer_id: str) -> TransferRecord:
