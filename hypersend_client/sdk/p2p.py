@@ -261,8 +261,10 @@ class PeerToPeer:
         if row.role == "sender" and info is not None and info.status in _STORABLE:
             return None  # it goes on no more, and its sender may still put it on the server
         if row.role == "receiver" and row.transfer_id not in self.receiving:
-            size = 0 if info is None else info.size
-            await part_of(row.transfer_id, Path(row.path), size, account[0], self._pool).forget()
+            part = part_of(row.transfer_id, Path(row.path), 0 if info is None else info.size, account[0], self._pool)
+            if info is not None and await part.is_whole():
+                return info  # compared with its sender's: only its name is missing, whatever has become of the offer
+            await part.forget()
         await self._journal.drop(row.key)
         return None
 

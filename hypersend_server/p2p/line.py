@@ -299,6 +299,11 @@ class Line(asyncio.BufferedProtocol):
     async def send_bytes(self, data: bytes) -> None:
         await self._send(BINARY, data)
 
+    def tell(self, data: str) -> None:
+        """As `send_str`, without waiting for room. Raises: ConnectionResetError."""
+        self._require_open()
+        self._write(frames.frame(frames.TEXT, data.encode()))
+
     async def ping(self, message: bytes = b"") -> None:
         """Raises: ConnectionResetError."""
         self._require_open()
