@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,7 @@ from hypersend_client.cli.people import find_chat
 from hypersend_client.cli.screen import Screen, clean
 from hypersend_client.cli.words import size
 from hypersend_client.sdk.client import HyperSend
+from hypersend_client.sdk.models import Message
 from hypersend_client.sdk.p2p import PeerTransfer
 
 MOVING = frozenset({"accepted", "active", "paused"})
@@ -60,14 +62,25 @@ async def _store(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     async with live(hs, options) as transfers:
         transfers.upload_limit.bytes_per_s = options.limit_rate
         info = await hs.p2p.calls.get(options.transfer)
-        upload = await hs.p2p.store(info.id)
-        screen.say(f"{clean(info.name)} ({size(info.size)}) goes to the server, which keeps it.")
-        await screen.follow([upload])
-        file = await upload.wait()
-        # The SDK sends this very message too, but does not say when: the same client_id makes it one.
-        message = await hs.messages.send(info.chat_id, "", file_ids=[file.id], client_id=f"stored-{info.id}")
-    screen.result(message, f"Sent through the server: {clean(file.name)}")
+        message = await _stored_before(hs, info)
+        if message is None:
+            upload = await hs.p2p.store(info.id)
+            posting = asyncio.ensure_future(hs.p2p.posted(info.id))
+            screen.say(f"{clean(info.name)} ({size(info.size)}) goes to the server, which keeps it.")
+            await screen.follow([upload])
+            await upload.wait()
+            message = await posting
+        assert message is not None
+    screen.result(message, f"Sent through the server: {clean(info.name)}")
     return 0
+
+
+async def _stored_before(hs: HyperSend, info: PeerTransfer) -> Message | None:
+    """The message, where an earlier call did it all: with the same client_id the server answers with that one."""
+    own = hs.account
+    if info.file_id is None or own is None or info.sender_id != own.user_id or await hs.p2p.is_sending(info.id):
+        return None
+    return await hs.messages.send(info.chat_id, "", file_ids=[info.file_id], client_id=f"stored-{info.id}")
 
 
 async def _decline(hs: HyperSend, options: Namespace, screen: Screen) -> int:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.errors import ApiError, HyperSendError, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged, TransferChanged
+from hypersend_client.sdk.models import Message
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
@@ -178,6 +179,16 @@ class PeerToPeer:
         if end is not None:
             await end.stop()
         return await self._stored.upload(row, info, await self._device(account), account)
+
+    async def is_sending(self, transfer_id: str) -> bool:
+        """Whether this device offered it and is not done with it."""
+        rows = await self._journal.rows(await self._ready().account())
+        return any(row.role == "sender" and row.transfer_id == transfer_id for row in rows)
+
+    async def posted(self, transfer_id: str) -> Message | None:
+        """Of a transfer for which `store` was called: wait until its message is sent, and before it this device's word
+        for what is in the file. None where that is done already, or the upload came to nothing."""
+        return await self._stored.posted(transfer_id)
 
     # Receiving
 
