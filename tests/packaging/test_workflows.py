@@ -90,30 +90,3 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
                           check=False)
     # An unknown key is only told, not punished.
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(("failed", "runs"), [
-    ("", 1), ("tests/web/test_screens.py::test_it_opens", 2), ("tests/chaos/test_chaos.py::test_nothing_is_lost", 1),
-    ("tests/chats/test_sync_machine.py::TestSync::runTest", 1),
-], ids=lambda value: str(value).partition("::")[0])
-def test_what_fails_is_run_once_more_unless_it_looks_for_what_happens_now_and_then(
-        tmp_path: Path, failed: str, runs: int) -> None:
-    (tmp_path / ".ci").mkdir()
-    shutil.copy(REPOSITORY / ".ci" / "run", tmp_path / ".ci" / "run")
-    tools = tmp_path / "tools"  # and no others, so that nothing is installed
-    tools.mkdir()
-    for name in ("dirname", "id", "rm", "grep", "mkdir", "sh"):
-        (tools / name).symlink_to(program(name))
-    cache = tmp_path / ".pytest_cache" / "v" / "cache"
-    fails = f"""mkdir -p {cache}; echo '  "{failed}": true' > {cache}/lastfailed; exit 2"""
-    make = tools / "make"
-    make.write_text(f"""#!{program("sh")}
-        echo "$@" >> {tmp_path}/made
-        case "$*" in test) {fails if failed else ":"};; esac
-        """)
-    make.chmod(0o755)
-    done = subprocess.run([program("bash"), tmp_path / ".ci" / "run"], env={"PATH": str(tools)}, capture_output=True,
-                          text=True, timeout=60, check=False)
-    made = (tmp_path / "made").read_text().splitlines()
-    assert len([line for line in made if line.startswith("test")]) == runs, done.stdout + done.stderr
-    assert done.returncode == (1 if failed and runs == 1 else 0), done.stdout + done.stderr
