@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from aiohttp.http_exceptions import HttpProcessingError
 
 from hypersend_server.app import PARTS, START_INVITE
 from hypersend_server.errors import ERRORS
@@ -242,7 +243,9 @@ async def test_schemathesis_finds_nothing(tmp_path: Path, who: str, caplog: pyte
                 status = await done.wait()
         document = (await server.get("/openapi.json")).json
     assert status == 0, said.read_text()[-12_000:]
-    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    # What is no HTTP (it is tried whether a header may hold a NUL) is a line of the log where the server runs by itself.
+    assert [record.getMessage() for record in caplog.records
+            if record.exc_info and not isinstance(record.exc_info[1], HttpProcessingError)] == []
     operations = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
     accepted = {line.split(" ", 1)[1] for line in answers.read_text().splitlines() if line.startswith("2")}
     closed = {name for name in operations if who == "member" and _is_for_administrators(name)}
