@@ -243,7 +243,7 @@ async def test_schemathesis_finds_nothing(tmp_path: Path, who: str, caplog: pyte
                 status = await done.wait()
         document = (await server.get("/openapi.json")).json
     assert status == 0, said.read_text()[-12_000:]
-    # What is no HTTP (it is tried whether a header may hold a NUL) is a line of the log where the server runs by itself.
+    # What is no HTTP (whether a header may hold a NUL is tried) is a line of the log where the server runs by itself.
     assert [record.getMessage() for record in caplog.records
             if record.exc_info and not isinstance(record.exc_info[1], HttpProcessingError)] == []
     operations = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
