@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
 import aiohttp
@@ -20,12 +20,14 @@ from aiohttp import WSMsgType, hdrs, web
 from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Caller
 from hypersend_server.metadata.transfers import TransferRecord
+from hypersend_server.origins import Origins
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.accept import accept
 from hypersend_server.p2p.line import Buffers, Line
 from hypersend_server.p2p.relay import PING_S, SILENCE_S, Relay
 from hypersend_server.p2p.service import TransferService
 from hypersend_server.p2p.wire import ROLES, Role
+from hypersend_server.realtime.unknown import UnknownSockets
 from hypersend_server.signer import Signer
 
 PATH = "/api/v1/p2p/{role}/{id}"
@@ -51,13 +53,17 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RelayEdge:
-    """signer: makes and checks the passes between processes. clock: Unix milliseconds."""
+    """signer: makes and checks the passes between processes. clock: Unix milliseconds. origins: web origins whose
+    pages may open an end, besides those of the server's own host. unknown: counts those that have not signed in."""
 
     def __init__(
         self, service: TransferService, relay: Relay, authenticator: Authenticator, signer: Signer,
-        clock: Callable[[], int], *, auth_timeout_s: float = AUTH_TIMEOUT_S,
+        clock: Callable[[], int], *, auth_timeout_s: float = AUTH_TIMEOUT_S, origins: Collection[str] = (),
+        unknown: UnknownSockets | None = None,
     ) -> None:
         self._service = service
+        self._origins = Origins(origins)
+        self._unknown = unknown or UnknownSockets()
         self._relay = relay
         self._authenticator = authenticator
         self._signer = signer
@@ -73,6 +79,7 @@ class RelayEdge:
 
     def _handler(self, role: Role) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
+            self._origins.require_own(request)
             return await self._serve(request, role)
 
         return handle
@@ -87,23 +94,27 @@ class RelayEdge:
             session_id = (await self._authenticator.authenticate_token(token)).session_id
         if session_id:  # who it is we know before the socket opens, so a stranger gets a plain answer
             transfer = await self._service.for_end(transfer_id, role, session_id)
-        response, line = await accept(request, self._buffers, wire.MAX_BINARY_BYTES + 1)
-        try:
+        with contextlib.ExitStack() as unknown:
             if transfer is None:
-                session_id = await self._first_frame(line, role)
-                transfer = await self._service.for_end(transfer_id, role, session_id)
-            await self._meet(line, transfer, role, session_id, is_passed=passed is not None)
-        except wire.BadFrame as error:
-            await line.close(code=wire.BAD_FRAME, message=str(error).encode())
-        except HyperSendError as error:
-            await line.close(code=_close_code(error), message=error.code.encode())
-        except Exception:
-            # Not left to the middleware: its answer would stand in the middle of a WebSocket.
-            log.exception("an end of transfer %s failed", transfer_id)
-            await line.close(code=1011, message=b"internal")
-        finally:
-            if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
+                unknown.enter_context(self._unknown.counted(request))
+            response, line = await accept(request, self._buffers, wire.MAX_BINARY_BYTES + 1)
+            try:
+                if transfer is None:
+                    session_id = await self._first_frame(line, role)
+                    transfer = await self._service.for_end(transfer_id, role, session_id)
+                    unknown.close()
+                await self._meet(line, transfer, role, session_id, is_passed=passed is not None)
+            except wire.BadFrame as error:
+                await line.close(code=wire.BAD_FRAME, message=str(error).encode())
+            except HyperSendError as error:
+                await line.close(code=_close_code(error), message=error.code.encode())
+            except Exception:
+                # Not left to the middleware: its answer would stand in the middle of a WebSocket.
+                log.exception("an end of transfer %s failed", transfer_id)
+                await line.close(code=1011, message=b"internal")
+            finally:
+                if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
+                    asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
         return response
 
     async def _first_frame(self, line: Line, role: Role) -> str:

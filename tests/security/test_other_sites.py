@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tests.harness import Person, Server, running
+from tests.p2p.pair import pair
 from tests.security.doors import Doors
 from tests.security.test_access import PUBLIC
 
@@ -92,9 +93,12 @@ async def _handshake(server: Server, path: str, person: Person | None, origin: s
 
 async def test_pages_of_other_origins_open_no_socket(tmp_path: Path) -> None:
     async with running(tmp_path, ALLOWED_ORIGINS=OWN) as server:
-        asha = await server.person("asha")
-        for who in (asha, None):  # None: the token would come in the first frame
-            for origin in FOREIGN:
-                assert await _handshake(server, "/api/v1/ws", who, origin) == 403, origin
-            for origin in (OWN, server.url):
-                assert await _handshake(server, "/api/v1/ws", who, origin) == 101, origin
+        both = await pair(server)
+        transfer = await both.accepted()
+        for path, person in (("/api/v1/ws", both.asha), (f"/api/v1/p2p/sender/{transfer['id']}", both.asha),
+                             (f"/api/v1/p2p/receiver/{transfer['id']}", both.ben)):
+            for who in (person, None):  # None: the token would come in the first frame
+                for origin in FOREIGN:
+                    assert await _handshake(server, path, who, origin) == 403, (path, origin)
+                for origin in (OWN, server.url):
+                    assert await _handshake(server, path, who, origin) == 101, (path, origin)
