@@ -3,22 +3,33 @@ and through a bare aiohttp handler that does nothing but pass them on.
 
 python -m benchmarks.p2p_plain bare                              serve the bare pump; prints its port
 python -m benchmarks.p2p_plain send|receive URL TOKEN MIB        one end; the receiver prints its seconds
+python -m benchmarks.p2p_plain cost MIB                          the processor's time that the server takes for a GiB
+python -m benchmarks.p2p_plain raw send|receive URL TOKEN MIB masked|clear
+
+The last are ends that cost next to nothing themselves: one frame, masked once, over and over. A mask of zeros, as the
+SDK has it on what is sealed anyway, saves the server the unmasking.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import WSMsgType, web
 
 FRAME = 65_536
+SEALED = FRAME + 25
 
 
 async def bare() -> None:
@@ -93,6 +104,62 @@ def pump(sender: tuple[str, str], receiver: tuple[str, str], mib: int, *, nice: 
     return float(out)
 
 
+def raw(role: str, url: str, token: str, mib: int, mask: str) -> None:
+    place = urlsplit(url)
+    assert place.hostname is not None
+    with socket.create_connection((place.hostname, place.port or 80)) as line, line.makefile("rb") as lines:
+        line.sendall("\r\n".join([
+            f"GET {place.path} HTTP/1.1", "Host: relay", "Upgrade: websocket", "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            f"Authorization: Bearer {token}", "", ""]).encode())
+        while lines.readline() != b"\r\n":
+            pass
+        while b'"present":true' not in (text := _text(lines)):
+            assert text
+        if role == "send":
+            head = b"\x82\xff" + SEALED.to_bytes(8, "big") + (bytes(4) if mask == "clear" else b"\x12\x9a\x45\xd1")
+            frame = head + os.urandom(SEALED)
+            for _ in range(mib * 16):
+                line.sendall(frame)
+            lines.read(1)  # the receiver ends it
+            return
+        left, room = mib * 16 * (SEALED + 10), bytearray(1024 * 1024)
+        while left > 0:
+            count = lines.readinto1(room)
+            assert count
+            left -= count
+
+
+def _text(lines: Any) -> bytes:
+    """The next frame, which has to be a text of less than 64 KiB."""
+    kind, size = lines.read(2)
+    assert kind == 0x81
+    return bytes(lines.read(int.from_bytes(lines.read(2), "big") if size == 126 else size))
+
+
+async def cost(mib: int) -> None:
+    from benchmarks.measure_p2p import _accepted, _two, cpu_s
+    from tests.process import ServerProcess
+
+    with tempfile.TemporaryDirectory() as folder, ServerProcess(Path(folder) / "data", RATE_LIMITS="off") as server:
+        async with aiohttp.ClientSession() as http:
+            one, other, chat_id = await _two(http, server.url)
+            for repeat in range(4):
+                for mask in ("masked", "clear"):
+                    sender, receiver = await _accepted(one, other, chat_id, mib)
+                    before = cpu_s(server.pid)
+                    base = [sys.executable, "-m", "benchmarks.p2p_plain", "raw"]
+                    sending = await asyncio.create_subprocess_exec(*base, "send", *sender, str(mib), mask)
+                    receiving = await asyncio.create_subprocess_exec(*base, "receive", *receiver, str(mib), mask)
+                    assert await receiving.wait() == 0
+                    took = cpu_s(server.pid) - before
+                    with contextlib.suppress(ProcessLookupError):
+                        sending.kill()
+                    await sending.wait()
+                    if repeat:  # the first ones touch memory that is new
+                        print(f"{mask}: {took / mib * 1024:.2f} CPU s/GiB", flush=True)
+
+
 def main(arguments: list[str]) -> Any:
     match arguments:
         case ["bare"]:
@@ -101,6 +168,10 @@ def main(arguments: list[str]) -> Any:
             return send(url, token, int(mib))
         case ["receive", url, token, mib]:
             return receive(url, token, int(mib))
+        case ["cost", mib]:
+            return cost(int(mib))
+        case ["raw", role, url, token, mib, mask]:
+            return asyncio.to_thread(raw, role, url, token, int(mib), mask)
     raise SystemExit(__doc__)
 
 

@@ -1,8 +1,10 @@
 """The stand-in for MongoDB: `secantusdb`, which speaks its wire protocol over WiredTiger, in a process of its own.
 
 It announces itself as a replica set of one member. It keeps a table of retryable writes that slows down with its
-length, hence `retryWrites=false`. Killed, it may forget what it acknowledged. On an index of several fields it takes
-`$lte` on one before the last for `$lt`, so the backend asks with `$lt` and one more. It is for correctness, not speed.
+length, hence `retryWrites=false`. Killed, it may forget what it acknowledged, unless it is started with
+`--sync-on-commit`, which is slow: only then its journal reaches the system before the answer. On an index of several
+fields it takes `$lte` on one before the last for `$lt`, so the backend asks with `$lt` and one more. It is for
+correctness, not speed.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ def binary() -> str:
 
 
 class MongoServer:
-    """`start` again after `kill` or `stop` serves the same data at the same port."""
+    """`start` again after `kill` or `stop` serves the same data at the same port. options: of the program."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        self._options = options
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,8 +53,8 @@ class MongoServer:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder.parent / f"{self._folder.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "--host", "127.0.0.1", "--port", str(self.port), "--storage-path", str(self._folder)],
-                stdout=log, stderr=log)
+                [program, "--host", "127.0.0.1", "--port", str(self.port), "--storage-path", str(self._folder),
+                 *self._options], stdout=log, stderr=log)
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             if self._process.poll() is not None:

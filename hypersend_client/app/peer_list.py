@@ -212,9 +212,8 @@ class PeerList(ft.Observable):
         self._paths: dict[str, str] = {}
         self._known: dict[str, PeerTransfer] = {}
         self._new_devices: set[str] = set()
-        self._numbers: dict[str, tuple[str, str]] = {}  # of an offer: (its sender's key, the safety number)
-        self._looked: set[str] = set()
-        self._looking: set[asyncio.Task[None]] = set()
+        self._numbers: dict[str, tuple[PeerTransfer, str]] = {}  # of an offer, as it was when its number was made
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._listed: dict[str, None] = {}
         self._ends: dict[str, End] = {}
         self._heard: dict[str, Callable[[], None]] = {}
@@ -249,9 +248,9 @@ class PeerList(ft.Observable):
         for undo in self._heard.values():
             undo()
         self._calls = self._peers = None
-        for task in self._looking:
+        for task in self._looks.values():
             task.cancel()
-        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices, self._looked,
+        for kept in (self._heard, self._ends, self._known, self._listed, self._paths, self._new_devices, self._looks,
                      self._numbers):
             kept.clear()
         self.views, self.offers, self.moving = (), 0, 0
@@ -269,17 +268,14 @@ class PeerList(ft.Observable):
                 return None
         info = _newer(self._known.get(transfer.id), transfer)
         end = self._ends.get(info.id)
-        if info.status == "offered" and info.sender_id != self._me and info.id not in self._looked:
-            self._looked.add(info.id)
-            if self._peers is not None:
-                task = asyncio.ensure_future(self._look_at_device(self._peers, info))
-                self._looking.add(task)
-                task.add_done_callback(self._looking.discard)
+        is_for_others = info.status == "offered" and info.sender_session != self._session_id
+        if is_for_others and self._peers is not None and info.id not in self._looks:
+            self._look(self._peers, info)
         return view_of(
             info, None if end is None else end.progress, me=self._me, session_id=self._session_id,
             native=self._peers is not None, path=self._paths.get(info.id, ""),
             is_new_device=end.is_new_device if end is not None else info.id in self._new_devices,
-            safety_number=self._numbers.get(info.id, ("", ""))[1],
+            safety_number=self._numbers.get(info.id, (info, ""))[1],
             is_confirmed=end is None or getattr(end, "is_confirmed", True),
         )  # fmt: skip
 
@@ -300,13 +296,12 @@ class PeerList(ft.Observable):
         self._draw()
 
     async def do(self, transfer_id: str, choice: Choice) -> None:
-        """Raises: ApiError, LocalStorageFailed."""
+        """Raises: ApiError, LocalStorageFailed; of accepting KeyMissing."""
         assert self._calls is not None
         calls, peers, end = self._calls, self._peers, self._ends.get(transfer_id)
         match choice:
             case "accept" if peers is not None:
-                key, _ = self._numbers.get(transfer_id, (None, ""))
-                self._hold(await peers.receive(transfer_id, sender_key=key))
+                await self._accept(peers, transfer_id)
             case "decline":
                 self._learn(await calls.decline(transfer_id))
             case "cancel":
@@ -321,6 +316,28 @@ class PeerList(ft.Observable):
             case "resume" | "retry" if end is not None:
                 end.resume()
                 end.start()
+        self._draw()
+
+    @property
+    def rows(self) -> tuple[TransferRow, ...]:
+        """Those that this device moves, as uploads and downloads have them."""
+        return tuple(view.row for view in self.views if view.standing == "here")
+
+    def pause_all(self) -> None:
+        self._all_with("pause", lambda end: end.pause())
+
+    def resume_all(self) -> None:
+        def go_on(end: End) -> None:
+            end.resume()
+            end.start()
+
+        self._all_with("resume", go_on)
+
+    def _all_with(self, choice: Choice, do: Callable[[End], None]) -> None:
+        for view in self.views:
+            end = self._ends.get(view.id)
+            if end is not None and choice in view.choices:
+                do(end)
         self._draw()
 
     def clear_done(self) -> None:
@@ -365,18 +382,50 @@ class PeerList(ft.Observable):
         if progress.state == "done" and end.info.id not in self._paths:
             self._paths[end.info.id] = ""
             self._finding = asyncio.ensure_future(self._find(end))
+            self._look_again()
         if progress.state in ("running", "checking", "finishing"):
             self._draw_soon()
         else:
             self._draw()
 
+    async def _accept(self, peers: Peers, transfer_id: str) -> None:
+        """Of the device that was shown alone. Where it only now turns out to be a new one, that is shown, and nothing
+        accepted.
+        """
+        was_new, task = transfer_id in self._new_devices, self._looks.get(transfer_id)
+        if task is None or task.done():
+            if transfer_id in self._numbers:
+                task = self._look(peers, self._numbers[transfer_id][0])  # others may have been met since
+            else:
+                assert self._calls is not None
+                task = self._look(peers, await self._calls.get(transfer_id))  # perhaps the key is known by now
+        await asyncio.shield(task)
+        if transfer_id in self._new_devices and not was_new:
+            return
+        self._hold(await peers.receive(transfer_id, sender_key=self._numbers[transfer_id][0].sender_key))
+
+    def _look_again(self) -> None:
+        """A device was met, beside which others are new ones."""
+        for info, _ in [*self._numbers.values()]:
+            if self._peers is not None and _newer(self._known.get(info.id), info).status == "offered":
+                self._look(self._peers, info)
+
+    def _look(self, peers: Peers, info: PeerTransfer) -> asyncio.Task[None]:
+        task = self._looks[info.id] = asyncio.ensure_future(self._look_at_device(peers, info))
+        # Whoever accepts is told; until then it is no error that nobody has asked for.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return task
+
     async def _look_at_device(self, peers: Peers, info: PeerTransfer) -> None:
-        """Before it is accepted, people are to know which device that is, and whether they have met it."""
-        with contextlib.suppress(HyperSendError):
-            self._numbers[info.id] = (info.sender_key or "", await peers.number_for(info))
-            if await peers.is_new_device(info):
-                self._new_devices.add(info.id)
-            self._draw()
+        """Before it is accepted, people are to know which device that is, and whether they have met it.
+
+        Raises: KeyMissing, LocalStorageFailed.
+        """
+        number = await peers.number_for(info)
+        (self._new_devices.add if await peers.is_new_device(info) else self._new_devices.discard)(info.id)
+        # Last, and both at once: from here on it counts as shown.
+        self._numbers[info.id] = (info, number)
+        self._draw()
 
     async def _find(self, end: End) -> None:
         """Where a file that was received has come to lie."""

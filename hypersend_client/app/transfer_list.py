@@ -190,7 +190,8 @@ class TransferList(ft.Observable):
 
     def pause_all(self) -> None:
         for row in self.rows:
-            if row.group == "running" and not row.in_page:
+            # What waits for its turn too: it would have that as soon as another one is paused.
+            if (row.group == "running" or row.state == "queued") and not row.in_page:
                 self.pause(row.id)
 
     def resume_all(self) -> None:

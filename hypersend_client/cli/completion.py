@@ -6,7 +6,7 @@ import argparse
 
 _TAKES_PATH = frozenset({"--file", "-o", "--output"})
 _PATH_COMMANDS = frozenset({"upload"})
-_P2P = "send receive safety"
+_P2P = "send receive list store decline cancel safety"
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:

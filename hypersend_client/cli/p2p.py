@@ -33,8 +33,12 @@ async def p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:
             return await send(hs, options, screen, options.path)
         case "receive":
             return await _receive(hs, options, screen)
-        case _:
+        case "safety":
             return await _safety(hs, options, screen)
+        case _:
+            from hypersend_client.cli import p2p_known
+
+            return await p2p_known.COMMANDS[options.p2p](hs, options, screen)
 
 
 def files_of(paths: Sequence[str]) -> list[tuple[Path, str]]:
@@ -60,16 +64,17 @@ def files_of(paths: Sequence[str]) -> list[tuple[Path, str]]:
 async def send(hs: HyperSend, options: Namespace, screen: Screen, paths: Sequence[str]) -> int:
     files = await asyncio.to_thread(files_of, paths)
     chat = await find_chat(hs, options.chat)
-    async with _live(hs, options):
+    async with live(hs, options):
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(path: Path, name: str) -> PeerTransfer:
             async with gate:
                 sending = await hs.p2p.send(chat.id, path, name=name)
-                asking = asyncio.create_task(_tell_number(sending, screen))
+                asking = asyncio.create_task(_tell_number(hs, sending, screen))
                 try:
                     await screen.follow([sending])
                     done = await sending.wait()
+                    await asking  # also where the file was there before anybody could look
                     if not sending.is_confirmed:
                         screen.say(f"{clean(name)}: the server says that it has arrived; the other device did not.")
                     return done
@@ -94,19 +99,20 @@ async def _all(sendings: Iterable[Coroutine[Any, Any, PeerTransfer]]) -> list[Pe
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell_number(sending: PeerSender, screen: Screen) -> None:
+async def _tell_number(hs: HyperSend, sending: PeerSender, screen: Screen) -> None:
     """Once somebody has accepted."""
     async for _ in sending.updates():
         if (number := sending.safety_number) is not None:
             screen.say(f"Safety number: {number} (it must be the same on the other device)")
-            if sending.is_new_device:
+            # Asked first: the end notes it later than the number, and once all has arrived the device is known.
+            if await hs.p2p.is_new_device(sending.info) or sending.is_new_device:
                 screen.say(NEW_DEVICE)
             return
 
 
 async def _receive(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     found: list[tuple[PeerTransfer, Path]] = []
-    async with _live(hs, options):
+    async with live(hs, options):
         while True:
             if options.transfer is not None:
                 info = await hs.p2p.calls.get(options.transfer)
@@ -152,13 +158,15 @@ async def _agreed(hs: HyperSend, info: PeerTransfer, options: Namespace, screen:
         return True
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked here: say --yes to accept")
-    answer = await asyncio.to_thread(input, "Accept it? [y/N] ")
+    answer = await screen.ask("Accept it? [y/N] ")
+    if not answer:
+        raise UsageError("nobody has answered, so the offer stays")
     return answer.strip().lower() in ("y", "yes")
 
 
 async def _safety(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     chat = await find_chat(hs, options.chat)
-    async with _live(hs, options):
+    async with live(hs, options):
         found = []
         for _, user_id, number in await hs.p2p.safety_numbers(chat.id):
             user = await hs.users.get(user_id)
@@ -170,7 +178,7 @@ async def _safety(hs: HyperSend, options: Namespace, screen: Screen) -> int:
 
 
 @asynccontextmanager
-async def _live(hs: HyperSend, options: Namespace) -> AsyncIterator[None]:
+async def live(hs: HyperSend, options: Namespace) -> AsyncIterator[Transfers]:
     """With the journal, and hearing at once what others do."""
     transfers = Transfers(hs, state_folder() / "transfers.sqlite")
     p2p = hs.p2p
@@ -178,7 +186,7 @@ async def _live(hs: HyperSend, options: Namespace) -> AsyncIterator[None]:
     p2p.direct = not options.relay_only
     hs.connection.start()
     try:
-        yield
+        yield transfers
     finally:
         await hs.connection.stop()
         await transfers.close()

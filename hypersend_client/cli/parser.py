@@ -79,7 +79,7 @@ def build() -> argparse.ArgumentParser:
     upload.add_argument("path", metavar="PATH")
     limit(upload)
     p2p = command("p2p", "send files from device to device; the server keeps nothing of them")
-    ways = p2p.add_subparsers(dest="p2p", metavar="send|receive|safety", required=True)
+    ways = p2p.add_subparsers(dest="p2p", metavar="send|receive|list|store|decline|cancel|safety", required=True)
 
     def way(name: str, help_: str) -> argparse.ArgumentParser:
         of = ways.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", allow_abbrev=False)
@@ -97,6 +97,17 @@ def build() -> argparse.ArgumentParser:
     for of in (offer, take):
         limit(of)
         of.add_argument("--relay-only", action="store_true", help="never directly, also on the same network")
+    known = way("list", "list what you send and are offered, and what became of it in a chat")
+    known.add_argument("chat", nargs="?", metavar="CHAT", help="all of this chat; otherwise what is not over")
+    for name, help_ in (
+        ("store", "put a file that you offered on the server instead, which keeps it"),
+        ("decline", "turn an offer down"),
+        ("cancel", "call a transfer off, from either side"),
+    ):
+        of = way(name, help_)
+        of.add_argument("transfer", metavar="TRANSFER", help="its id, as `hypersend p2p list` shows it")
+        if name == "store":
+            limit(of)
     number = way("safety", "show the safety numbers of this device and theirs, to compare them")
     number.add_argument("chat", metavar="CHAT", help="its id, @username, or the title of a group")
     command("ls", "list your files on the server")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json as jsonlib
+import os
 import re
 import sys
+import threading
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +48,28 @@ class Screen:
         """A sentence for the person."""
         sys.stderr.write(text.strip() + "\n")
         sys.stderr.flush()
+
+    async def ask(self, question: str) -> str:
+        """The line that is typed, "" at its end. Not `input`, which asks on standard output, and for whose Enter Ctrl-C
+        would wait.
+        """
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
+
+        def tell(line: bytes) -> None:
+            if not answer.done():
+                answer.set_result(line)
+
+        def read() -> None:
+            # Past Python's own buffer, whose lock would be missed when the program ends first.
+            line = os.read(sys.stdin.fileno(), 4096)
+            with contextlib.suppress(RuntimeError):  # nobody waits any more
+                loop.call_soon_threadsafe(tell, line)
+
+        threading.Thread(target=read, daemon=True).start()
+        return (await answer).decode(errors="replace")
 
     def fail(self, code: str, text: str) -> None:
         self.say(text)

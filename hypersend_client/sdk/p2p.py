@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk.errors import ApiError, HyperSendError, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged, TransferChanged
+from hypersend_client.sdk.models import Message
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
@@ -179,6 +180,16 @@ class PeerToPeer:
             await end.stop()
         return await self._stored.upload(row, info, await self._device(account), account)
 
+    async def is_sending(self, transfer_id: str) -> bool:
+        """Whether this device offered it and is not done with it."""
+        rows = await self._journal.rows(await self._ready().account())
+        return any(row.role == "sender" and row.transfer_id == transfer_id for row in rows)
+
+    async def posted(self, transfer_id: str) -> Message | None:
+        """Of a transfer for which `store` was called: wait until its message is sent, and before it this device's word
+        for what is in the file. None where that is done already, or the upload came to nothing."""
+        return await self._stored.posted(transfer_id)
+
     # Receiving
 
     async def receive(
@@ -261,8 +272,10 @@ class PeerToPeer:
         if row.role == "sender" and info is not None and info.status in _STORABLE:
             return None  # it goes on no more, and its sender may still put it on the server
         if row.role == "receiver" and row.transfer_id not in self.receiving:
-            size = 0 if info is None else info.size
-            await part_of(row.transfer_id, Path(row.path), size, account[0], self._pool).forget()
+            part = part_of(row.transfer_id, Path(row.path), 0 if info is None else info.size, account[0], self._pool)
+            if info is not None and await part.is_whole():
+                return info  # compared with its sender's: only its name is missing, whatever has become of the offer
+            await part.forget()
         await self._journal.drop(row.key)
         return None
 

@@ -14,7 +14,7 @@ import contextlib
 import socket
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from hypersend_client.sdk import p2p_frames
 from hypersend_client.sdk.p2p_frames import CLOSE, NORMAL, PING, PONG, TEXT, Closed, FrameReader, Ping
@@ -162,13 +162,13 @@ class Line(asyncio.BufferedProtocol, Generic[M]):
     # For asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not `isinstance`: the transports of uvloop, on which an app may run, are of a kind of their own.
+        self._transport = cast(asyncio.Transport, transport)
         self._heard_at = asyncio.get_running_loop().time()
         _let_unsent(transport.get_extra_info("socket"))
         # From Python 3.12 on what waits is not copied, so there is room again when nothing waits. TLS compares in
         # another way, and with 0 would wait for room that it has.
-        transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1, low=0)
+        self._transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1, low=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return memoryview(self._filling)[self._have :]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypersend_client.sdk.models import File
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import LineCut, PeerEnd
 from hypersend_client.sdk.p2p_journal import lock_name
-from hypersend_client.sdk.p2p_line import LARGE_BYTES, SMALL_BYTES, Line
+from hypersend_client.sdk.p2p_line import LARGE_BYTES, SMALL_BYTES, Line, WebSocketLine
 from hypersend_client.sdk.p2p_seal import FRAME_OVERHEAD, Handshake, Opener, Sealer
 from hypersend_client.sdk.parts import Part
 from hypersend_client.sdk.retry import Backoff
@@ -28,6 +29,7 @@ from hypersend_client.sdk.transfer_errors import CorruptTransfer, PeerEnded, Pee
 
 ACK_BYTES = 4 * 1024 * 1024
 ACK_S = 0.25
+ALONE_S = 10.0  # so long a sender may stay away before the server alone is told that the file is here
 
 Stored = Callable[["PeerReceiver", str], Awaitable[Path]]
 
@@ -61,6 +63,7 @@ class PeerReceiver(PeerEnd[Path]):
     """
 
     role = "receiver"
+    alone_s = ALONE_S
 
     def __init__(self, *arguments: Any, server_id: str, stored: Stored, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -120,12 +123,17 @@ class PeerReceiver(PeerEnd[Path]):
                     path = await self._serve()
                     await self._remember_device()
             except PeerEnded as ended:
-                await part.close()
-                if ended.file_id is None:
+                if self._is_right:  # the whole file is here and compared: whoever ended it came too late
+                    path = await part.finish()
+                    await self._remember_device()
+                elif ended.file_id is None:
+                    await part.close()
                     await part.forget()
                     await self._journal.drop(self.row.key)
                     raise
-                path = await self._stored(self, ended.file_id)
+                else:
+                    await part.close()
+                    path = await self._stored(self, ended.file_id)
             finally:
                 await part.close()
         await part.do(lambda: part.journal_path.unlink(missing_ok=True))
@@ -182,6 +190,17 @@ class PeerReceiver(PeerEnd[Path]):
 
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
         pass  # a sender says nothing in the clear that counts
+
+    async def _peer(self, frame: dict[str, Any]) -> None:
+        await super()._peer(frame)
+        if self._is_right and self._round is None:
+            asyncio.get_running_loop().call_later(self.alone_s, self._say_done_alone, self._line)
+
+    def _say_done_alone(self, line: WebSocketLine | None) -> None:
+        """The sender has gone for good: it had our word, or will never ask for it."""
+        if line is not None and line is self._line and self._round is None:
+            with contextlib.suppress(ConnectionError):  # whoever reads the line notices
+                line.say(json.dumps({"type": "done"}))
 
     async def _frames(self, frames: list[memoryview]) -> None:
         if self._opener is None:

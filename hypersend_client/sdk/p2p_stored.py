@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hypersend_client.sdk.errors import ApiError, HyperSendError
 from hypersend_client.sdk.journal import Identity
-from hypersend_client.sdk.models import File
+from hypersend_client.sdk.models import File, Message
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
@@ -86,12 +86,13 @@ class StoredInstead:
         self._transfers = transfers
         self._journal = journal
         self._pool = pool
-        self._posting: set[asyncio.Task[None]] = set()
+        self._posting: dict[str, asyncio.Task[Message | None]] = {}
 
     async def close(self) -> None:
-        for task in list(self._posting):
+        tasks = list(self._posting.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._posting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # The sender's side
 
@@ -107,26 +108,32 @@ class StoredInstead:
             upload_row = await transfers.journal.add_upload(account, row.path, row.identity, job, body)
             await transfers.journal.note_upload(upload_row.id, info.file_id or "", done=False)
         upload = await transfers.upload(row.path, name=row.name, chat_id=info.chat_id, job=job, keep=True)
-        posting = asyncio.create_task(self._post(upload, info, row, device, account))
-        self._posting.add(posting)
-        posting.add_done_callback(self._posting.discard)
+        if info.id not in self._posting:
+            posting = self._posting[info.id] = asyncio.create_task(self._post(upload, info, row, device, account))
+            posting.add_done_callback(lambda _: self._posting.pop(info.id))
         return upload
+
+    async def posted(self, transfer_id: str) -> Message | None:
+        """Wait for the message that shows the file; None where it is out already, or the upload came to nothing."""
+        posting = self._posting.get(transfer_id)
+        return None if posting is None else await asyncio.shield(posting)
 
     async def _post(
         self, upload: Upload, info: PeerTransfer, row: PeerRow, device: X25519PrivateKey, account: tuple[str, str]
-    ) -> None:
+    ) -> Message | None:
         """The sender's word first: whoever sees the message finds it. Each once, also when this is done again."""
         try:
             file = await upload.wait()
         except HyperSendError:
-            return  # the upload says so itself; `resume` goes on
+            return None  # the upload says so itself; `resume` goes on
         vouch = await self._vouch(info, row, device)
         backoff = self._hs.transport.backoff()
         while True:
             try:
                 if vouch is not None:
                     await self._calls.vouch(info.id, vouch)
-                await self._hs.messages.send(info.chat_id, "", file_ids=[file.id], client_id=f"stored-{info.id}")
+                message = await self._hs.messages.send(
+                    info.chat_id, "", file_ids=[file.id], client_id=f"stored-{info.id}")
                 break
             except HyperSendError as error:
                 if not error.retryable:
@@ -134,6 +141,7 @@ class StoredInstead:
                 await backoff.wait(error)
         await self._transfers.journal.drop_job(account, P2P + info.id)
         await self._journal.drop(row.key)
+        return message
 
     async def _vouch(self, info: PeerTransfer, row: PeerRow, device: X25519PrivateKey) -> str | None:
         """None where nobody had accepted it, and where this is not the device any more that offered it."""

@@ -257,6 +257,16 @@ class Part:
 
         return await self.do(work)
 
+    async def is_whole(self) -> bool:
+        """Whether an earlier run noted that everything is there. Only where it is not open."""
+        if not self.path.exists():
+            return False
+        try:
+            await self.open()
+            return bool(self.chunk_count) and len(self.done) == self.chunk_count
+        finally:
+            await self.close()
+
     async def forget(self) -> None:
         """Remove what is there."""
 

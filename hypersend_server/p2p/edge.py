@@ -54,20 +54,20 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
 class RelayEdge:
     """signer: makes and checks the passes between processes. clock: Unix milliseconds. origins: web origins whose
-    pages may open an end, besides those of the server's own host. unknown: counts those that have not signed in."""
+    pages may open an end, beside the server's own. unknown: counts those that have not signed in."""
 
     def __init__(
         self, service: TransferService, relay: Relay, authenticator: Authenticator, signer: Signer,
-        clock: Callable[[], int], *, auth_timeout_s: float = AUTH_TIMEOUT_S, origins: Collection[str] = (),
-        unknown: UnknownSockets | None = None,
+        clock: Callable[[], int], *, origins: Collection[str] = (), unknown: UnknownSockets | None = None,
+        auth_timeout_s: float = AUTH_TIMEOUT_S,
     ) -> None:
         self._service = service
-        self._origins = Origins(origins)
-        self._unknown = unknown or UnknownSockets()
         self._relay = relay
         self._authenticator = authenticator
         self._signer = signer
         self._clock = clock
+        self._origins = Origins(origins)
+        self._unknown = unknown or UnknownSockets()
         self._auth_timeout_s = auth_timeout_s
         self._http: aiohttp.ClientSession | None = None
         self._buffers = Buffers()
@@ -79,12 +79,12 @@ class RelayEdge:
 
     def _handler(self, role: Role) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            self._origins.require_own(request)
             return await self._serve(request, role)
 
         return handle
 
     async def _serve(self, request: web.Request, role: Role) -> web.StreamResponse:
+        self._origins.require_own(request)
         transfer_id = request.match_info["transfer_id"]
         token = _bearer(request)
         passed = self._passed(request, transfer_id, role)

@@ -168,7 +168,8 @@ class Line(asyncio.BufferedProtocol):
             self._receiving = None
         found: WSMessage | Refused = receiving.result()
         if isinstance(found, Refused):
-            self._write(frames.frame(frames.CLOSE, frames.close_payload(found.code, found.reason.encode())))
+            if not self._is_closed:
+                self._write(frames.frame(frames.CLOSE, frames.close_payload(found.code, found.reason.encode())))
             return WSMessage(WSMsgType.ERROR, found, None)
         if found.type is WSMsgType.CLOSE and not self._is_closed:
             self._is_closed = True
@@ -297,6 +298,11 @@ class Line(asyncio.BufferedProtocol):
 
     async def send_bytes(self, data: bytes) -> None:
         await self._send(BINARY, data)
+
+    def tell(self, data: str) -> None:
+        """As `send_str`, without waiting for room. Raises: ConnectionResetError."""
+        self._require_open()
+        self._write(frames.frame(frames.TEXT, data.encode()))
 
     async def ping(self, message: bytes = b"") -> None:
         """Raises: ConnectionResetError."""

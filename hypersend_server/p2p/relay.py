@@ -104,6 +104,7 @@ class Meeting:
         self.save_at = 0.0
         self.tell_at = 0.0
         self.telling: asyncio.TimerHandle | None = None
+        self.last: tuple[End, str] | None = None  # what an end is to hear before its socket closes
 
     async def greet(self) -> None:
         """Tell whoever is here whether the other end is, too."""
@@ -344,9 +345,10 @@ class Relay:
                 log.warning("noting that transfer %s waits: %s", meeting.transfer.id, error)
 
     async def _finish(self, meeting: Meeting, raw: str, there: End | None, status: Status) -> None:
-        if there is not None:
-            await there.send(raw)
         meeting.is_active = False
+        # Recorded before the other end hears it: that one goes away then, and if we were killed, nobody would say it
+        # again.
+        meeting.last = None if there is None else (there, raw)
         await self._book.finished(meeting.transfer.id, status)
         self.end(meeting.transfer.id, status)  # also where it was over already
 
@@ -356,6 +358,10 @@ class Relay:
         if meeting is None:
             return
         meeting.is_active = False
+        if meeting.last is not None:
+            (there, raw), meeting.last = meeting.last, None
+            with contextlib.suppress(ConnectionError):
+                there.line.tell(raw)
         for end in meeting.ends.values():
             end.close(1000 if status == "done" else wire.OVER, status)
 

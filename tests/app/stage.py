@@ -74,7 +74,7 @@ class Stage:
         found = []
         for control in self.controls():
             if isinstance(control, ft.Text):
-                found.append(control.value)
+                found.append(" ".join(control.value.split()))  # however its lines are broken
             for name in ("label", "hint_text", "tooltip", "helper"):
                 value = getattr(control, name, None)
                 if isinstance(value, str):

@@ -1,13 +1,14 @@
 """The app as on a phone or a computer, drawn in a browser: `python -m tests.app_chat.native --host … --port …`.
 
 Sessions, cache, transfers and this device's key are kept in HYPERSEND_STATE as they are there, so that files go from
-device to device; the rest is the web app's process.
+device to device, and a file is picked from its folder `pick`; the rest is the web app's process.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import flet as ft
 
@@ -18,8 +19,12 @@ from hypersend_client.sdk.transfers import Transfers
 from hypersend_client.web import child
 
 
+def state_folder() -> Path:
+    return Path(os.environ["HYPERSEND_STATE"])
+
+
 def make_state(page: ft.Page) -> AppState:
-    folder = Path(os.environ["HYPERSEND_STATE"])
+    folder = state_folder()
     tokens = FileTokenStore(folder / "accounts.json")
     inside = app._inside(page)
     return AppState(
@@ -33,6 +38,14 @@ def make_state(page: ft.Page) -> AppState:
     )
 
 
+async def pick_files(self: ft.FilePicker, **_: Any) -> list[ft.FilePickerFile]:
+    """A browser tells no path, which the picker of a phone does."""
+    found = sorted((state_folder() / "pick").iterdir())
+    return [ft.FilePickerFile(id=n, name=path.name, size=path.stat().st_size, path=str(path))
+            for n, path in enumerate(found)]
+
+
 if __name__ == "__main__":
     app.make_state = make_state
+    ft.FilePicker.pick_files = pick_files  # type: ignore[method-assign]
     child.main()

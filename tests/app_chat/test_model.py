@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -214,6 +215,14 @@ def test_a_short_name_keeps_its_ending_and_its_measure(name: str, most: int) -> 
     assert len(short) <= most
     assert short[-4:] == name[-4:]
     assert short == name or "…" in short
+
+
+def test_a_short_name_tears_no_letter_from_its_signs() -> None:
+    name = "हमारी शादी की पूरी फ़िल्म, आख़िरी संस्करण, सबके लिए.mkv"
+    for most in range(12, 50):
+        begin, _, end = model.short_name(name, most).partition("…")
+        assert not unicodedata.category(end[0]).startswith("M")
+        assert not unicodedata.category(name[len(begin)]).startswith("M")
 
 
 @given(st.one_of(st.none(), st.integers(0, 20_000)), st.one_of(st.none(), st.integers(0, 20_000)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypersend_client.sdk import transfer_errors
 from hypersend_client.sdk.events import MessageChanged, TransferChanged
 from hypersend_client.sdk.p2p_calls import PeerTransfer
 from hypersend_client.sdk.transfer import Progress
+from hypersend_client.sdk.transfer_errors import KeyMissing
 from tests.app.fakes import ACCOUNT, ANN, ME, SERVER, FakeEnd
 from tests.app.stage import Stage
 from tests.app_chat.house import House, lived_in
@@ -142,10 +144,11 @@ async def test_a_device_that_was_never_met_is_told_before_and_while_it_moves() -
     async with lived_in(native=True, **connected) as (house, stage):
         await offered(house, transfer())
         await opened(stage)
-        await stage.reads("Ann Lee has not used this device with you before.")
+        await stage.reads("Ann Lee has not used this device with you before. Compare the safety number below")
+        await stage.reads("Safety number 11111 22222")
         await stage.click("peer-accept-t-1")
         await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
-        await stage.reads("Ann Lee has not used this device with you before.")
+        await stage.reads("Compare the safety number of this file in the details of the chat.")
 
 
 async def test_an_offer_is_accepted_moves_and_is_there() -> None:
@@ -199,6 +202,11 @@ async def test_one_s_own_offer_shows_what_the_other_side_does_and_can_go_through
         end[0].be("cancelled", GB)
         house.app.peers.clear_done()
         await stage.click("peer-store-t-1")
+        await stage.reads("The whole file (20 GB) is uploaded and then kept on the server")
+        await stage.click("confirm-no")
+        assert not [call for call in house.client.calls if call[0] == "p2p.store"]
+        await stage.click("peer-store-t-1")
+        await stage.click("confirm-yes")
         await stage.reads("It went on as a file on the server")
         assert ("p2p.store", ("t-1",), {}) in house.client.calls
 
@@ -300,6 +308,180 @@ async def test_what_is_shown_of_an_offer_is_what_is_accepted() -> None:
         await stage.click("peer-accept-t-1")
         await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
     assert accepted == ["shown"]
+
+
+class Slow:
+    """Looking at a device takes until `go_on`."""
+
+    def __init__(self, house: House, number: str = "11111 22222") -> None:
+        self.go_on = asyncio.Event()
+        self.began = asyncio.Event()
+        self._number = number
+        house.client.p2p.number_for = self.number_for
+
+    async def number_for(self, info: PeerTransfer) -> str:
+        self.began.set()
+        await self.go_on.wait()
+        return self._number
+
+
+async def test_accepting_waits_for_the_number_of_the_key_that_is_accepted() -> None:
+    accepted: list[str | None] = []
+
+    def receive(transfer_id: str, *, sender_key: str | None = None) -> FakeEnd:
+        accepted.append(sender_key)
+        return FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1)))
+
+    async with lived_in(native=True, connect=WITH_P2P, p2p__receive=receive) as (house, stage):
+        slow = Slow(house)
+        await offered(house, transfer(sender_key="shown"))
+        await opened(stage)
+        await stage.click("peer-accept-t-1")
+        await slow.began.wait()
+        assert accepted == []
+        slow.go_on.set()
+        await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
+    assert accepted == ["shown"]
+
+
+async def test_a_device_that_turns_out_to_be_new_while_it_is_accepted_is_shown_first() -> None:
+    accepted: list[str | None] = []
+
+    def receive(transfer_id: str, *, sender_key: str | None = None) -> FakeEnd:
+        accepted.append(sender_key)
+        return FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1)))
+
+    connected = {"connect": WITH_P2P, "p2p__is_new_device": True, "p2p__receive": receive}
+    async with lived_in(native=True, **connected) as (house, stage):
+        slow = Slow(house)
+        await offered(house, transfer(sender_key="shown"))
+        await opened(stage)
+        await stage.click("peer-accept-t-1")
+        await slow.began.wait()
+        slow.go_on.set()
+        await stage.reads("Ann Lee has not used this device with you before.")
+        assert accepted == []
+        await stage.click("peer-accept-t-1")
+        await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
+    assert accepted == ["shown"]
+
+
+async def test_an_offer_is_looked_at_again_once_another_device_was_met() -> None:
+    """Until then there was none to tell it from."""
+    met: list[bool] = []
+    ends = [FakeEnd(transfer("active", id="t-2", receiver_session=HERE))]
+    answers = {"p2p__is_new_device": lambda info: bool(met), "p2p__resume": ends}
+    async with lived_in(native=True, connect=WITH_P2P, **answers) as (house, stage):
+        await offered(house, transfer(sender_key="shown"))
+        await opened(stage)
+        await stage.reads("Safety number 11111 22222")
+        assert not any("has not used this device" in shown for shown in stage.texts())
+        met.append(True)
+        ends[0].be("done", 20 * GB, result=Path("/nowhere/film.mkv"), status="done", updated_at=clock(3))
+        await stage.reads("Ann Lee has not used this device with you before. Compare the safety number below")
+
+
+async def test_an_offer_of_which_no_number_can_be_shown_is_not_accepted_and_looked_at_again() -> None:
+    has_key: list[bool] = []
+    ends: list[FakeEnd] = []
+
+    def receive(transfer_id: str, *, sender_key: str | None = None) -> FakeEnd:
+        ends.append(FakeEnd(transfer("accepted", receiver_session=HERE, updated_at=at(1))))
+        return ends[0]
+
+    connected = {"connect": WITH_P2P, "p2p__receive": receive,
+                 "p2p__number_for": lambda info: "11111 22222" if has_key else KeyMissing(),
+                 "GET /p2p/status/t-1": as_json(transfer(sender_key="shown"))}
+    async with lived_in(native=True, **connected) as (house, stage):
+        await offered(house, transfer(sender_key="shown"))
+        await opened(stage)
+        await stage.click("peer-accept-t-1")
+        await stage.until(lambda: "has no key yet" in house.app.notices.text)
+        assert ends == []
+        has_key.append(True)
+        await stage.click("peer-accept-t-1")
+        await stage.reads("Waiting for Ann Lee · 0 B of 20 GB")
+
+
+async def test_the_number_of_one_s_own_other_device_is_shown_too() -> None:
+    own = transfer(sender_id=ME.id, sender_session="ses-2", sender_key="shown")
+    async with lived_in(native=True, connect=WITH_P2P) as (house, stage):
+        await offered(house, own)
+        await opened(stage)
+        await stage.reads("Safety number 11111 22222")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_new_device_is_compared_where_its_number_stands(language: str) -> None:
+    t = Translator(language)
+    below, details = {"en": ("below", "details"), "hi": ("नीचे", "विवरण")}[language]
+    offer, moving = t("p2p.new_device_offer", name="Ann"), t("p2p.new_device", name="Ann")
+    assert (below in offer, details in offer) == (True, False)
+    assert (below in moving, details in moving) == (False, True)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_question_before_storing_names_the_size_and_that_it_stays_unsealed(language: str) -> None:
+    line = Translator(language)("p2p.store_line", size="20 GB")
+    assert "20 GB" in line
+    kept, unsealed = {"en": ("kept on the server", "not end-to-end"), "hi": ("सर्वर पर रखी", "एंड-टू-एंड")}[language]
+    assert kept in line
+    assert unsealed in line
+
+
+async def test_pause_all_and_the_total_hold_for_what_goes_from_device_to_device_too() -> None:
+    ends = [FakeEnd(transfer("active", id=f"t-{n}", receiver_session=HERE)) for n in (1, 2)]
+    async with lived_in(native=True, connect=WITH_P2P, p2p__resume=ends) as (house, stage):
+        await stage.until(lambda: len(house.app.peers.views) == 2)
+        for end in ends:
+            end.be("running", 5 * GB, status="active", updated_at=clock(2))
+        await stage.go("/transfers")
+        await stage.reads("2 transfers · 10 GB of 40 GB")
+        await stage.reads("40 MB/s")
+        await stage.click("pause-all")
+        await stage.sees("resume-all")
+        assert [end.did for end in ends] == [["pause"], ["pause"]]
+        assert not any("2 transfers" in shown for shown in stage.texts())
+        await stage.click("resume-all")
+        await stage.sees("pause-all")
+        assert [end.did for end in ends] == [["pause", "resume", "start"]] * 2
+
+
+async def test_an_offer_is_no_part_of_the_total_and_cannot_be_paused() -> None:
+    waiting = {"items": [as_json(transfer()), as_json(ours(id="t-2"))]}
+    async with lived_in(native=True, connect=WITH_P2P, **{"GET /p2p": waiting}) as (house, stage):
+        await stage.until(lambda: len(house.app.peers.views) == 2)
+        await stage.go("/transfers")
+        await stage.sees("peer-accept-t-1")
+        assert stage.find("pause-all") is None
+        assert not any("transfers ·" in shown for shown in stage.texts())
+
+
+async def test_a_number_to_compare_appears_in_details_that_are_open() -> None:
+    numbers: list[tuple[str, str, str]] = []
+    asked: list[str] = []
+    end: list[FakeEnd] = []
+
+    def known(chat_id: str) -> list[tuple[str, str, str]]:
+        asked.append(chat_id)
+        return list(numbers)
+
+    def send(*_: Any) -> FakeEnd:
+        end.append(FakeEnd(ours()))
+        return end[0]
+
+    answers = {"p2p__safety_numbers": known, "p2p__send": send}
+    async with lived_in(native=True, connect=WITH_P2P, **answers) as (house, stage):
+        await house.furnish(count=1)
+        await stage.until(lambda: house.app.session.server is not None)
+        await stage.go("/details/c-1")
+        await stage.until(lambda: asked)
+        await house.app.peers.send("c-1", "/tmp/film.mkv")
+        assert stage.find("safety-number") is None
+        numbers.append(("film.mkv", ANN.id, "12345 23456"))
+        end[0].be("running", GB, status="active", receiver_session="ses-ann", updated_at=clock(2))
+        await stage.sees("safety-number")
+        await stage.reads("12345 23456")
 
 
 def test_what_the_server_alone_says_is_told_so() -> None:

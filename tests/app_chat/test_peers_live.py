@@ -66,6 +66,7 @@ async def test_the_app_takes_a_file_from_a_device_and_sends_one_back_that_goes_t
         await stage.reads("waiting for Ann to accept")
         [offer] = [view for view in app.peers.views if view.name == "back.bin"]
         await stage.click(f"peer-store-{offer.id}")
+        await stage.click("confirm-yes")
         await stage.reads("It went on as a file on the server")
 
         async def arrived() -> bool:

@@ -14,6 +14,7 @@ import pytest
 from hypersend_client.app.state import AppState
 from hypersend_client.app.transfer_list import TransferList, TransferRow, total_of
 from hypersend_client.sdk import HyperSend, MemoryTokenStore
+from hypersend_client.sdk.transfer import State
 from hypersend_client.sdk.transfers import Transfers
 from tests.app.fakes import FakeMemory
 from tests.harness import PASSWORD
@@ -182,3 +183,13 @@ def test_the_total_is_of_what_runs() -> None:
         5.0,
     )
     assert [row.group for row in rows] == ["running", "running", "waiting", "done"]
+
+
+def test_pause_all_stops_what_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would have its turn as soon as another one is paused."""
+    transfers, paused = TransferList(), list[str]()
+    monkeypatch.setattr(transfers, "pause", paused.append)
+    states: tuple[State, ...] = ("running", "queued", "paused", "failed", "done")
+    transfers.rows = tuple(TransferRow(state, True, "film.mkv", 100, 10, state) for state in states)
+    transfers.pause_all()
+    assert paused == ["running", "queued"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,40 @@ import pytest
 
 from tests.harness import PASSWORD
 from tests.process import REPOSITORY, ServerProcess
+
+
+class Typed:
+    """A command on a terminal. said: what stands there."""
+
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        self.process = process
+        self.said = ""
+        self._terminal = terminal
+        self._bytes = b""
+
+    def until(self, words: str) -> None:
+        """Read on until these words stand there."""
+        while words not in self.said:
+            assert self._read(), f"{words}: not in {self.said}"
+
+    def type(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def end(self) -> tuple[int, str]:
+        """Read on until it ends: its status, and its results."""
+        while self._read():
+            pass
+        out, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, out.decode()
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._terminal, 65536) if select.select([self._terminal], [], [], 60)[0] else b""
+        except OSError:
+            return False  # Linux: the other side is closed
+        self._bytes += data
+        self.said = self._bytes.decode(errors="replace")
+        return bool(data)
 
 
 @dataclass
@@ -40,6 +77,28 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+    @contextmanager
+    def at_a_terminal(self, *arguments: str) -> Iterator[Typed]:
+        """The command with somebody before it: what it asks and says is on a terminal, its results are not."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hypersend_client.cli", *arguments],
+            cwd=REPOSITORY,
+            env=self.env(TERM="xterm", COLUMNS="100"),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        try:
+            yield Typed(process, ours)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+            os.close(ours)
 
     def run(self, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

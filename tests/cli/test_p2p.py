@@ -5,14 +5,17 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hypersend_client.cli.p2p import files_of
+from hypersend_client.cli.p2p import NEW_DEVICE, files_of
 from hypersend_client.cli.people import UsageError
 from tests.cli.conftest import Terminal, stop_when
 from tests.process import ServerProcess
@@ -113,6 +116,161 @@ def test_what_is_over_is_said_so(asha: Terminal, ben: Terminal, tmp_path: Path) 
     assert again.returncode == 1
     assert "over" in again.stderr or "done" in again.stderr
     assert not [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
+
+
+def offer_of(ben: Terminal) -> dict[str, Any]:
+    """The one that waits, once it does."""
+    until = time.monotonic() + 30
+    while not (items := ben.json("p2p", "list")["items"]):
+        assert time.monotonic() < until
+    return items[0]  # type: ignore[no-any-return]
+
+
+def test_offers_are_listed_and_declined(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
+    sending = asha.start("p2p", "send", "@ben", str(source(tmp_path, 2 * MIB)))
+    offer = offer_of(ben)
+    assert f"{offer['id']}  from @asha  2.0 MiB  offered  film.mkv" in ben.ok("p2p", "list")
+    assert f"{offer['id']}  to @ben  2.0 MiB  offered  film.mkv" in asha.ok("p2p", "list")
+    assert ben.ok("p2p", "decline", offer["id"]) == "Declined: film.mkv\n"
+    _, said = sending.communicate(timeout=60)
+    assert sending.returncode == 1
+    assert "The offer was declined." in said
+    nothing = ben.run("p2p", "list")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "Nothing waits and nothing moves.\n")
+    assert re.search(rf"{offer['id']}  from @asha  2.0 MiB +declined  film.mkv", ben.ok("p2p", "list", "@asha"))
+    again = ben.run("p2p", "decline", offer["id"], "--json")
+    assert again.returncode in (0, 1)
+    assert "Traceback" not in again.stderr
+
+
+def test_an_offer_is_put_on_the_server_in_place_of_waiting(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
+    path = source(tmp_path, 3 * MIB)
+    sending = asha.start("p2p", "send", "@ben", str(path))
+    offer = offer_of(ben)
+    sending.send_signal(signal.SIGINT)
+    sending.communicate(timeout=20)
+    refused = ben.run("p2p", "store", offer["id"])
+    assert refused.returncode == 1
+    assert "This device does not send that transfer." in refused.stderr
+    stored = asha.run("p2p", "store", offer["id"], "--json")
+    assert stored.returncode == 0, stored.stderr
+    assert "film.mkv (3.0 MiB) goes to the server, which keeps it." in stored.stderr
+    message = json.loads(stored.stdout)
+    assert [file["name"] for file in message["files"]] == ["film.mkv"]
+    got = ben.json("get", message["id"], "-o", f"{tmp_path / 'here'}/")
+    assert filecmp.cmp(path, got["paths"][0], shallow=False)
+    assert asha.json("p2p", "store", offer["id"])["id"] == message["id"]  # once
+    assert "on the server" in asha.ok("p2p", "list", "@ben")
+
+
+def test_cancelling_leaves_nothing_of_what_had_arrived(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
+    sending = asha.start("p2p", "send", "@ben", str(source(tmp_path, 12 * MIB)))
+    receiving = ben.start("p2p", "receive", "--yes", "-o", str(tmp_path / "films"), "--limit-rate", "4M")
+    stop_when(receiving, tmp_path / "films", signal.SIGINT, size=2 * MIB)
+    (moving,) = ben.json("p2p", "list")["items"]
+    cancelled = ben.json("p2p", "cancel", moving["id"])
+    assert cancelled["status"] == "cancelled"
+    _, said = sending.communicate(timeout=60)
+    assert (sending.returncode, "The transfer was called off." in said) == (1, True)
+    assert not [path for path in (tmp_path / "films").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("what", ["store", "decline", "cancel"])
+def test_what_there_is_not_is_said_so(ben: Terminal, what: str) -> None:
+    done = ben.run("p2p", what, "01J0000000000000000000000Z", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "not_found"
+    assert ben.run("p2p", what).returncode == 2
+
+
+def test_off_a_terminal_progress_is_plain_lines(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
+    sending = asha.start("p2p", "send", "@ben", str(source(tmp_path, 12 * MIB)), "--limit-rate", "4M", "--relay-only")
+    done = ben.run("p2p", "receive", "--yes", "-o", str(tmp_path / "here"), "--relay-only")
+    _, said = sending.communicate(timeout=60)
+    assert (done.returncode, sending.returncode) == (0, 0), (done.stderr, said)
+    for text in (said, done.stderr):
+        lines = text.splitlines()
+        assert [line for line in lines if re.fullmatch(r"film\.mkv: \d+ %, .* [KM]iB, .*/s.*", line)], text
+        assert "film.mkv: done, 12.0 MiB" in lines
+        assert "━" not in text
+        assert "\x1b" not in text
+
+
+def test_on_a_terminal_there_is_a_bar_once_it_is_accepted(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
+    sending = asha.start("p2p", "send", "@ben", str(source(tmp_path, 4 * MIB)), "--limit-rate", "4M")
+    with ben.at_a_terminal("p2p", "receive", "-o", str(tmp_path / "here")) as typed:
+        typed.until("[y/N] ")
+        assert "Asha sends film.mkv (4.0 MiB), from device to device." in typed.said
+        assert "Safety number: " in typed.said
+        assert "━" not in typed.said
+        typed.type("y\n")
+        status, out = typed.end()
+    assert status == 0, typed.said
+    assert out == f"{tmp_path / 'here' / 'film.mkv'}\n"  # the question is no result
+    assert "━" in typed.said
+    assert " %" in typed.said
+    assert "film.mkv: done" not in typed.said
+    assert sending.wait(60) == 0
+    sending.communicate()
+
+
+@pytest.mark.parametrize("answer", ["n", "", "yeah"])
+def test_any_answer_but_yes_declines(asha: Terminal, ben: Terminal, tmp_path: Path, answer: str) -> None:
+    sending = asha.start("p2p", "send", "@ben", str(source(tmp_path, 10)))
+    with ben.at_a_terminal("p2p", "receive", "--json", "-o", str(tmp_path / "here")) as typed:
+        typed.until("[y/N] ")
+        typed.type(answer + "\n")
+        status, out = typed.end()
+    assert (status, json.loads(out)["error"]["code"]) == (1, "peer_ended")
+    assert "The offer was declined." in typed.said
+    _, said = sending.communicate(timeout=60)
+    assert (sending.returncode, "The offer was declined." in said) == (1, True)
+    assert not (tmp_path / "here" / "film.mkv").exists()
+
+
+@pytest.mark.parametrize("keys", ["\x04", None])
+def test_no_answer_leaves_the_offer(asha: Terminal, ben: Terminal, tmp_path: Path, keys: str | None) -> None:
+    """The end of the input, and Ctrl-C, which does not wait for Enter."""
+    sending = asha.start("p2p", "send", "@ben", str(source(tmp_path, 10)))
+    with ben.at_a_terminal("p2p", "receive", "-o", str(tmp_path / "here")) as typed:
+        typed.until("[y/N] ")
+        if keys is not None:
+            typed.type(keys)
+        else:
+            typed.process.send_signal(signal.SIGINT)
+        status, _ = typed.end()
+    assert status == (2 if keys is not None else 130), typed.said
+    ben.ok("p2p", "receive", "--yes", "-o", str(tmp_path / "here"))
+    assert sending.wait(60) == 0
+    sending.communicate()
+
+
+def test_a_device_that_was_not_met_before_is_warned_of_on_both_sides(
+    asha: Terminal, ben: Terminal, tmp_path: Path
+) -> None:
+    """Not the first one, which is everybody's first."""
+
+    def passes(one: Terminal, other: Terminal) -> tuple[str, str]:
+        sending = one.start("p2p", "send", "@ben", str(source(tmp_path, 10)))
+        done = other.run("p2p", "receive", "--yes", "-o", str(tmp_path / "here"))
+        _, said = sending.communicate(timeout=60)
+        assert (done.returncode, sending.returncode) == (0, 0), (done.stderr, said)
+        return said, done.stderr
+
+    def another(name: str) -> Terminal:
+        terminal = Terminal(tmp_path / f"another of {name}", asha.url)
+        terminal.home.mkdir()
+        terminal.login(name)
+        return terminal
+
+    for said in passes(asha, ben):
+        assert NEW_DEVICE not in said
+    for said in passes(asha, ben):
+        assert NEW_DEVICE not in said
+    sender, receiver = passes(another("asha"), ben)
+    assert (NEW_DEVICE in sender, NEW_DEVICE in receiver) == (False, True)
+    sender, receiver = passes(asha, another("ben"))
+    assert (NEW_DEVICE in sender, NEW_DEVICE in receiver) == (True, False)
 
 
 def test_links_inside_a_folder_are_not_sent(tmp_path: Path) -> None:

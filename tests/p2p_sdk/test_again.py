@@ -8,6 +8,7 @@ import shutil
 from collections import namedtuple
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,52 @@ async def test_what_was_cancelled_meanwhile_leaves_no_part(two: Pair) -> None:
         assert await ben.hs.p2p.resume() == []
     assert leftovers(two.ben.home / "Downloads") == []
     assert list((two.ben.home / "transfers.sqlite.locks").iterdir()) == []
+
+
+async def _received_unheard(two: Pair, name: str) -> tuple[Path, str]:
+    """Ben has a whole file, compared and durable, and his program ended before the server heard of it."""
+    path = two.asha.file(name, 3 * MIB)
+    sending, receiving = await two.begin(path)
+    unheard, say = asyncio.Event(), receiving._say
+
+    async def say_all_but_done(frame: dict[str, Any]) -> None:
+        if frame["type"] == "done":
+            unheard.set()
+        else:
+            await say(frame)
+
+    receiving._say = say_all_but_done  # type: ignore[method-assign]
+    async with asyncio.timeout(LIMIT_S):
+        await unheard.wait()
+    await receiving.stop()
+    await sending.stop()
+    await two.ben.transfers.close()
+    return path, sending.transfer_id
+
+
+async def test_whole_file_is_kept_whatever_becomes_of_the_offer_afterwards(two: Pair) -> None:
+    path, transfer_id = await _received_unheard(two, "film.bin")
+    await two.asha.hs.p2p.cancel(transfer_id)
+    async with device(two.ben.home, two.ben.hs.transport.url) as ben:
+        [receiving] = await ben.hs.p2p.resume()
+        async with asyncio.timeout(LIMIT_S):
+            found = await receiving.wait()
+        assert digest(found) == digest(path)
+        assert leftovers(two.ben.home / "Downloads") == []
+        assert await ben.hs.p2p.resume() == []
+
+
+async def test_server_hears_of_a_whole_file_although_its_sender_never_comes_back(
+    two: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, transfer_id = await _received_unheard(two, "film.bin")
+    monkeypatch.setattr(PeerReceiver, "alone_s", 0.2)
+    async with device(two.ben.home, two.ben.hs.transport.url) as ben:
+        [receiving] = await ben.hs.p2p.resume()
+        async with asyncio.timeout(LIMIT_S):
+            found = await receiving.wait()
+        assert digest(found) == digest(path)
+        assert (await ben.hs.p2p.calls.get(transfer_id)).status == "done"
 
 
 async def test_file_that_is_gone_keeps_no_other_transfer_from_going_on(two: Pair) -> None:

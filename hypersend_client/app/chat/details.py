@@ -10,6 +10,7 @@ import flet as ft
 
 from hypersend_client.app.chat.file_body import ICONS, Picture
 from hypersend_client.app.chat.model import file_kind, is_shown, short_name
+from hypersend_client.app.chat.peer_body import number_lines
 from hypersend_client.app.chat.sheets import chat_title
 from hypersend_client.app.components import forms, states
 from hypersend_client.app.components.avatar import avatar
@@ -48,10 +49,14 @@ class About(ft.Observable):
         self.error: HyperSendError | None = None
         self.safety: tuple[tuple[str, str], ...] = ()
         self._undo: Callable[[], None] = lambda: None
+        self._stop: Callable[[], None] = lambda: None
+        self._begun: list[tuple[object, ...]] = []
+        self._listener = lambda _, field: self._on_peers(field)  # held here, since listeners are held weakly
 
     async def open(self) -> None:
-        self._undo()
+        self.close()
         self._undo = self.app.on_changes(self._on_changes)
+        self._stop = self.app.peers.subscribe(self._listener)
         await self._load()
         self.app.spawn(self._fresh())
         self.app.spawn(self._learn_safety())
@@ -59,6 +64,7 @@ class About(ft.Observable):
 
     def close(self) -> None:
         self._undo()
+        self._stop()
 
     async def _fresh(self) -> None:
         """What the server knows newer: a person's line about themselves, or who is in a group."""
@@ -72,6 +78,16 @@ class About(ft.Observable):
         server = self.app.session.server
         if server is not None and "p2p" in server.features:
             self.safety = tuple(await self.app.peers.safety_numbers(self.chat_id))
+
+    def _on_peers(self, field: str | None) -> None:
+        """Whoever is told to compare a number here may have this open while the transfer begins."""
+        if field != "views":
+            return
+        views = [view for view in self.app.peers.views if view.chat_id == self.chat_id and view.standing == "here"]
+        begun = [(view.id, view.row.state, view.is_new_device) for view in views]
+        if begun != self._begun:
+            self._begun = begun
+            self.app.spawn(self._learn_safety())
 
     async def _load(self) -> None:
         store = self.app.hs.store
@@ -213,7 +229,7 @@ def _safety(name: str, number: str, t: Translator) -> ft.Control:
     return ft.Semantics(
         identifier="safety-number",
         container=True,
-        content=_fact(t("p2p.safety_hint", name=short_name(name)), number),
+        content=_fact(t("p2p.safety_hint", name=short_name(name)), number_lines(number)),
     )
 
 

@@ -10,6 +10,7 @@ last; a day line stands before the first of a day, the unread line before the fi
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
@@ -360,8 +361,14 @@ def short_name(name: str, most: int = LONG_NAME) -> str:
     """A long name with its ending kept: `holiday pictures of the…er.tar.gz`. most: characters, 8 at least."""
     if len(name) <= most:
         return name
-    ending = name[-max(4, most // 3) :]
-    return f"{name[: most - len(ending) - 1]}…{ending}"
+    begin = len(name) - max(4, most // 3)
+    end = most - (len(name) - begin) - 1
+    # A vowel sign alone is drawn on a dotted circle, and a letter without its own is another one.
+    while begin < len(name) - 4 and unicodedata.category(name[begin])[0] == "M":
+        begin += 1
+    while end > 0 and unicodedata.category(name[end])[0] == "M":
+        end -= 1
+    return f"{name[:end]}…{name[begin:]}"
 
 
 def fit(width: int | None, height: int | None, most_width: float, most_height: float) -> tuple[float, float]:

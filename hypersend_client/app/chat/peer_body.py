@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -35,24 +36,22 @@ def PeerCard(view: PeerView) -> ft.Control:
     """Icon or ring, name, how it stands, and what can be done."""
     app, t = use_app(), use_t()
     people = watch(app.people)
-    asking, set_asking = ft.use_state(False)
+    nothing: Choice | None = None
+    asking, set_asking = ft.use_state(nothing)
 
     def do(choice: Choice) -> None:
-        if choice == "cancel" and view.done_bytes:
-            set_asking(True)
+        if choice == "store" or (choice == "cancel" and view.done_bytes):
+            set_asking(choice)
         else:
             app.spawn(app.peers.do(view.id, choice))
 
-    def yes() -> None:
-        set_asking(False)
-        app.spawn(app.peers.do(view.id, "cancel"))
+    def yes(choice: Choice) -> None:
+        set_asking(None)
+        app.spawn(app.peers.do(view.id, choice))
 
     dialog = None
-    if asking and "cancel" in view.choices:
-        dialog = states.confirm(
-            t("file.cancel_title"), t("file.cancel_line"), yes=t("file.cancel_yes"), no=t("file.cancel_no"),
-            on_yes=yes, on_no=lambda: set_asking(False),
-        )  # fmt: skip
+    if asking is not None and asking in view.choices:
+        dialog = _question(view, asking, t, yes, lambda: set_asking(None))
     ft.use_dialog(dialog)
     words = standing_words(view, t, people.name(view.other_id) or t("someone"), app)
     lost = view.standing in ("failed", "expired") or (view.standing == "here" and view.row.state == "failed")
@@ -61,7 +60,7 @@ def PeerCard(view: PeerView) -> ft.Control:
         ft.Semantics(
             identifier=f"peer-state-{view.id}",
             live_region=True,
-            content=text(words, Type.SECONDARY, color=Colour.LOSS if lost else Colour.SECONDARY),
+            content=text(_with_units(words), Type.SECONDARY, color=Colour.LOSS if lost else Colour.SECONDARY),
         ),
     ]
     if view.standing == "offer_web":
@@ -70,23 +69,53 @@ def PeerCard(view: PeerView) -> ft.Control:
         lines.append(text(t("chat.p2p"), Type.SMALL, color=Colour.SECONDARY))
     if view.is_new_device and view.standing in ("offer", "here"):
         name = people.name(view.other_id) or t("someone")
-        lines.append(text(t("p2p.new_device", name=name), Type.SMALL, color=Colour.LOSS))
+        key = "p2p.new_device_offer" if view.standing == "offer" else "p2p.new_device"
+        lines.append(text(t(key, name=name), Type.SMALL, color=Colour.LOSS))
     if view.safety_number:
-        lines.append(text(t("p2p.number", number=view.safety_number), Type.SMALL, color=Colour.SECONDARY))
+        number = number_lines(view.safety_number)
+        lines.append(text(t("p2p.number", number=number), Type.SECONDARY, color=Colour.SECONDARY))
     icons, buttons = _buttons(view, t, app, do)
     top = ft.Row(
-        [_lead(view), ft.Column(lines, spacing=Space.XXS, tight=True, expand=True), *icons],
+        [_lead(view), ft.Column(lines, spacing=Space.XXS, tight=True, expand=True)],
         spacing=Space.M,
         vertical_alignment=ft.CrossAxisAlignment.START,
     )
     parts: list[ft.Control] = [top]
-    if buttons:
-        parts.append(ft.Row(buttons, spacing=Space.XS, run_spacing=Space.XS, wrap=True))
+    if icons or buttons:
+        # Below, so that the name keeps its ending and the figures stand in one line.
+        parts.append(ft.Row([*icons, *buttons], spacing=Space.XS, run_spacing=Space.XS, wrap=True))
     return ft.Semantics(
         identifier=f"peer-{view.id}",
         container=True,
         content=ft.Column(parts, spacing=Space.S, tight=True, horizontal_alignment=ft.CrossAxisAlignment.STRETCH),
     )
+
+
+def _question(
+    view: PeerView, choice: Choice, t: Translator, yes: Callable[[Choice], None], no: Callable[[], None]
+) -> ft.AlertDialog:
+    """Before something is thrown away, or leaves the two devices."""
+    if choice == "store":
+        return states.confirm(
+            t("p2p.store_title"), t("p2p.store_line", size=size(view.size_bytes, t)), yes=t("p2p.store_yes"),
+            no=t("p2p.store_no"), on_yes=lambda: yes("store"), on_no=no, danger=False,
+        )  # fmt: skip
+    return states.confirm(
+        t("file.cancel_title"), t("file.cancel_line"), yes=t("file.cancel_yes"), no=t("file.cancel_no"),
+        on_yes=lambda: yes("cancel"), on_no=no,
+    )  # fmt: skip
+
+
+def _with_units(words: str) -> str:
+    """No line ends between a figure and its unit."""
+    return re.sub(r"(?<=\d) ", "\u00a0", words)
+
+
+def number_lines(number: str) -> str:
+    """A safety number in two lines of the same length, which are easier to compare."""
+    groups = number.split()
+    half = (len(groups) + 1) // 2
+    return "\n".join("\u00a0".join(part) for part in (groups[:half], groups[half:]))
 
 
 def app_name(app: AppState, t: Translator) -> str:
@@ -136,7 +165,7 @@ def _lead(view: PeerView) -> ft.Control:
 def _buttons(
     view: PeerView, t: Translator, app: AppState, do: Callable[[Choice], None]
 ) -> tuple[list[ft.Control], list[ft.Control]]:
-    """Small ones beside the name; those with words below it."""
+    """Small ones; those with words."""
     icons: list[ft.Control] = []
     glyphs: dict[Choice, tuple[ft.IconData, str]] = {
         "pause": (ft.Icons.PAUSE, "file.pause"),

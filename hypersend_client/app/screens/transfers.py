@@ -17,7 +17,7 @@ from hypersend_client.app.open_file import hand_over, share
 from hypersend_client.app.router import use_app, use_t, watch
 from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import Colour, Corner, Size, Space, Type
-from hypersend_client.app.transfer_list import TransferRow, total_of
+from hypersend_client.app.transfer_list import Total, TransferRow, total_of
 from hypersend_client.app.words import duration, size, speed
 
 keyed: Any = ft.memo
@@ -27,26 +27,29 @@ keyed: Any = ft.memo
 def Transfers() -> ft.Control:
     app, t = use_app(), use_t()
     rows = watch(app.transfers).rows
-    views = watch(app.peers).views
+    views, here = watch(app.peers).views, app.peers.rows
     actions: list[ft.Control] = []
+
+    def pause() -> None:
+        app.transfers.pause_all()
+        app.peers.pause_all()
+
+    def resume() -> None:
+        app.transfers.resume_all()
+        app.peers.resume_all()
 
     def clear() -> None:
         app.transfers.clear_done()
         app.peers.clear_done()
 
-    if any(row.group == "running" and not row.in_page for row in rows):
+    if any(row.group == "running" and not row.in_page for row in (*rows, *here)):
         actions.append(
-            forms.icon_button(
-                ft.Icons.PAUSE, t("transfers.pause_all"), lambda e: app.transfers.pause_all(), identifier="pause-all"
-            )
+            forms.icon_button(ft.Icons.PAUSE, t("transfers.pause_all"), lambda e: pause(), identifier="pause-all")
         )
-    elif any(row.state == "paused" for row in rows):
+    elif any(row.state == "paused" for row in (*rows, *here)):
         actions.append(
             forms.icon_button(
-                ft.Icons.PLAY_ARROW,
-                t("transfers.resume_all"),
-                lambda e: app.transfers.resume_all(),
-                identifier="resume-all",
+                ft.Icons.PLAY_ARROW, t("transfers.resume_all"), lambda e: resume(), identifier="resume-all"
             )
         )
     if any(row.group == "done" for row in rows) or any(view.group == "done" for view in views):
@@ -79,9 +82,9 @@ def TransfersBody() -> ft.Control:
     if not rows and not views:
         return states.empty(ft.Icons.SWAP_VERT, t("transfers.empty"), hint=t("transfers.empty_hint"))
     parts: list[ft.Control] = []
-    total = total_of(rows)
+    total = total_of((*rows, *app.peers.rows))
     if total.count:
-        parts.append(_total(rows, t))
+        parts.append(_total(total, t))
     for group in ("running", "waiting", "done"):
         tiles: list[ft.Control] = [
             ft.Container(
@@ -97,8 +100,7 @@ def TransfersBody() -> ft.Control:
     return forms.page_of(parts)
 
 
-def _total(rows: tuple[TransferRow, ...], t: Translator) -> ft.Control:
-    total = total_of(rows)
+def _total(total: Total, t: Translator) -> ft.Control:
     words = t("transfers.total", n=total.count, done=size(total.done_bytes, t), size=size(total.size_bytes, t))
     rate = speed(total.bytes_per_s, t)
     pace = t("transfers.total_left", speed=rate, left=duration(total.left_s, t)) if total.left_s is not None else ""
