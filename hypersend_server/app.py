@@ -72,6 +72,7 @@ from hypersend_server.realtime.events import AnyEvent, Bus, SessionsEnded, Trans
 from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import FRAMES_BURST, FRAMES_PER_S, PATH, SocketEdge
+from hypersend_server.realtime.unknown import UnknownSockets
 from hypersend_server.settings import Network, Settings
 from hypersend_server.signer import Signer
 from hypersend_server.stores import Stores
@@ -336,11 +337,12 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         access_tokens, parts.sessions, settings.trusted_proxies, tickets.open_upload)
     hub = Hub(parts.bus, _chat_renderer(parts.chats), parts.presence)
     origins = {*settings.allowed_origins, settings.public_url} - {""}
+    unknown = UnknownSockets(
+        (lambda request: client_address(request, settings.trusted_proxies)) if settings.rate_limits else None)
     edge = SocketEdge(
         hub, parts.presence, authenticator, commands(parts.chats), epoch=identity.epoch, origins=origins,
         limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock,
-        address_of=None if not settings.rate_limits else (
-            lambda request: client_address(request, settings.trusted_proxies)))
+        unknown=unknown)
     downloads = parts.downloads
 
     async def is_active(user_id: str) -> bool:
@@ -355,7 +357,8 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         parts.transfers, name=settings.instance_url or LOCAL_INSTANCE, claim=metadata.transfers.claim,
         release=metadata.transfers.release, clock=clock)
     relay_edge = RelayEdge(
-        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock, origins=origins)
+        parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock, origins=origins,
+        unknown=unknown)
     parts.bus.subscribe(lambda event: _end_relays(relay, event))
     parts.transfer_endings.listen(parts.bus)
     web_sign_in = WebSignIn(

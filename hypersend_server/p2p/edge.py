@@ -27,6 +27,7 @@ from hypersend_server.p2p.line import Buffers, Line
 from hypersend_server.p2p.relay import PING_S, SILENCE_S, Relay
 from hypersend_server.p2p.service import TransferService
 from hypersend_server.p2p.wire import ROLES, Role
+from hypersend_server.realtime.unknown import UnknownSockets
 from hypersend_server.signer import Signer
 
 PATH = "/api/v1/p2p/{role}/{id}"
@@ -53,11 +54,12 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
 class RelayEdge:
     """signer: makes and checks the passes between processes. clock: Unix milliseconds. origins: web origins whose
-    pages may open an end, beside the server's own."""
+    pages may open an end, beside the server's own. unknown: counts those that have not signed in."""
 
     def __init__(
         self, service: TransferService, relay: Relay, authenticator: Authenticator, signer: Signer,
-        clock: Callable[[], int], *, origins: Collection[str] = (), auth_timeout_s: float = AUTH_TIMEOUT_S,
+        clock: Callable[[], int], *, origins: Collection[str] = (), unknown: UnknownSockets | None = None,
+        auth_timeout_s: float = AUTH_TIMEOUT_S,
     ) -> None:
         self._service = service
         self._relay = relay
@@ -65,6 +67,7 @@ class RelayEdge:
         self._signer = signer
         self._clock = clock
         self._origins = Origins(origins)
+        self._unknown = unknown or UnknownSockets()
         self._auth_timeout_s = auth_timeout_s
         self._http: aiohttp.ClientSession | None = None
         self._buffers = Buffers()
@@ -91,23 +94,27 @@ class RelayEdge:
             session_id = (await self._authenticator.authenticate_token(token)).session_id
         if session_id:  # who it is we know before the socket opens, so a stranger gets a plain answer
             transfer = await self._service.for_end(transfer_id, role, session_id)
-        response, line = await accept(request, self._buffers, wire.MAX_BINARY_BYTES + 1)
-        try:
+        with contextlib.ExitStack() as unknown:
             if transfer is None:
-                session_id = await self._first_frame(line, role)
-                transfer = await self._service.for_end(transfer_id, role, session_id)
-            await self._meet(line, transfer, role, session_id, is_passed=passed is not None)
-        except wire.BadFrame as error:
-            await line.close(code=wire.BAD_FRAME, message=str(error).encode())
-        except HyperSendError as error:
-            await line.close(code=_close_code(error), message=error.code.encode())
-        except Exception:
-            # Not left to the middleware: its answer would stand in the middle of a WebSocket.
-            log.exception("an end of transfer %s failed", transfer_id)
-            await line.close(code=1011, message=b"internal")
-        finally:
-            if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
+                unknown.enter_context(self._unknown.counted(request))
+            response, line = await accept(request, self._buffers, wire.MAX_BINARY_BYTES + 1)
+            try:
+                if transfer is None:
+                    session_id = await self._first_frame(line, role)
+                    transfer = await self._service.for_end(transfer_id, role, session_id)
+                    unknown.close()
+                await self._meet(line, transfer, role, session_id, is_passed=passed is not None)
+            except wire.BadFrame as error:
+                await line.close(code=wire.BAD_FRAME, message=str(error).encode())
+            except HyperSendError as error:
+                await line.close(code=_close_code(error), message=error.code.encode())
+            except Exception:
+                # Not left to the middleware: its answer would stand in the middle of a WebSocket.
+                log.exception("an end of transfer %s failed", transfer_id)
+                await line.close(code=1011, message=b"internal")
+            finally:
+                if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
+                    asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
         return response
 
     async def _first_frame(self, line: Line, role: Role) -> str:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from aiohttp import hdrs, web
@@ -24,12 +23,12 @@ from hypersend_server.realtime import wire
 from hypersend_server.realtime.connection import Connection, Limits
 from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceBoard
+from hypersend_server.realtime.unknown import UnknownSockets
 
 PATH = "/api/v1/ws"
 AUTH_TIMEOUT_S = 10.0
 CLOSE_S = 3.0  # commands that are under way when the server stops get this long
 MAX_IN_FLIGHT = 64
-MAX_UNKNOWN = 100  # sockets from one address whose first frame has not said yet whose they are
 FRAMES_PER_S = 100
 FRAMES_BURST = 2000
 
@@ -52,8 +51,7 @@ class SocketEdge:
 
     commands: one for each client frame other than auth, ping and presence.watch. origins: web origins whose
     pages may open sockets, besides those of the server's own host. limits: keyed by session; FRAMES_PER_S
-    with FRAMES_BURST, or none. address_of: which address a request really comes from;
-    None: those that have not signed in are not counted.
+    with FRAMES_BURST, or none. unknown: counts those that have not signed in.
     """
 
     def __init__(
@@ -68,7 +66,7 @@ class SocketEdge:
         limits: Limits,
         clock: Clock,
         auth_timeout_s: float = AUTH_TIMEOUT_S,
-        address_of: Callable[[web.Request], str] | None = None,
+        unknown: UnknownSockets | None = None,
     ) -> None:
         missing = {*wire.CLIENT_FRAMES} - {*commands} - {wire.Auth, wire.Ping, wire.PresenceWatch}
         if missing:
@@ -82,8 +80,7 @@ class SocketEdge:
         self._limits = limits
         self._clock = clock
         self._auth_timeout_s = auth_timeout_s
-        self._address_of = address_of
-        self._unknown: Counter[str] = Counter()
+        self._unknown = unknown or UnknownSockets()
         self._running: set[asyncio.Task[None]] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -94,7 +91,8 @@ class SocketEdge:
             raise HyperSendError("not_ready", "The server is stopping.")
         self._origins.require_own(request)
         with contextlib.ExitStack() as unknown:
-            unknown.enter_context(self._counted(request))
+            if hdrs.AUTHORIZATION not in request.headers:
+                unknown.enter_context(self._unknown.counted(request))
             connection = Connection(self._limits)
             response = await connection.open(request)
             self._hub.opened(connection)
@@ -113,27 +111,6 @@ class SocketEdge:
         """Wait for the commands that are still under way."""
         if self._running:
             await asyncio.wait(list(self._running), timeout=CLOSE_S)
-
-    @contextlib.contextmanager
-    def _counted(self, request: web.Request) -> Iterator[None]:
-        """While nobody has signed in. A token in the header tells at once, so only the others are counted.
-
-        Raises: `rate_limited`.
-        """
-        if self._address_of is None or hdrs.AUTHORIZATION in request.headers:
-            yield
-            return
-        address = self._address_of(request)
-        if self._unknown[address] >= MAX_UNKNOWN:
-            raise HyperSendError(
-                "rate_limited", "Too many sockets of this address have not signed in.", retry_after_s=1)
-        self._unknown[address] += 1
-        try:
-            yield
-        finally:
-            self._unknown[address] -= 1
-            if not self._unknown[address]:
-                del self._unknown[address]
 
     async def _sign_in(self, request: web.Request, connection: Connection) -> Caller | None:
         """The caller, who has been told `ready`; or None where the socket was closed instead."""

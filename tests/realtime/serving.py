@@ -26,6 +26,7 @@ from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import PATH, SocketEdge
+from hypersend_server.realtime.unknown import UnknownSockets
 
 
 class Sessions:
@@ -259,7 +260,8 @@ async def serving(
     limits = NoLimits() if rate is None else Buckets(rate[0], rate[1], system_clock)
     edge = SocketEdge(
         hub, presence, sessions, commands.table(), epoch="epoch-1", origins=origins, limits=limits,
-        clock=system_clock, auth_timeout_s=auth_timeout_s, address_of=lambda request: request.remote or "")
+        clock=system_clock, auth_timeout_s=auth_timeout_s,
+        unknown=UnknownSockets(lambda request: request.remote or ""))
 
     @web.middleware
     async def problems(request: web.Request, handler: Any) -> web.StreamResponse:

@@ -16,7 +16,8 @@ from hypersend_server.limits import NoLimits
 from hypersend_server.realtime import wire
 from hypersend_server.realtime.events import Frame, SessionsEnded
 from hypersend_server.realtime.hub import MAX_USER_SOCKETS
-from hypersend_server.realtime.socket import MAX_IN_FLIGHT, MAX_UNKNOWN, PATH, SocketEdge
+from hypersend_server.realtime.socket import MAX_IN_FLIGHT, PATH, SocketEdge
+from hypersend_server.realtime.unknown import MAX_UNKNOWN
 from tests.realtime.serving import serving
 
 # Opening and signing in

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+import aiohttp
+import pytest
 
 from hypersend_server.app import SEARCHES_BURST, SEARCHES_PER_S, UPLOADS_BURST, UPLOADS_PER_S
 from hypersend_server.clock import system_clock
+from hypersend_server.realtime import unknown
 from tests.harness import Answer, Client, running
+from tests.p2p.pair import pair
 
 FILE = {"name": "tea.txt", "size": 3}
 KEYS_PER_S = 7  # somebody who types fast
@@ -111,3 +117,27 @@ async def test_searching_at_every_key_is_not_held_back(tmp_path: Path) -> None:
             for needle in needles:
                 assert (await asha.get(f"/search?q={quote(needle)}")).status == 200, needle
                 clock.advance(1 / per_s)
+
+
+async def test_ends_of_transfers_that_say_nobodys_name_are_refused_with_the_other_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown, "MAX_UNKNOWN", 4)
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        transfer = await both.accepted()
+        paths = [f"/api/v1/p2p/{role}/{transfer['id']}" for role in ("sender", "receiver")] + ["/api/v1/ws"]
+
+        async def opened(path: str, **headers: str) -> aiohttp.ClientWebSocketResponse[Any]:
+            return await server.http.ws_connect(server.url.replace("http", "ws", 1) + path, headers=headers)
+
+        silent = [await opened(path) for path in (*paths, paths[0])]
+        for path in paths:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await opened(path)
+            assert refused.value.status == 429
+        known = await opened(paths[0], **both.asha.headers)  # a token in the header tells at once
+        await silent[1].send_json({"type": "auth", "token": both.ben.token})
+        assert (await silent[1].receive()).type is aiohttp.WSMsgType.TEXT  # in, and so it makes room
+        await opened(paths[1])
+        assert not known.closed
