@@ -24,6 +24,7 @@ from hypersend_client.sdk.transfer import ENDED, Progress
 from hypersend_client.sdk.uploads import Upload
 
 Choice = Literal["accept", "decline", "cancel", "pause", "resume", "retry", "store"]
+ServerCopy = Literal["", "vouched", "unvouched"]
 Standing = Literal[
     "asking", "offer", "offer_web", "for_other", "between_others", "away_out", "away_in", "here",
     "done", "declined", "cancelled", "stored", "expired", "failed",
@@ -78,7 +79,8 @@ class PeerView:
     """standing: what it means to who looks; `here` where this device moves it, and then `row` says how far.
 
     choices: what can be done now. is_new_device: the other one is not a device that was met before. safety_number: of
-    an offer. is_confirmed: not only the server says that it has arrived.
+    an offer. is_confirmed: not only the server says that it has arrived. server_copy: of what came through the server
+    to this device: whether the one that sent it vouches for it.
     """
 
     id: str
@@ -95,6 +97,7 @@ class PeerView:
     is_new_device: bool = False
     safety_number: str = ""
     is_confirmed: bool = True
+    server_copy: ServerCopy = ""
 
     @property
     def group(self) -> Group:
@@ -107,7 +110,7 @@ class PeerView:
 
 def view_of(
     info: PeerTransfer, progress: Progress | None, *, me: str, session_id: str, native: bool, path: str = "",
-    is_new_device: bool = False, safety_number: str = "", is_confirmed: bool = True,
+    is_new_device: bool = False, safety_number: str = "", is_confirmed: bool = True, server_copy: ServerCopy = "",
 ) -> PeerView:
     """progress: of this device's end, if it has one in this run. native: this device can send and receive."""
     sends_here = native and info.sender_session == session_id
@@ -160,7 +163,14 @@ def view_of(
     return PeerView(
         info.id, info.chat_id, info.name, info.size, done, mine, standing, frozenset(choices), row, other, path,
         is_new_device, safety_number if standing == "offer" else "", is_confirmed,
+        server_copy if standing == "stored" else "",
     )
+
+
+def _server_copy(end: End | None) -> ServerCopy:
+    if end is None or end.progress.state != "done" or not getattr(end, "came_through_server", False):
+        return ""
+    return "vouched" if getattr(end, "is_vouched", False) else "unvouched"
 
 
 def _over(info: PeerTransfer, progress: Progress | None) -> Standing:
@@ -276,7 +286,7 @@ class PeerList(ft.Observable):
             native=self._peers is not None, path=self._paths.get(info.id, ""),
             is_new_device=end.is_new_device if end is not None else info.id in self._new_devices,
             safety_number=self._numbers.get(info.id, (info, ""))[1],
-            is_confirmed=end is None or getattr(end, "is_confirmed", True),
+            is_confirmed=end is None or getattr(end, "is_confirmed", True), server_copy=_server_copy(end),
         )  # fmt: skip
 
     async def safety_numbers(self, chat_id: str) -> list[tuple[str, str]]:

@@ -27,6 +27,11 @@ NEW_DEVICE = ("Careful: you have not met this device of theirs before. It is a n
               "compare the number.")
 
 
+VOUCHED = "It came through the server, which could read it; the device that sent it vouches for what is in it."
+UNVOUCHED = ("Careful: it came through the server, and only the server says what is in it: nobody had accepted it "
+             "before it was put there.")
+
+
 async def p2p(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     match options.p2p:
         case "send":
@@ -111,7 +116,7 @@ async def _tell_number(hs: HyperSend, sending: PeerSender, screen: Screen) -> No
 
 
 async def _receive(hs: HyperSend, options: Namespace, screen: Screen) -> int:
-    found: list[tuple[PeerTransfer, Path]] = []
+    found: list[dict[str, Any]] = []
     async with live(hs, options):
         while True:
             if options.transfer is not None:
@@ -128,11 +133,15 @@ async def _receive(hs: HyperSend, options: Namespace, screen: Screen) -> int:
             receiving = await hs.p2p.receive(info.id, options.output, sender_key=info.sender_key)
             await screen.follow([receiving])
             path = await receiving.wait()
-            found.append((await _ended(hs, receiving), path))
+            if receiving.came_through_server:
+                screen.say(f"{clean(path.name)}: {VOUCHED if receiving.is_vouched else UNVOUCHED}")
+            found.append((await _ended(hs, receiving)).to_json() | {
+                "path": str(path), "came_through_server": receiving.came_through_server,
+                "is_vouched": receiving.is_vouched})
             if not options.all or options.transfer is not None:
                 break
-    items = [transfer.to_json() | {"path": str(path)} for transfer, path in found]
-    screen.result(items[0] if len(items) == 1 else {"items": items}, "\n".join(str(path) for _, path in found))
+    paths = "\n".join(item["path"] for item in found)
+    screen.result(found[0] if len(found) == 1 else {"items": found}, paths)
     return 0
 
 

@@ -121,6 +121,7 @@ class Housekeeping:
     async def each_minute(self) -> None:
         while await self._uploads.expire():
             pass
+        await self._clear_abandoned()
         await self._deletions.run()
 
     async def each_hour(self) -> GcReport:
@@ -165,8 +166,10 @@ class Housekeeping:
         return report
 
     async def _clear_abandoned(self) -> None:
+        away = set[str]()
         for file in await self._files.abandoned(BATCH):
-            await self._uploads.clear(file)
+            if file.backend not in away and not await self._uploads.clear(file):
+                away.add(file.backend)  # one that does not answer is not asked for each of them
 
     async def _unshown(self, report: GcReport, before: int, delete: bool) -> None:
         while True:

@@ -54,7 +54,8 @@ class Passage(Protocol):
     def target(self) -> Line | None:
         """The other device's line; where there is none the frames are dropped."""
 
-    def passed(self, size_bytes: int) -> None: ...
+    def passed(self, size_bytes: int) -> None:
+        """So much was passed on, or dropped."""
 
     def stuck(self, target: Line) -> None:
         """The target has taken nothing for as long as `receive` would wait."""
@@ -201,7 +202,7 @@ class Line(asyncio.BufferedProtocol):
                 found, self._is_broken = refused, True
             if found is None and self._is_lost and self._stalled_by is None and not self._is_due:
                 found = CLOSED
-            if found is not None:
+            if found is not None and not receiving.done():  # what passes frames on may have said that it is enough
                 receiving.set_result(found)
         if self._is_broken:
             self._start = self._stop
@@ -239,7 +240,7 @@ class Line(asyncio.BufferedProtocol):
                             return None
                         if not target._write(frames.passed_on(data, view, found)):
                             self._lent = target
-                        passed += size
+                    passed += size
                     self._start = found.end
                 elif (message := self._message(data, found)) is not None:
                     return message

@@ -28,6 +28,10 @@ TELL_S = 0.5
 SAVE_S = 2.0
 CLAIM_MS = 30_000
 STOP_S = 2.0
+# What an end may send in a round beside the bytes of the file: what seals them, in frames of 200 bytes at the least;
+# control; and what was still on its way when the round began, in the buffers of two sockets.
+SEAL_SHARE = 8
+SLACK_BYTES = 16 * 1024 * 1024
 TURN_FRAMES = 16  # so many that are not just passed on, and everything else in this process has its turn
 log = logging.getLogger(__name__)
 
@@ -49,9 +53,12 @@ class Book(Protocol):
 class End:
     """One device's socket."""
 
-    def __init__(self, line: Line, session_id: str) -> None:
+    def __init__(
+        self, line: Line, session_id: str, meeting: Meeting, role: Role, passed: Callable[[int], None]
+    ) -> None:
         self.line = line
         self.session_id = session_id
+        self.way = line.passage = Way(meeting, self, OTHER[role], passed)
         self.gone = asyncio.Event()
         self.reading: asyncio.Task[None] | None = None
         self._closing: tuple[int, str] | None = None
@@ -106,27 +113,42 @@ class Meeting:
         self.telling: asyncio.TimerHandle | None = None
         self.last: tuple[End, str] | None = None  # what an end is to hear before its socket closes
 
-    async def greet(self) -> None:
-        """Tell whoever is here whether the other end is, too."""
+    def greet(self) -> None:
+        """Tell whoever is here whether the other end is, too. Not waiting for room: an end that was told of a round
+        after the next one had begun would stay in that."""
         if len(self.ends) == 2:
             self.round += 1
+            for end in self.ends.values():
+                end.way.begin_round()
         frame = wire.peer(self.round if len(self.ends) == 2 else None)
-        ends = list(self.ends.values())
-        for end in ends:
+        for end in list(self.ends.values()):
             end.line.go_on()  # what it waits to pass on to the older socket of the other end is of no use any more
-        for end in ends:
-            await end.send(frame)
+        for end in self.ends.values():
+            with contextlib.suppress(ConnectionError):
+                end.line.tell(frame)
 
 
 class Way:
-    """From one end to the other: where `line.py` passes binary frames on."""
+    """From one end to the other: where `line.py` passes binary frames on, and no more of them than the file needs."""
 
     max_bytes = wire.MAX_BINARY_BYTES
 
-    def __init__(self, meeting: Meeting, other: Role, passed: Callable[[int], None]) -> None:
+    def __init__(self, meeting: Meeting, end: End, other: Role, passed: Callable[[int], None]) -> None:
         self._meeting = meeting
+        self._end = end
         self._other = other
-        self.passed = passed
+        self._passed = passed
+        self.begin_round()
+
+    def begin_round(self) -> None:
+        size = self._meeting.transfer.size
+        self._left_bytes = size + size // SEAL_SHARE + SLACK_BYTES
+
+    def passed(self, size_bytes: int) -> None:
+        self._passed(size_bytes)
+        self._left_bytes -= size_bytes
+        if self._left_bytes < 0:
+            self._end.close(wire.BAD_FRAME, "more has come than was offered")
 
     def target(self) -> Line | None:
         there = self._meeting.ends.get(self._other)
@@ -187,8 +209,7 @@ class Relay:
     ) -> None:
         """Serve this end until its socket closes. joined: the first frame that it gets."""
         meeting = self._meetings.setdefault(transfer.id, Meeting(transfer))
-        end = End(line, session_id)
-        line.passage = Way(meeting, OTHER[role], self._passed)
+        end = End(line, session_id, meeting, role, self._passed)
         older = meeting.ends.get(role)
         meeting.ends[role] = end
         if older is not None:
@@ -196,7 +217,7 @@ class Relay:
         pinging = asyncio.create_task(self._ping(end))
         try:
             await end.send(joined)
-            await meeting.greet()
+            meeting.greet()
             if len(meeting.ends) == 1 and meeting.is_active:  # what the last process left behind
                 await self._pause(meeting)
             await self._read(meeting, role, end)
@@ -230,7 +251,7 @@ class Relay:
         await self._save(meeting)
         await self._pause(meeting)
         if meeting.ends:
-            await meeting.greet()
+            meeting.greet()
         elif self._meetings.get(meeting.transfer.id) is meeting:
             del self._meetings[meeting.transfer.id]
             if meeting.telling is not None:
@@ -260,7 +281,7 @@ class Relay:
                     return
                 if (there := meeting.ends.get(other)) is not None:
                     await there.send(data)
-                    self._passed(len(data))
+                end.way.passed(len(data))
             elif message.type is WSMsgType.TEXT:
                 try:
                     frame = wire.parse(message.data, role)

@@ -10,9 +10,8 @@ From an end
     ready    round key offset cipher?   of the receiver: its ephemeral key, and how much it has verified
     ack      offset                of the receiver: so much is verified and on its disk
     done                           of the receiver: the whole file is there, and its digest is right
-    fail     code                  the transfer cannot be finished: digest_mismatch, tampered, source_changed, …
+    fail     code                  it cannot be finished: tampered, source_changed, wrong_size, corrupt_transfer
     cancel                         this end does not want it any more
-    signal   data                  anything for the other end: its sealed addresses, for one
 
 From the relay
     joined   role transfer         always the first frame
@@ -102,12 +101,8 @@ class Cancel(Frame, tag="cancel", frozen=True):
     pass
 
 
-class Signal(Frame, tag="signal", frozen=True):
-    data: Annotated[str, Meta(max_length=12 * 1024)]
-
-
-AnyFrame = Auth | Hello | Ready | Ack | Done | Fail | Cancel | Signal
-END_FRAMES: tuple[type[Frame], ...] = (Auth, Hello, Ready, Ack, Done, Fail, Cancel, Signal)
+AnyFrame = Auth | Hello | Ready | Ack | Done | Fail | Cancel
+END_FRAMES: tuple[type[Frame], ...] = (Auth, Hello, Ready, Ack, Done, Fail, Cancel)
 _ONLY: dict[type[Frame], Role] = {Hello: "sender", Ready: "receiver", Ack: "receiver", Done: "receiver"}
 
 _decode: Callable[[bytes | str], AnyFrame] = msgspec.json.Decoder(AnyFrame).decode

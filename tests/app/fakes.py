@@ -137,7 +137,7 @@ class FakeEnd:
 
     def __init__(self, info: PeerTransfer) -> None:
         self.info = info
-        self.is_new_device = False
+        self.is_new_device = self.came_through_server = self.is_vouched = False
         self.progress = Progress("waiting", 0, info.size, 0.0, None, None)
         self.did: list[str] = []
         self._listeners: list[Callable[[Progress], None]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from hypersend_client.app.chat.peer_body import standing_words
 from hypersend_client.app.i18n import LANGUAGES, Translator
-from hypersend_client.app.peer_list import PeerView, view_of
+from hypersend_client.app.peer_list import PeerList, PeerView, view_of
 from hypersend_client.sdk import transfer_errors
 from hypersend_client.sdk.events import MessageChanged, TransferChanged
 from hypersend_client.sdk.p2p_calls import PeerTransfer
@@ -489,3 +489,32 @@ def test_what_the_server_alone_says_is_told_so() -> None:
     view = view_of(sent, None, me=ME.id, session_id=HERE, native=True, is_confirmed=False)
     assert (view.standing, view.is_confirmed) == ("done", False)
     assert "the server says" in standing_words(view, Translator("en"), "Ann Lee", None)  # type: ignore[arg-type]
+
+
+@dataclass
+class Began:
+    """Both the calls and the ends of this device, of which nothing is offered and some have begun."""
+
+    ends: list[FakeEnd]
+
+    async def open(self) -> list[PeerTransfer]:
+        return []
+
+    async def resume(self) -> list[FakeEnd]:
+        return self.ends
+
+
+@pytest.mark.parametrize(("is_vouched", "words"), [
+    (True, "Ann Lee’s device vouches"), (False, "only the server says what is in it")])
+async def test_what_came_through_the_server_is_told_so(is_vouched: bool, words: str) -> None:
+    end = FakeEnd(transfer("cancelled", receiver_session=HERE, file_id="f-1"))
+    peers = PeerList()
+    peers.begin(Began([end]), Began([end]), me=ME.id, session_id=HERE)  # type: ignore[arg-type]
+    await peers.go_on()
+    end.came_through_server, end.is_vouched = True, is_vouched
+    end.be("running", GB)
+    (view,) = peers.views
+    assert not view.server_copy  # what it is was not compared yet
+    end.be("done", 20 * GB)
+    (view,) = peers.views
+    assert words in standing_words(view, Translator("en"), "Ann Lee", None)  # type: ignore[arg-type]

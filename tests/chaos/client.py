@@ -3,10 +3,16 @@
 python -m tests.chaos.client HOME URL SEED PAUSE write     does things until it is killed
 python -m tests.chaos.client HOME URL SEED PAUSE settle    sends what waits, catches up, prints what it shows, and ends
 
-PAUSE: at most so many seconds between two things. HOME/said.jsonl has a line for every message that was put into the
-outbox, written after that was safe; HOME/passing.jsonl one for every file that is to go to somebody's device, before
-it is offered, and HOME/passed.jsonl one for each that the other device is known to have. A client that settles stays
-until those beside it have nothing left to pass on either (HOME/settled).
+PAUSE: at most so many seconds between two things. A client that settles stays until those beside it have nothing left
+to pass on either (HOME/settled). It writes down, a line of HOME/….jsonl for each:
+
+    said       messages that were put into the outbox, after that was safe
+    failed     those that were refused for good
+    editing    edits, before they are asked for
+    edited     those that were confirmed
+    reacted    reactions that were confirmed
+    passing    files that are to go to somebody's device, before they are offered
+    passed     those that the other device is known to have
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from hypersend_client.sdk import FileTokenStore, HyperSend, HyperSendError
 from hypersend_client.sdk.p2p_receiver import PeerReceiver
 from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfers import Transfers
+from tests.chaos.checks import EDITED, Note
 
 MIB = 1024 * 1024
 SIZES = (0, 1, 70_000, 3 * MIB, 8 * MIB, 8 * MIB + 1, 11 * MIB)
@@ -31,7 +38,7 @@ PASSED_SIZES = (0, 1, 70_000, 1 * MIB + 1, 9 * MIB)
 MOST_TO_PASS = 3
 
 
-def lines(path: Path) -> list[dict[str, str]]:
+def lines(path: Path) -> list[Note]:
     """Without the one that a killed process was writing."""
     found = []
     for text in path.read_text().splitlines() if path.exists() else []:
@@ -42,7 +49,7 @@ def lines(path: Path) -> list[dict[str, str]]:
     return found
 
 
-def add_line(path: Path, **what: str) -> None:
+def add_line(path: Path, **what: str | int) -> None:
     is_torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
     with path.open("a") as file:
         file.write(("\n" if is_torn else "") + json.dumps(what) + "\n")
@@ -106,11 +113,19 @@ class Person:
 
     async def edit(self) -> None:
         if (message := await self._message(mine=True)) is not None and message.kind == "text":
-            await self.hs.messages.edit(message.chat_id, message.id, f"{message.text} (edited)")
+            self.count += 1
+            what = {"chat_id": message.chat_id, "client_id": message.client_id,
+                    "text": f"{message.text.partition(EDITED)[0]}{EDITED}{os.getpid()}.{self.count})"}
+            add_line(self.home / "editing.jsonl", **what)
+            edited = await self.hs.messages.edit(message.chat_id, message.id, what["text"])
+            add_line(self.home / "edited.jsonl", **what, rev=edited.rev)
 
     async def react(self) -> None:
         if (message := await self._message(mine=False)) is not None:
-            await self.hs.messages.react(message.chat_id, message.id, self.moments.choice("👍🎉😮"))
+            emoji = self.moments.choice("👍🎉😮")
+            await self.hs.messages.react(message.chat_id, message.id, emoji)
+            add_line(self.home / "reacted.jsonl", chat_id=message.chat_id, client_id=message.client_id, emoji=emoji,
+                     user_id=self.hs.account.user_id)
 
     async def read(self) -> None:
         chat_id = await self.chat()
@@ -124,7 +139,7 @@ class Person:
 
     # From device to device
 
-    def to_pass(self) -> list[dict[str, str]]:
+    def to_pass(self) -> list[Note]:
         passed = {line["file"] for line in lines(self.home / "passed.jsonl")}
         return [line for line in lines(self.home / "passing.jsonl") if line["file"] not in passed]
 
@@ -173,6 +188,8 @@ class Person:
         while entries := await self.hs.outbox.entries():
             for entry in entries:
                 if entry.state == "failed":
+                    add_line(self.home / "failed.jsonl", client_id=entry.client_id, code=entry.code,
+                             detail=entry.detail)
                     await self.hs.outbox.retry(entry.client_id)
             await asyncio.sleep(0.2)
         while self.to_pass() or not self.is_resumed:

@@ -3,46 +3,128 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
+from pymongo import WriteConcern
 
+from tests.chaos.checks import Said, find_all
 from tests.chaos.clock import WallClock, sweep
-from tests.chaos.world import find_all
+from tests.chaos.left_over import check_garbage
+from tests.mongo_server import MongoServer
 from tests.process import ServerProcess, environment
 
-SAID = [{"chat_id": "c", "client_id": f"said-{n}", "text": f"text {n}"} for n in range(4)]
+ENTRIES = [{"chat_id": "c", "client_id": f"said-{n}", "text": f"text {n}", "sha256": ""} for n in range(4)]
+EDITS = [{"chat_id": "c", "client_id": "said-0", "text": f"text 0 (edited {n})", "rev": 5 + n} for n in range(3)]
+SAID = Said(ENTRIES, tried=EDITS, edited=EDITS[:2],
+            reacted=[{"chat_id": "c", "client_id": "said-1", "emoji": "👍", "user_id": "a"}])
 SHOWN: dict[str, Any] = {
-    name: {"c": {"seq": 4, "messages": [[n + 1, n + 1, f"said-{n}", f"text {n}", [], []] for n in range(4)]}}
+    name: {"c": {"seq": 4, "messages": [
+        [1, 6, "said-0", "text 0 (edited 1)", [], []], [2, 7, "said-1", "text 1", [["👍", ["a", "b"]]], []],
+        [3, 3, "said-2", "text 2", [], []], [4, 4, "said-3", "text 3", [], []]]}}
     for name in ("asha", "ben")}
 
 Change = Callable[[dict[str, Any]], object]
 
 
+def for_all(number: int, field: int, value: object) -> Change:
+    """The same for every client: of a message that the server itself has wrong."""
+    return lambda shown: [view["c"]["messages"][number].__setitem__(field, value) for view in shown.values()]
+
+
+def swap(shown: dict[str, Any]) -> None:
+    """Two messages of one person, their places aside."""
+    for view in shown.values():
+        messages = view["c"]["messages"]
+        messages[2][1:], messages[3][1:] = messages[3][1:], messages[2][1:]
+
+
 def test_what_is_whole_passes() -> None:
-    assert [message[3] for message in find_all("asha", SAID, SHOWN)] == [entry["text"] for entry in SAID]
+    assert [message[2] for message in find_all("asha", SAID, SHOWN)] == [entry["client_id"] for entry in ENTRIES]
+
+
+def test_an_edit_that_was_not_confirmed_may_have_been_made() -> None:
+    shown = copy.deepcopy(SHOWN)
+    for_all(0, 3, "text 0 (edited 2)")(shown)
+    find_all("asha", SAID, shown)
+
+
+def test_a_message_with_a_file_may_come_after_what_was_said_later() -> None:
+    shown = copy.deepcopy(SHOWN)
+    swap(shown)
+    entries = [entry | {"sha256": "of a file" if entry["client_id"] == "said-2" else ""} for entry in ENTRIES]
+    find_all("asha", dataclasses.replace(SAID, entries=entries), shown)
 
 
 @pytest.mark.parametrize("change", [
     lambda shown: [view["c"]["messages"].pop(1) for view in shown.values()],
     lambda shown: [view["c"]["messages"].reverse() for view in shown.values()],
+    swap,
     lambda shown: [view["c"].update(seq=5) for view in shown.values()],
-    lambda shown: [view["c"]["messages"][3].__setitem__(2, "said-0") for view in shown.values()],
+    for_all(3, 2, "said-0"),
+    lambda shown: [view["c"]["messages"].append([5, 8, "another", "text 3", [], []]) or view["c"].update(seq=5)
+                   for view in shown.values()],
     lambda shown: shown["ben"]["c"]["messages"][2].__setitem__(3, "another text"),
+    for_all(2, 3, "another text"),
+    for_all(0, 3, "text 0 (edited 0)"),
+    for_all(0, 3, "text 0"),
+    for_all(0, 1, 5),
+    for_all(1, 4, [["👍", ["b"]]]),
     lambda shown: shown["ben"]["c"]["messages"].pop(),
-], ids=["lost", "out of order", "one is missing at the end", "doubled", "another text", "not on every client"])
+], ids=["lost", "the wrong way round", "two of one person are swapped", "one is missing at the end", "doubled",
+        "doubled under another id", "another text for one", "another text for all", "an older edit", "an edit is lost",
+        "an older state", "a reaction is lost", "not on every client"])
 def test_what_is_lost_doubled_or_different_is_noticed(change: Change) -> None:
     shown = copy.deepcopy(SHOWN)
     change(shown)
     with pytest.raises(AssertionError):
         find_all("asha", SAID, shown)
+
+
+@pytest.mark.parametrize("place", ["files/or/orphan/bytes", "uploads/orphan/bytes"])
+async def test_bytes_that_no_record_names_are_noticed(tmp_path: Path, place: str) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        stored = partial(_stored, server.data_root)
+        await check_garbage(server, set(), stored, set())
+        with pytest.raises(AssertionError, match="no bytes"):
+            await check_garbage(server, set(), stored, {"a file"})
+        orphan = server.data_root / place
+        orphan.parent.mkdir(parents=True)
+        orphan.write_bytes(b"of nobody")
+        with pytest.raises(AssertionError, match="orphan"):
+            await check_garbage(server, set(), stored, set())
+
+
+def test_the_stand_in_for_mongodb_keeps_what_it_acknowledged_when_it_is_killed(tmp_path: Path) -> None:
+    mongo = MongoServer(tmp_path / "mongo", "--sync-on-commit").start()
+    try:
+        for number in range(100):
+            with (
+                pymongo.MongoClient(mongo.uri("kept")) as client, client.start_session() as session,
+                session.start_transaction(write_concern=WriteConcern("majority", j=True)),
+            ):
+                client.kept.said.insert_one({"_id": number}, session=session)
+            if number % 25 == 24:
+                mongo.kill()
+                mongo.start()
+        with pymongo.MongoClient(mongo.uri("kept")) as client:
+            assert sorted(said["_id"] for said in client.kept.said.find()) == list(range(100))
+    finally:
+        mongo.kill()
+
+
+def _stored(data_root: Path) -> set[str]:
+    return {path.name for path in data_root.glob("files/*/*")}
 
 
 def test_a_servers_clock_jumps_both_ways_and_it_serves_on(tmp_path: Path) -> None:

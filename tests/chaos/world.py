@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,15 @@ from typing import Any
 import aiohttp
 
 from hypersend_client.sdk import FileTokenStore, HyperSend
+from tests.chaos.checks import Note, Said, find_all
 from tests.chaos.client import lines
 from tests.chaos.clock import NOTICED_S, WallClock, sweep
+from tests.chaos.left_over import check_garbage, is_alone, until
 from tests.harness import PASSWORD
 from tests.process import REPOSITORY, ServerProcess, command
 from tests.sdk_transfers.line import Line, line_to
 
-SETTLE_S = 240
-CALM_S = 60
+SETTLE_S = 900
 MIB = 1024 * 1024
 JUMPS_S = (-86_400, -3600, -60, 60, 1200, 3600, 36_000)
 Fault = Callable[[], Awaitable[None]]
@@ -77,18 +79,25 @@ class Writer:
         assert process.returncode == 0, (self.home / "errors.log").read_text()[-4000:]
         return dict(json.loads(out))
 
-    def said(self) -> list[dict[str, str]]:
-        return lines(self.home / "said.jsonl")
+    def said(self) -> Said:
+        return Said(*(lines(self.home / f"{what}.jsonl") for what in ("said", "editing", "edited", "reacted")))
+
+    def refused(self) -> list[Note]:
+        return lines(self.home / "failed.jsonl")
 
     def passed(self) -> list[str]:
         """SHA-256 of what the other device confirmed."""
         sha256 = {line["file"]: line["sha256"] for line in lines(self.home / "passing.jsonl")}
         return [sha256[line["file"]] for line in lines(self.home / "passed.jsonl")]
 
-    def received(self) -> set[str]:
+    def received(self) -> list[str]:
         """SHA-256 of all that lies where transfers arrive, whole or not."""
-        return {hashlib.sha256(path.read_bytes()).hexdigest()
-                for path in (self.home / "received").rglob("*") if path.is_file()}
+        return [hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in (self.home / "received").rglob("*") if path.is_file()]
+
+    def unfinished(self) -> list[Path]:
+        """What lies where files are downloaded to and is not a whole one."""
+        return [path for path in (self.home / "Downloads").rglob("*") if ".part" in path.suffixes]
 
 
 class World:
@@ -153,10 +162,11 @@ class World:
     # What goes wrong
 
     async def suffer(self, seconds: float) -> None:
-        """Let people write while one thing after another happens: each once, in an order of the seed, and again."""
+        """Let people write while one thing after another happens: each once, in an order of the seed, and again; for
+        so long at least, and until each has happened."""
         deck: list[Fault] = []
         end = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < end:
+        while asyncio.get_running_loop().time() < end or len(self.done) < len(self.faults()):
             for writer in self.writers:
                 await writer.start()
             await asyncio.sleep(self.moments.uniform(0.5, 3))
@@ -259,16 +269,21 @@ class World:
         """Raises: AssertionError naming what was lost, doubled or left over. Returns: what was counted."""
         await self._settle()  # once each, so that all is sent before anybody is asked what they show
         shown = await self._settle()
-        counted = {"messages": 0, "files": 0, "passed on": self._check_passed(), **self.done}
-        said = {writer.home.name: writer.said() for writer in self.writers}
-        for name, entries in said.items():
-            for entry, message in zip(entries, find_all(name, entries, shown), strict=True):
+        counted = {"messages": 0, "files": 0, "edits": 0, "reactions": 0, "passed on": self._check_passed(),
+                   **self.done}
+        for writer in self.writers:
+            name, said = writer.home.name, writer.said()
+            for entry, message in zip(said.entries, find_all(name, said, shown), strict=True):
                 counted["messages"] += 1
                 if entry["sha256"]:
                     assert len(message[5]) == 1
                     await self._check_file(name, message[5][0], entry["sha256"])
                     counted["files"] += 1
-        await self._check_left_over()
+            counted["edits"] += len(said.edited)
+            counted["reactions"] += len(said.reacted)
+            assert not writer.refused(), writer.refused()
+        await self._check_left_over({file_id for view in shown.values() for chat in view.values()
+                                     for message in chat["messages"] for file_id in message[5]})
         return counted
 
     async def _settle(self) -> dict[str, Any]:
@@ -279,12 +294,16 @@ class World:
         return {name: task.result() for name, task in tasks.items()}
 
     def _check_passed(self) -> int:
-        """What went from device to device. Returns: how many files."""
-        there = set[str]().union(*(writer.received() for writer in self.writers))
-        passed = [sha256 for writer in self.writers for sha256 in writer.passed()]
-        assert set(passed) <= there, "a device was told of a file that has not arrived"
-        assert there <= set(passed), "an unfinished or altered file was left on a device"
-        return len(passed)
+        """What went from device to device, each once; once more where its sender was killed before it noted that it
+        had arrived. Returns: how many files."""
+        there = Counter(sha256 for writer in self.writers for sha256 in writer.received())
+        passed = Counter(sha256 for writer in self.writers for sha256 in writer.passed())
+        offered = {line["sha256"] for writer in self.writers for line in lines(writer.home / "passing.jsonl")}
+        assert not passed - there, "a device was told of a file that has not arrived"
+        assert there.keys() <= offered, "an unfinished or altered file was left on a device"
+        kills = self.done.get("kill_client", 0)
+        assert (there - passed).total() <= kills, f"{there - passed} arrived twice, or nobody knows of it"
+        return passed.total()
 
     async def _check_file(self, name: str, file_id: str, sha256: str) -> None:
         async with self._as(name) as (http, headers):
@@ -296,13 +315,18 @@ class World:
                     digest.update(part)
         assert digest.hexdigest() == sha256, f"the file {file_id} has other bytes than were sent"
 
-    async def _check_left_over(self) -> None:
-        """Uploads that nobody goes on with may be there (a client was killed between init and its journal); they
-        expire. Given up, nothing is left: no reservation, no bytes without a record, no digest that is wrong, no
-        socket."""
-        kept: set[str] = set()
+    async def _check_left_over(self, shown: set[str]) -> None:
+        """Of what a client that was killed had begun and not noted yet, one file each time may be there, an upload
+        that will expire or one that nothing shows. Given up, nothing is left: no reservation, no bytes without a
+        record, no digest that is wrong, no transfer that is open, no socket."""
+        unfinished = [path for writer in self.writers for path in writer.unfinished()]
+        assert not unfinished, f"unfinished downloads were left over: {unfinished}"
+        complete: set[str] = set()
+        given_up = 0
         for writer in self.writers:
             async with self._as(writer.home.name) as (http, headers):
+                async with http.get(f"{self.url}/api/v1/p2p", headers=headers) as answer:
+                    assert (await answer.json())["items"] == [], "a transfer was left open"
                 uploads = await self._files(http, headers, "uploading")
                 async with http.get(f"{self.url}/api/v1/users/me/storage", headers=headers) as answer:
                     assert (await answer.json())["reserved_bytes"] == sum(file["size"] for file in uploads)
@@ -311,25 +335,31 @@ class World:
                         assert answer.status == 204, await answer.text()
                 async with http.get(f"{self.url}/api/v1/users/me/storage", headers=headers) as answer:
                     assert (await answer.json())["reserved_bytes"] == 0
-                kept |= {file["id"] for file in await self._files(http, headers, "complete")}
+                given_up += len(uploads)
+                complete |= {file["id"] for file in await self._files(http, headers, "complete")}
+        assert shown <= complete, "a file that is shown has no record"
+        kills = self.done.get("kill_client", 0) + len(self.writers)
+        assert given_up + len(complete - shown) <= kills, f"{given_up} uploads and {complete - shown} came to nothing"
         server = self.servers[0]
         verified = await asyncio.to_thread(
             command, server.data_root, "verify", "--json", timeout_s=300, **server.settings)
         assert verified.returncode == 0, verified.stdout + verified.stderr
         for server in self.servers:
-            await until(partial(_is_alone, server.pid), f"{server.url} holds connections of nobody")
+            await until(partial(is_alone, server.pid), f"{server.url} holds connections of nobody")
             async with aiohttp.ClientSession() as http, http.get(f"{server.url}/metrics") as answer:
                 numbers = await answer.text()
             sockets = next(line for line in numbers.splitlines() if line.startswith("hypersend_sockets "))
             assert float(sockets.split()[1]) == 0, sockets
-        await self._check_bytes(kept)
+        await until(self._has_no_parts, "bytes of an upload were left over")
+        await check_garbage(self.servers[0], complete - shown, self._stored, shown)
 
-    async def _check_bytes(self, kept: set[str]) -> None:
-        """The store holds these files, what waits to be deleted, and nothing in between."""
-        data = self.servers[0].data_root
-        await until(lambda: not any((data / "uploads").iterdir()), "bytes of an upload were left over")
-        there = {path.name for path in data.glob("files/*/*")}
-        assert kept <= there, "a file is missing"
+    def _has_no_parts(self) -> bool:
+        """Whether the store holds nothing of uploads."""
+        return not any((self.servers[0].data_root / "uploads").iterdir())
+
+    def _stored(self) -> set[str]:
+        """Ids of the files that the store holds."""
+        return {path.name for path in self.servers[0].data_root.glob("files/*/*")}
 
     async def _files(self, http: aiohttp.ClientSession, headers: dict[str, str], state: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -351,38 +381,3 @@ class World:
             headers = {"Authorization": f"Bearer {hs.account.access_token}"}
             async with aiohttp.ClientSession() as http:
                 yield http, headers
-
-
-def find_all(name: str, entries: list[dict[str, str]], shown: dict[str, Any]) -> list[list[Any]]:
-    """The messages that this person has said, as everybody shows them.
-
-    Raises: AssertionError where one is lost, doubled, out of order or not the same for all.
-    """
-    for chat_id, view in shown[name].items():
-        seqs = [message[0] for message in view["messages"]]
-        assert seqs == list(range(1, view["seq"] + 1)), f"{name} misses messages of {chat_id}"
-        for other, others in shown.items():
-            if chat_id in others:
-                assert others[chat_id] == view, f"{name} and {other} see {chat_id} differently"
-    messages = []
-    for entry in entries:
-        found = [message for message in shown[name][entry["chat_id"]]["messages"] if message[2] == entry["client_id"]]
-        assert len(found) == 1, f"{name} said {entry} and it is there {len(found)} times"
-        messages.append(found[0])
-    return messages
-
-
-def _is_alone(pid: int) -> bool:
-    """Whether nobody has a TCP connection to this process."""
-    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
-    own = {link[8:-1] for link in links if link.startswith("socket:[")}
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    listening = {row[1] for row in rows if row[3] == "0A" and row[9] in own}
-    return not any(row[9] in own and row[1] in listening and row[3] != "0A" for row in rows)
-
-
-async def until(condition: Callable[[], bool], otherwise: str) -> None:
-    end = asyncio.get_running_loop().time() + CALM_S
-    while not condition():
-        assert asyncio.get_running_loop().time() < end, otherwise
-        await asyncio.sleep(0.2)

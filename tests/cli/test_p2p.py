@@ -159,6 +159,12 @@ def test_an_offer_is_put_on_the_server_in_place_of_waiting(asha: Terminal, ben: 
     assert [file["name"] for file in message["files"]] == ["film.mkv"]
     got = ben.json("get", message["id"], "-o", f"{tmp_path / 'here'}/")
     assert filecmp.cmp(path, got["paths"][0], shallow=False)
+    again = ben.run("p2p", "receive", offer["id"], "--yes", "-o", str(tmp_path / "there"), "--json")
+    assert again.returncode == 0, again.stderr
+    assert "film.mkv: Careful: it came through the server, and only the server says what is in it" in again.stderr
+    found = json.loads(again.stdout)
+    assert (found["came_through_server"], found["is_vouched"]) == (True, False)
+    assert filecmp.cmp(path, found["path"], shallow=False)
     assert asha.json("p2p", "store", offer["id"])["id"] == message["id"]  # once
     assert "on the server" in asha.ok("p2p", "list", "@ben")
 

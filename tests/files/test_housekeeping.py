@@ -221,7 +221,7 @@ async def test_an_abort_that_was_cut_is_finished_later(tmp_path: Path) -> None:
         file = await room.init(CHUNK)
         await room.files.remove(file.id, room.clock())  # and then the process ended
         assert len(files_in(tmp_path / "uploads")) == 1
-        await room.housekeeping.each_hour()
+        await room.housekeeping.each_minute()
         assert files_in(tmp_path / "uploads") == []
         assert await room.files.get(file.id) is None
 

@@ -13,7 +13,7 @@ import pytest
 
 from hypersend_server.app import PARTS, RELAY
 from hypersend_server.metadata.sqlite import FILE_NAME
-from hypersend_server.p2p import wire
+from hypersend_server.p2p import relay, wire
 from tests.faults.test_kill import http_session
 from tests.harness import Server, SettableClock, running
 from tests.p2p.pair import KEY, End, end, meet, pair
@@ -145,7 +145,7 @@ async def test_the_sender_cannot_say_what_the_receiver_has(server: Server, frame
 async def test_cancel_and_failure_end_both(server: Server) -> None:
     both = await pair(server)
     for number, (frame, status) in enumerate((
-        ({"type": "cancel"}, "cancelled"), ({"type": "fail", "code": "digest_mismatch"}, "failed"))):
+        ({"type": "cancel"}, "cancelled"), ({"type": "fail", "code": "corrupt_transfer"}, "failed"))):
         transfer = await both.accepted(client_id=f"k{number}")
         sender, receiver, _ = await meet(both, transfer["id"])
         await receiver.send(**frame)
@@ -219,6 +219,85 @@ async def test_a_receiver_that_does_not_read_holds_the_sender_back(server: Serve
     pushing.cancel()
 
 
+@pytest.mark.parametrize("way", ["sender", "receiver"])
+@pytest.mark.parametrize("is_met", [True, False])
+async def test_more_than_was_offered_closes_its_end(server: Server, way: str, is_met: bool) -> None:
+    both = await pair(server)
+    transfer = await both.accepted(1000)
+    people = {"sender": both.asha, "receiver": both.ben}
+    pushing = await end(people.pop(way), way, transfer["id"])
+    [(name, person)] = people.items()
+    other = await end(person, name, transfer["id"]) if is_met else None
+    dropping = None if other is None else asyncio.create_task(other.closed())
+    with contextlib.suppress(ConnectionError):
+        for _ in range(2 * relay.SLACK_BYTES // FRAME):
+            await pushing.ws.send_bytes(bytes(FRAME))
+    assert await pushing.closed() == wire.BAD_FRAME
+    assert relay.SLACK_BYTES < server.app[RELAY].relayed_bytes < relay.SLACK_BYTES * 1.1
+    if other is not None and dropping is not None:
+        assert not dropping.done()
+        dropping.cancel()
+        assert await both.status(transfer["id"]) == transfer
+
+
+async def test_each_round_may_bring_the_whole_file(server: Server) -> None:
+    both = await pair(server)
+    size = relay.SLACK_BYTES
+    transfer = await both.accepted(size)
+    sender, receiver, _ = await meet(both, transfer["id"])
+    for _ in range(4):
+        for _ in range(size // 65_536):
+            await sender.ws.send_bytes(bytes(FRAME))
+            assert len(await receiver.next()) == FRAME  # type: ignore[arg-type]
+        receiver = await end(both.ben, "receiver", transfer["id"])
+        while not (await sender.until("peer"))["present"]:
+            pass
+        await receiver.until("peer")
+
+
+async def test_people_hear_of_progress_twice_a_second_at_most(server: Server) -> None:
+    both = await pair(server)
+    transfer = await both.accepted(10_000)
+    _, receiver, number = await meet(both, transfer["id"])
+    socket = await both.asha.socket()
+    loop = asyncio.get_running_loop()
+    await receiver.send(type="ready", round=number, key=KEY, offset=0)
+    began = loop.time()
+    for offset in range(1, 301):
+        await receiver.send(type="ack", offset=offset)
+        await asyncio.sleep(0.005)
+    told = []
+    while not told or told[-1] < 300:
+        told.append((await socket.until("transfer"))["transfer"]["transferred_bytes"])
+    assert told == sorted(told)
+    # One when it becomes active, and one as soon as there is something to tell.
+    assert 3 <= len(told) <= 2 + (loop.time() - began) / relay.TELL_S
+
+
+async def test_transfers_share_a_busy_server_evenly(server: Server) -> None:
+    both = await pair(server)
+    passed = []
+
+    async def pass_on(transfer_id: str) -> None:
+        sender, receiver, _ = await meet(both, transfer_id)
+        pushing = asyncio.create_task(push(sender))
+        mine = len(passed)
+        passed.append(0)
+        try:
+            while sum(passed) < 192 * 1024 * 1024:
+                passed[mine] += len(await receiver.next())
+        finally:
+            pushing.cancel()
+
+    async def push(sender: End) -> None:
+        while True:
+            await sender.ws.send_bytes(bytes(FRAME))
+
+    transfers = [await both.accepted(10**9, client_id=f"k{number}") for number in range(3)]
+    await asyncio.gather(*(pass_on(transfer["id"]) for transfer in transfers))
+    assert min(passed) > max(passed) / 2
+
+
 async def test_a_sender_that_comes_back_to_a_receiver_without_room_stays(server: Server) -> None:
     both = await pair(server)
     transfer = await both.accepted(10**9)
@@ -242,6 +321,27 @@ async def test_a_sender_that_comes_back_to_a_receiver_without_room_stays(server:
     async with asyncio.timeout(60):
         await reading
     assert not newer.ws.closed
+
+
+async def test_both_ends_are_in_the_last_round_whoever_had_no_room_meanwhile(server: Server) -> None:
+    both = await pair(server)
+    transfer = await both.accepted(10**9)
+    receiver = await end(both.ben, "receiver", transfer["id"])  # the first one here is the first to be told
+    sender = await end(both.asha, "sender", transfer["id"])
+    number = (await sender.until("peer"))["round"]
+    filling = await fill(sender)
+    newer = await end(both.asha, "sender", transfer["id"])
+    assert (await newer.until("peer"))["round"] == number + 1  # also while the other one has no room to hear of it
+    filling.cancel()
+    again = await end(both.ben, "receiver", transfer["id"])
+    assert (await again.until("peer"))["round"] == number + 2
+    assert (await newer.until("peer"))["round"] == number + 2
+    receiver.ws._response.connection.transport.abort()  # type: ignore[union-attr]
+    await asyncio.sleep(0.2)
+    await newer.send(type="hello", round=number + 2, key=KEY)
+    assert await again.text() == {"type": "hello", "round": number + 2, "key": KEY}
+    await again.send(type="ready", round=number + 2, key=KEY, offset=0)
+    assert (await newer.text())["type"] == "ready"
 
 
 async def test_two_hundred_abandoned_transfers_leave_nothing_behind(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=60),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3), max_leaves=8)
 FRAMES = st.fixed_dictionaries(
-    {"type": st.sampled_from(["auth", "hello", "ready", "ack", "done", "fail", "cancel", "signal", "other"])},
+    {"type": st.sampled_from(["auth", "hello", "ready", "ack", "done", "fail", "cancel", "other"])},
     optional={name: VALUES for name in ("round", "key", "offset", "code", "data", "token", "more")})
 
 

@@ -54,7 +54,11 @@ def PeerCard(view: PeerView) -> ft.Control:
         dialog = _question(view, asking, t, yes, lambda: set_asking(None))
     ft.use_dialog(dialog)
     words = standing_words(view, t, people.name(view.other_id) or t("someone"), app)
-    lost = view.standing in ("failed", "expired") or (view.standing == "here" and view.row.state == "failed")
+    lost = (
+        view.standing in ("failed", "expired")
+        or (view.standing == "here" and view.row.state == "failed")
+        or view.server_copy == "unvouched"
+    )
     lines: list[ft.Control] = [
         text(short_name(view.name), Type.BODY_STRONG, lines=2),
         ft.Semantics(
@@ -136,6 +140,8 @@ def standing_words(view: PeerView, t: Translator, name: str, app: AppState) -> s
         key += "_out" if view.mine else "_in"
     if not view.is_confirmed and view.standing == "done":
         key = "p2p.done_unconfirmed"
+    if view.server_copy:
+        key = f"p2p.stored_{view.server_copy}"
     return t(key, name=name, size=whole, done=done)
 
 
