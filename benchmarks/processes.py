@@ -223,8 +223,8 @@ def touch_memory(most: int | None = None) -> float:
     The host of a virtual machine backs its pages when they are first used, which takes some 2 s of CPU a GiB there: on
     a fresh machine whichever server comes first to fill the page cache would pay that for all that come after it.
     """
-    free = min(_available(), *([] if most is None else [most + KEPT_FREE])) - KEPT_FREE
-    size = max(0, free) // PAGE * PAGE
+    free = max(0, _available() - KEPT_FREE)
+    size = (free if most is None else min(free, most)) // PAGE * PAGE
     if size:
         with mmap.mmap(-1, size) as pages:
             for start in range(0, size, GIB):

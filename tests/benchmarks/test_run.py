@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report, run
+from benchmarks import processes, report, run
 from benchmarks.figures import Section
+from benchmarks.processes import KEPT_FREE
+
+
+MIB = 2**20
 
 
 def rates(quick: bool, repeats: int) -> Section:
@@ -60,3 +64,13 @@ def test_merging_keeps_the_machine_on_which_a_section_was_measured(tmp_path: Pat
     merged = report.merge(path, {"new": {"title": "Now", "machine": here}})
     assert merged["sections"] == {"old": {"title": "Old", "machine": old}, "new": {"title": "Now", "machine": here}}
     assert json.loads(path.read_text()) == merged
+
+
+@pytest.mark.parametrize(("available", "most", "touched_mib"), [
+    (KEPT_FREE + 8 * MIB, None, 8), (KEPT_FREE + 8 * MIB, 4 * MIB, 4), (KEPT_FREE + 2 * MIB, 4 * MIB, 2),
+    (KEPT_FREE, None, 0), (1, None, 0)])
+def test_memory_is_touched_as_far_as_it_is_free(
+    monkeypatch: pytest.MonkeyPatch, available: int, most: int | None, touched_mib: int
+) -> None:
+    monkeypatch.setattr(processes, "_available", lambda: available)
+    assert processes.touch_memory(most) == touched_mib / 1024

@@ -13,8 +13,8 @@ from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import World
 from tests.parts import require
 
-MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "2"))
-SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "2"))
+MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "1"))
+SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "1.5"))
 
 
 @pytest.fixture
