@@ -12,7 +12,6 @@ from benchmarks import processes, report, run
 from benchmarks.figures import Section
 from benchmarks.processes import KEPT_FREE
 
-
 MIB = 2**20
 
 
