@@ -17,6 +17,7 @@ from aiohttp import web
 from hypersend_server.errors import HyperSendError, from_msgspec, validation_failed
 
 MAX_JSON_BYTES = 1024 * 1024
+MAX_UNKNOWN_JSON_BYTES = 128 * 1024  # of somebody who has not said who it is
 BODY_TIMEOUT_S = 30
 
 _encode = msgspec.json.Encoder().encode
@@ -120,6 +121,7 @@ async def _leave_to_handler(request: web.Request) -> None:
 def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     decoder = None if route.body is None else msgspec.json.Decoder(route.body)
     # Once: asking msgspec evaluates every annotation anew. {key in the query: field}
+    limit = MAX_UNKNOWN_JSON_BYTES if route.auth == "none" else MAX_JSON_BYTES
     keys = {f.encode_name: f.name for f in msgspec.structs.fields(route.query)} if route.query else {}
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
@@ -132,7 +134,7 @@ def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Reque
         call.query = _parse_query(route, keys, request)
         if decoder is not None:
             if request.can_read_body or not route.body_optional:
-                call.body = await _read_json(request, decoder)
+                call.body = await _read_json(request, decoder, limit)
             else:
                 call.body = decoder.decode(b"{}")
         return await route.handler(call)
@@ -180,10 +182,10 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
     return bytes(parts)
 
 
-async def _read_json(request: web.Request, decoder: msgspec.json.Decoder[Any]) -> Any:
+async def _read_json(request: web.Request, decoder: msgspec.json.Decoder[Any], limit: int) -> Any:
     if request.content_type != "application/json":
         raise HyperSendError("unsupported_media_type", "Send the body as application/json.")
-    return decode_json(await read_body(request, MAX_JSON_BYTES, BODY_TIMEOUT_S), decoder)
+    return decode_json(await read_body(request, limit, BODY_TIMEOUT_S), decoder)
 
 
 def decode_json(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

@@ -1,7 +1,8 @@
-"""Token buckets in memory: how often one key (a person, an address) may do a thing."""
+"""Token buckets in memory: how often one key (a person, an address) may do a thing, and what counts as one address."""
 
 from __future__ import annotations
 
+import ipaddress
 import math
 
 from hypersend_server.clock import Clock
@@ -42,3 +43,15 @@ class NoLimits:
 
     def take(self, key: str, tokens: float = 1) -> int | None:
         return None
+
+
+def network_of(address: str) -> str:
+    """The address, or the /64 of an IPv6 one."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        mapped = ip.ipv4_mapped
+        return str(mapped) if mapped else str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
+    return str(ip)

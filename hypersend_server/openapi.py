@@ -11,7 +11,7 @@ import msgspec
 
 from hypersend_server import __version__
 from hypersend_server.errors import ERRORS
-from hypersend_server.http import MAX_JSON_BYTES, Route
+from hypersend_server.http import MAX_JSON_BYTES, MAX_UNKNOWN_JSON_BYTES, Route
 
 _REF = "#/components/schemas/{name}"
 # What any call can answer, whatever else it does.
@@ -38,7 +38,8 @@ def build_document(routes: Iterable[Route], websockets: Mapping[str, Any], *, na
             "title": name,
             "version": __version__,
             "description": "JSON in UTF-8; ids are opaque and sort by time; times are RFC 3339 in UTC; sizes are "
-            f"bytes. A JSON body may have {MAX_JSON_BYTES} bytes. Errors are problem documents with a stable `code`.",
+            f"bytes. A JSON body may have {MAX_JSON_BYTES} bytes, before one has signed in {MAX_UNKNOWN_JSON_BYTES}. "
+            "Errors are problem documents with a stable `code`.",
         },
         "paths": paths,
         "components": {

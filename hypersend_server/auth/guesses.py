@@ -10,19 +10,20 @@ Signing in counts failures of the account (as typed, whether it exists or not) a
 Success clears the counts of the account or the pair, never those of the address. IPv6 counts by /64, since one
 subscriber has all of it. Counts are forgotten a day after the last failure.
 
-Attempts at one account run one after the other, so a thousand at once get no more tries than in a row.
+Attempts at one account run one after the other, and those of newcomers at one address NETWORK_AT_ONCE at a time, so a
+thousand at once get hardly more tries than in a row.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
+from hypersend_server.limits import network_of
 from hypersend_server.metadata.accounts import Accounts, GuessLimit
 from hypersend_server.signer import Signer
 
@@ -34,6 +35,8 @@ SHARED_CAP_S = 60
 FORGET_AFTER_MS = 24 * 3_600_000
 KNOWN_FOR_MS = 90 * FORGET_AFTER_MS
 MAX_IN_LINE = 16
+NETWORK_AT_ONCE = 4  # hashing takes a processor each, so more at once would be no sooner done
+MAX_OF_NETWORK = 200
 
 
 class Attempt:
@@ -77,14 +80,14 @@ class Guesses:
         known = self._key(f"known {network} {email_key}")
         async with self._in_line(account):
             if self._enabled and await self._accounts.is_known(known):
-                limits = [pair]
-            else:
-                limits = [
-                    GuessLimit(account, ACCOUNT_FREE, CAP_S),
-                    GuessLimit(self._key(f"address {network}"), ADDRESS_FREE, SHARED_CAP_S),
-                ]
-            await self.check(limits)
-            yield Attempt(self, limits, [limits[0].key], known)
+                await self.check([pair])
+                yield Attempt(self, [pair], [pair.key], known)
+                return
+            shared = GuessLimit(self._key(f"address {network}"), ADDRESS_FREE, SHARED_CAP_S)
+            async with self._in_line(shared.key, NETWORK_AT_ONCE, MAX_OF_NETWORK):
+                limits = [GuessLimit(account, ACCOUNT_FREE, CAP_S), shared]
+                await self.check(limits)
+                yield Attempt(self, limits, [account], known)
 
     @asynccontextmanager
     async def confirming(self, user_id: str) -> AsyncIterator[Attempt]:
@@ -123,14 +126,14 @@ class Guesses:
             await self._accounts.guess_succeeded(keys, now_ms=self._clock(), remember=remember)
 
     @asynccontextmanager
-    async def _in_line(self, key: str) -> AsyncIterator[None]:
-        """One at a time for a key. Raises: `rate_limited` where the line is long."""
-        line = self._lines.setdefault(key, _Line())
-        if line.inside > MAX_IN_LINE:
+    async def _in_line(self, key: str, at_once: int = 1, most: int = MAX_IN_LINE) -> AsyncIterator[None]:
+        """So many at a time for a key. Raises: `rate_limited` where the line is long."""
+        line = self._lines.setdefault(key, _Line(at_once))
+        if line.inside > most:
             raise HyperSendError("rate_limited", "Too many attempts at once.")
         line.inside += 1
         try:
-            async with line.lock:
+            async with line.turn:
                 yield
         finally:
             line.inside -= 1
@@ -139,18 +142,6 @@ class Guesses:
 
 
 class _Line:
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
+    def __init__(self, at_once: int) -> None:
+        self.turn = asyncio.Semaphore(at_once)
         self.inside = 0
-
-
-def network_of(address: str) -> str:
-    """The address, or the /64 of an IPv6 one."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        mapped = ip.ipv4_mapped
-        return str(mapped) if mapped else str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
-    return str(ip)

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hypersend_server.app import START_INVITE, SYSTEM, build_app
+from hypersend_server.app import BODIES, START_INVITE, SYSTEM, build_app
 from hypersend_server.commands.console import Console
 from hypersend_server.keys import AlreadyServing, lock_data_root
 from hypersend_server.logs import set_up_logging
@@ -26,7 +26,9 @@ from hypersend_server.settings import Settings
 MAX_DESCRIPTORS = 65_536
 IDLE_S = 75.0  # a connection without a request, or between two, is closed after this; proxies give up sooner
 UNREAD_MS = 120_000  # a peer that takes no bytes for so long holds a file and a descriptor for nothing
-GRACE_S = 8.0  # what is under way when the server is told to stop gets this long; process managers wait 10 s
+# What is under way when the server is told to stop gets this long, chunks first; process managers wait 10 s.
+BODIES_S = 3.0
+GRACE_S = 4.0
 MIB = 1024 * 1024
 KEPT_BYTES = 8 * MIB  # free at the end of the heap, at most
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -104,6 +106,7 @@ async def _serve(settings: Settings, console: Console) -> int:
         await stop.wait()
         log.info("stopping")
         app[SYSTEM].ready = False
+        await app[BODIES].close(BODIES_S)
     finally:
         await runner.cleanup()
     return 0

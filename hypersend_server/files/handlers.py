@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
 from aiohttp import web
 
 from hypersend_server.errors import validation_failed
+from hypersend_server.files.bodies import Bodies
 from hypersend_server.files.body import Body
 from hypersend_server.files.digests import content_digest, parse_digest
 from hypersend_server.files.intake import Intake
@@ -56,7 +58,7 @@ def uploader_of(caller: Caller) -> Uploader:
 
 
 def routes(
-    service: FileService, uploads: Uploads, tickets: Tickets, public_url: str, *,
+    service: FileService, uploads: Uploads, tickets: Tickets, public_url: str, bodies: Bodies, *,
     complete_within_s: float = COMPLETE_WITHIN_S,
 ) -> list[Route]:
     """complete_within_s: completing that takes longer is answered 202."""
@@ -71,13 +73,10 @@ def routes(
     async def put_chunk(call: Call) -> web.Response:
         request = call.request
         claims = Claims(request.content_length, _digest(request, "Content-Digest"), _digest(request, "Repr-Digest"))
-        intake = Intake(request)
-        try:
+        uploader, intake = uploader_of(call.caller), Intake(request)
+        with bodies.counted(uploader.user_id), contextlib.closing(intake):
             accepted = await uploads.put_chunk(
-                uploader_of(call.caller), call.path("upload_id"), call.query.index, Body(intake), claims,
-                offset=call.query.offset)
-        finally:
-            intake.stop()
+                uploader, call.path("upload_id"), call.query.index, Body(intake), claims, offset=call.query.offset)
         return json_reply(
             ChunkReceived(index=accepted.chunk_index, size=accepted.size, sha256=accepted.sha256.hex(),
                           received_bytes=accepted.received_bytes),
@@ -132,7 +131,8 @@ def routes(
               summary="Send one chunk, in any order; the body is its bytes from `offset` on.",
               accepts=("application/octet-stream",), replies={200: ChunkReceived}, headers=_DIGESTS, continues=True,
               errors=("chunk_index_invalid", "chunk_size_mismatch", "chunk_offset", "chunk_conflict", "chunk_busy",
-                      "digest_mismatch", "digest_malformed", "verifying", *_UPLOADING), **common),
+                      "digest_mismatch", "digest_malformed", "verifying", "rate_limited", "busy", "not_ready",
+                      *_UPLOADING), **common),
         Route(method="POST", path="/api/v1/files/{upload_id}/parts", handler=sign_parts, auth="upload",
               body=PartsBody, summary="URLs by which these chunks go straight to the object store.",
               replies={200: Direct},

@@ -41,7 +41,7 @@ class Intake(asyncio.BufferedProtocol):
         self._left = 0
         self._late: asyncio.TimerHandle | None = None
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Nobody asks for more: what still comes of the body is thrown away."""
         self._is_wanted = False
         self._pieces.clear()
@@ -117,7 +117,14 @@ class Intake(asyncio.BufferedProtocol):
             self._pieces.append(bytes(memoryview(self._buffer)[:filled]))  # many small ones must not hold a buffer each
         if self._left == 0:
             self._buffer = bytearray()
+        before = self._content.total_bytes
         self._handler.data_received(_PLACEHOLDER if filled == BUFFER_BYTES else bytes(filled))
+        if self._content.total_bytes == before:
+            # The server stops: aiohttp reads nothing more of a connection that it was told to close, and would not say
+            # so. Nor may what comes pile up here.
+            self._is_wanted = False
+            if self._transport is not None:
+                self._transport.abort()
 
     def _hand_over_late(self) -> None:
         self._late = None

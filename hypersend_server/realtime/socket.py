@@ -90,8 +90,9 @@ class SocketEdge:
         if self._hub.stopping:
             raise HyperSendError("not_ready", "The server is stopping.")
         self._origins.require_own(request)
+        token = request.headers.get(hdrs.AUTHORIZATION)
         with contextlib.ExitStack() as unknown:
-            if hdrs.AUTHORIZATION not in request.headers:
+            if token is None or not await self._is_known(token):
                 unknown.enter_context(self._unknown.counted(request))
             connection = Connection(self._limits)
             response = await connection.open(request)
@@ -107,6 +108,14 @@ class SocketEdge:
                 self._hub.closed(connection)
         return response
 
+    async def _is_known(self, header: str) -> bool:
+        """Whether signing in with it will succeed; where not, the socket is opened all the same, to say why."""
+        try:
+            await self._authenticator.authenticate_token(_bearer(header))
+        except Exception:  # whatever it is: the next attempt says it over the socket
+            return False
+        return True
+
     async def close(self) -> None:
         """Wait for the commands that are still under way."""
         if self._running:
@@ -118,10 +127,7 @@ class SocketEdge:
         try:
             header = request.headers.get(hdrs.AUTHORIZATION)
             if header is not None:
-                scheme, _, token = header.partition(" ")
-                if scheme.lower() != "bearer":
-                    raise HyperSendError("unauthenticated", "The Authorization header is not a Bearer token.")
-                token = token.strip()
+                token = _bearer(header)
             else:
                 try:
                     async with asyncio.timeout(self._auth_timeout_s):
@@ -205,3 +211,11 @@ class SocketEdge:
         else:
             raise HyperSendError("frame_invalid", "This socket is signed in already.")
         return None
+
+
+def _bearer(header: str) -> str:
+    """The token of an Authorization header. Raises: HyperSendError `unauthenticated`."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise HyperSendError("unauthenticated", "The Authorization header is not a Bearer token.")
+    return token.strip()

@@ -22,7 +22,7 @@ class UnknownSockets:
 
     @contextlib.contextmanager
     def counted(self, request: web.Request) -> Iterator[None]:
-        """While nobody has signed in. A token in the header tells before the socket opens: that is not counted.
+        """While nobody has signed in.
 
         Raises: `rate_limited`.
         """

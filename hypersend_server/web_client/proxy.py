@@ -17,7 +17,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from hypersend_server.client_address import client_address
 from hypersend_server.errors import HyperSendError
-from hypersend_server.limits import Buckets, NoLimits
+from hypersend_server.limits import Buckets, NoLimits, network_of
 from hypersend_server.settings import Network
 
 MAX_FROM_BROWSER_BYTES = 1024 * 1024  # events and what people type; files go another way
@@ -61,7 +61,7 @@ class SocketProxy:
         """
         origin = self.require_origin(request)
         address = client_address(request, self._trusted)
-        if (wait_s := self._limit.take(address)) is not None:
+        if (wait_s := self._limit.take(network_of(address))) is not None:
             raise HyperSendError("rate_limited", retry_after_s=wait_s)
         if len(self._open) >= MAX_SOCKETS:
             raise HyperSendError("busy")

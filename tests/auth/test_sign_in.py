@@ -9,10 +9,10 @@ import pytest
 
 from hypersend_server.auth import guesses as limits
 from hypersend_server.auth import service
-from hypersend_server.auth.guesses import network_of
 from hypersend_server.auth.live_sessions import LiveSessions
 from hypersend_server.auth.types import Register
 from hypersend_server.errors import HyperSendError
+from hypersend_server.limits import network_of
 from hypersend_server.users.types import NewInvite, PatchUser
 from tests.auth.parts import HERE, PASSWORD, Rooms, refused, rooms
 
@@ -156,6 +156,17 @@ async def test_an_address_that_guesses_at_many_accounts_is_slowed(tmp_path: Path
         assert codes == ["credentials_invalid"] * limits.ADDRESS_FREE + ["rate_limited"] * 2
         room.clock.advance(limits.SHARED_CAP_S)
         assert await fail(room, "more", 1, ELSEWHERE) == ["credentials_invalid"]
+
+
+async def test_guesses_at_many_accounts_at_once_are_hardly_more_than_in_a_row(tmp_path: Path) -> None:
+    async with rooms(tmp_path) as room:
+        for number in range(limits.ADDRESS_FREE):
+            await fail(room, f"name{number}", 1, ELSEWHERE)
+        room.clock.advance(limits.SHARED_CAP_S)
+        found = await asyncio.gather(*(fail(room, f"more{number}", 1, ELSEWHERE) for number in range(40)))
+        codes = [code for codes in found for code in codes]
+        assert 1 <= codes.count("credentials_invalid") <= limits.NETWORK_AT_ONCE
+        assert codes.count("rate_limited") >= 40 - limits.NETWORK_AT_ONCE
 
 
 async def test_who_usually_signs_in_from_there_is_not_locked_out_by_others_behind_the_address(tmp_path: Path) -> None:

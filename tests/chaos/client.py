@@ -1,10 +1,11 @@
 """One person's client, to be killed at any moment.
 
-python -m tests.chaos.client HOME URL SEED PAUSE write     does things until it is killed
-python -m tests.chaos.client HOME URL SEED PAUSE settle    sends what waits, catches up, prints what it shows, and ends
+python -m tests.chaos.client HOME URL RUN PAUSE write     does things until it is killed
+python -m tests.chaos.client HOME URL RUN PAUSE settle    sends what waits, catches up, prints what it shows, and ends
 
-PAUSE: at most so many seconds between two things. A client that settles stays until those beside it have nothing left
-to pass on either (HOME/settled). It writes down, a line of HOME/….jsonl for each:
+RUN: of this start alone; what it does follows from it. PAUSE: at most so many seconds between two things. A client
+that settles stays until those beside it have nothing left to pass on either (HOME/settled). It writes down, a line of
+HOME/….jsonl for each:
 
     said       messages that were put into the outbox, after that was safe
     failed     those that were refused for good
@@ -20,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import random
 import sys
 from pathlib import Path
@@ -56,12 +56,15 @@ def add_line(path: Path, **what: str | int) -> None:
 
 
 class Person:
-    def __init__(self, home: Path, hs: HyperSend, transfers: Transfers, moments: random.Random, pause_s: float) -> None:
+    def __init__(
+        self, home: Path, hs: HyperSend, transfers: Transfers, moments: random.Random, pause_s: float, run: str
+    ) -> None:
         self.home = home
         self.hs = hs
         self.transfers = transfers
         self.moments = moments
         self.pause_s = pause_s
+        self.run = run
         self.count = 0
         self.sending: dict[str, PeerSender] = {}
         self.receiving: dict[str, PeerReceiver] = {}
@@ -83,12 +86,12 @@ class Person:
             chat.id for chat in await self.hs.store.chats() if chat.kind in (kinds or ("direct", "group"))))
 
     async def say(self) -> None:
-        await self._put(f"{self.home.name} {os.getpid()}.{self.count}")
+        await self._put(f"{self.home.name} {self.run}.{self.count}")
 
     def _file(self, folder: str, sizes: tuple[int, ...]) -> tuple[Path, str]:
         """A new one, and its SHA-256."""
-        data = random.Random(f"{self.home.name} {os.getpid()} {self.count}").randbytes(self.moments.choice(sizes))
-        path = self.home / folder / f"{self.home.name}.{os.getpid()}.{self.count}.bin"
+        data = random.Random(f"{self.home.name} {self.run} {self.count}").randbytes(self.moments.choice(sizes))
+        path = self.home / folder / f"{self.home.name}.{self.run}.{self.count}.bin"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         return path, hashlib.sha256(data).hexdigest()
@@ -115,7 +118,7 @@ class Person:
         if (message := await self._message(mine=True)) is not None and message.kind == "text":
             self.count += 1
             what = {"chat_id": message.chat_id, "client_id": message.client_id,
-                    "text": f"{message.text.partition(EDITED)[0]}{EDITED}{os.getpid()}.{self.count})"}
+                    "text": f"{message.text.partition(EDITED)[0]}{EDITED}{self.run}.{self.count})"}
             add_line(self.home / "editing.jsonl", **what)
             edited = await self.hs.messages.edit(message.chat_id, message.id, what["text"])
             add_line(self.home / "edited.jsonl", **what, rev=edited.rev)
@@ -221,13 +224,13 @@ class Person:
         return shown
 
 
-async def main(home: Path, url: str, seed: str, pause: str, what: str) -> None:
-    moments = random.Random(f"{seed} {os.getpid()}")
+async def main(home: Path, url: str, run: str, pause: str, what: str) -> None:
+    moments = random.Random(f"{home.name} {run}")
     async with HyperSend(url, tokens=FileTokenStore(home / "accounts.json"), cache_dir=home) as hs:
         transfers = Transfers(hs, home / "transfers.sqlite", folder=home / "Downloads")
         hs.uploads = transfers
         hs.p2p.direct = False  # past the line, and with it past what happens to the line
-        person = Person(home, hs, transfers, moments, float(pause))
+        person = Person(home, hs, transfers, moments, float(pause), run)
         passing = asyncio.create_task(person.pass_on())
         try:
             await hs.start()

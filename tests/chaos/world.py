@@ -42,6 +42,7 @@ class Writer:
         self.home = home
         self.line = line
         self._seed = seed
+        self._starts = 0
         self._pause_s = pause_s
         self.process: asyncio.subprocess.Process | None = None
 
@@ -54,10 +55,11 @@ class Writer:
 
     async def _run(self, what: str, **options: Any) -> asyncio.subprocess.Process:
         errors = (self.home / "errors.log").open("a")
+        self._starts += 1
         try:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.chaos.client", str(self.home), self.line.url, self._seed,
-                str(self._pause_s), what, cwd=REPOSITORY, stderr=errors, **options)
+                sys.executable, "-m", "tests.chaos.client", str(self.home), self.line.url,
+                f"{self._seed}.{self._starts}", str(self._pause_s), what, cwd=REPOSITORY, stderr=errors, **options)
         finally:
             errors.close()
 

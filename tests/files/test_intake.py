@@ -43,7 +43,7 @@ class Site:
             self.errors.append(error)
             raise
         finally:
-            intake.stop()
+            intake.close()
         body = b"".join(self.kept)
         return web.Response(text=f"{len(body)} {hashlib.sha256(body).hexdigest()}")
 

@@ -81,6 +81,12 @@ def test_if_none_match_is_compared_weakly(header: str, is_match: bool) -> None:
     assert matches(header, ETAG) is is_match
 
 
+@pytest.mark.parametrize("one", [",", " ", "W/", '"', '""', ", W/", '"a'])
+def test_if_none_match_takes_time_in_proportion_to_its_length(one: str) -> None:
+    """One that took it in proportion to the square would not end."""
+    assert not matches(one * 300_000, ETAG)
+
+
 @given(st.text())
 def test_if_none_match_never_fails(header: str) -> None:
     matches(header, ETAG)

@@ -12,6 +12,7 @@ import pytest
 
 from hypersend_server.app import SEARCHES_BURST, SEARCHES_PER_S, UPLOADS_BURST, UPLOADS_PER_S
 from hypersend_server.clock import system_clock
+from hypersend_server.http import MAX_UNKNOWN_JSON_BYTES
 from hypersend_server.realtime import unknown
 from tests.harness import Answer, Client, running
 from tests.p2p.pair import pair
@@ -136,8 +137,22 @@ async def test_ends_of_transfers_that_say_nobodys_name_are_refused_with_the_othe
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await opened(path)
             assert refused.value.status == 429
+        with pytest.raises(aiohttp.WSServerHandshakeError):  # nor does a token help that is none
+            await opened("/api/v1/ws", Authorization="Bearer x")
         known = await opened(paths[0], **both.asha.headers)  # a token in the header tells at once
+        await opened("/api/v1/ws", **both.asha.headers)
         await silent[1].send_json({"type": "auth", "token": both.ben.token})
         assert (await silent[1].receive()).type is aiohttp.WSMsgType.TEXT  # in, and so it makes room
         await opened(paths[1])
         assert not known.closed
+
+
+async def test_who_has_not_signed_in_sends_no_large_bodies(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        asha = await server.person("asha")
+        large = b'{"refresh_token": "' + b"x" * MAX_UNKNOWN_JSON_BYTES + b'"}'
+        for path in ("/auth/login", "/auth/register", "/auth/refresh", "/auth/reset", f"{server.url}/web/token"):
+            answer = await server.post(path, data=large, headers={"Content-Type": "application/json"})
+            assert (answer.status, answer.code) == (413, "body_too_large"), path
+        same = await asha.post("/sync", data=large, headers={"Content-Type": "application/json"})
+        assert (same.status, same.code) == (422, "validation_failed")
