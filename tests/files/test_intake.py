@@ -130,6 +130,43 @@ async def test_requests_sent_without_waiting_for_answers_are_told_apart(connect:
         assert await answer(reader) == told(body)
 
 
+@pytest.mark.parametrize("seed", range(10))
+async def test_bodies_in_any_pieces_and_any_order_are_told_apart(connect: Open, seed: int) -> None:
+    """Requests sent without waiting, in pieces that end anywhere: some in chunks, some refused in the middle."""
+    reader, writer = await connect()
+    chance = random.Random(seed)
+    stream, answers = bytearray(), []
+    for _ in range(12):
+        size = chance.choice([0, 1, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, chance.randrange(900_000)])
+        body, kind = chance.randbytes(size), chance.choice(["whole", "whole", "chunked", "refused"])
+        if kind == "chunked":
+            stream += b"PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            stream += b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:1000], body[1000:]) if part)
+            stream += b"0\r\n\r\n"
+            answers.append(told(body))
+        elif kind == "refused" and size:
+            take = chance.randrange(size) + 1
+            stream += head(size, f"?take={take}") + body
+            answers.append((409, "enough"))
+        else:
+            stream += head(size) + body
+            answers.append(told(body))
+
+    async def send() -> None:
+        view = memoryview(bytes(stream))
+        while view:
+            step = chance.choice([1, 7, 1000, 65_536, BUFFER_BYTES, chance.randrange(1, 700_000)])
+            writer.write(view[:step])
+            view = view[step:]
+            await writer.drain()
+            if chance.random() < 0.2:
+                await asyncio.sleep(chance.choice([0, 0.06]))
+
+    sending = asyncio.create_task(send())
+    assert [await answer(reader) for _ in answers] == answers
+    await sending
+
+
 async def test_a_slow_body_is_handed_on_before_a_buffer_is_full(connect: Open, site: Site) -> None:
     _, writer = await connect()
     writer.write(head(MIB))
