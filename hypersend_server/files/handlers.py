@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
-from hypersend_server.errors import validation_failed
+from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.files.bodies import Bodies
 from hypersend_server.files.body import Body
 from hypersend_server.files.digests import content_digest, parse_digest
-from hypersend_server.files.intake import Intake
 from hypersend_server.files.service import FileService
 from hypersend_server.files.tickets import Tickets
 from hypersend_server.files.types import (
@@ -73,10 +72,11 @@ def routes(
     async def put_chunk(call: Call) -> web.Response:
         request = call.request
         claims = Claims(request.content_length, _digest(request, "Content-Digest"), _digest(request, "Repr-Digest"))
-        uploader, intake = uploader_of(call.caller), Intake(request)
-        with bodies.counted(uploader.user_id), contextlib.closing(intake):
+        uploader = uploader_of(call.caller)
+        with bodies.counted(uploader.user_id):
             accepted = await uploads.put_chunk(
-                uploader, call.path("upload_id"), call.query.index, Body(intake), claims, offset=call.query.offset)
+                uploader, call.path("upload_id"), call.query.index, Body(_parts(request)), claims,
+                offset=call.query.offset)
         return json_reply(
             ChunkReceived(index=accepted.chunk_index, size=accepted.size, sha256=accepted.sha256.hex(),
                           received_bytes=accepted.received_bytes),
@@ -159,3 +159,15 @@ def routes(
 def _digest(request: web.Request, name: str) -> bytes | None:
     values = request.headers.getall(name, ())
     return parse_digest(", ".join(values)) if values else None
+
+
+async def _parts(request: web.Request) -> AsyncIterator[bytes]:
+    """The body. Who asked with `Expect: 100-continue` is told to send only here, once the bytes are wanted."""
+    expect = request.headers.get(hdrs.EXPECT)
+    if expect is not None and request.version >= HttpVersion11:
+        if expect.lower() != "100-continue":
+            raise HyperSendError("malformed_body", "Only 'Expect: 100-continue' is understood.")
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+    async for part in request.content.iter_any():
+        yield part

@@ -19,6 +19,7 @@ from aiohttp import web
 from hypersend_server.clock import Ids, system_clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files import handlers, handlers_download
+from hypersend_server.files.bodies import Bodies
 from hypersend_server.files.body import Body
 from hypersend_server.files.deletions import Deletions
 from hypersend_server.files.direct import DirectParts
@@ -325,7 +326,7 @@ async def served(data_root: Path, **options: Any) -> AsyncIterator[tuple[Room, C
         app = web.Application(middlewares=[problems])
         authenticator = ByName(room.tickets)
         register(app, [
-            *handlers.routes(room.service, room.uploads, room.tickets, ""),
+            *handlers.routes(room.service, room.uploads, room.tickets, "", Bodies()),
             *handlers_download.routes(
                 room.service, room.downloads, room.tickets, authenticator, is_active, ""),
         ], authenticator)
