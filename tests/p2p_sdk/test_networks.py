@@ -67,6 +67,11 @@ class Networks:
             [program("ip"), "netns", "exec", name, program("ss"), "-K", "dport", "=", f":{PORT}"], check=True,
             capture_output=True)
 
+    def move(self, name: str, address: str) -> None:
+        """This machine has another address from now on, and nobody tells whoever speaks with the old one."""
+        ip("-n", name, "addr", "flush", "dev", "eth0")
+        ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+
     def lose(self, name: str) -> None:
         """One packet in twenty that comes to this machine is lost from now on."""
         subprocess.run(
@@ -239,3 +244,33 @@ async def test_a_line_that_loses_one_packet_in_twenty_brings_all(place: Path, ne
     received = place / "received" / "film.mkv"
     assert await asyncio.to_thread(digest, received) == await asyncio.to_thread(digest, path)
     assert leftovers(received.parent) == []
+
+
+@pytest.mark.parametrize("networks", [False], ids=["apart"], indirect=True)
+@pytest.mark.parametrize("who", ["asha", "ben"])
+async def test_a_device_with_another_address_goes_on(place: Path, networks: Networks, who: str) -> None:
+    path = place / "film.mkv"
+    await asyncio.to_thread(write_marked, path, DIRECT_SIZE)
+    chat_id, transfer_id = await offered(place, path)
+    far = Far(networks.server, place / "data")
+    far.start()
+    asha = End(place / "people" / "asha", networks.url[networks.asha], "send", chat_id, path, "direct",
+               str(DIRECT_SIZE // 4), namespace=networks.asha)
+    ben = End(place / "people" / "ben", networks.url[networks.ben], "receive", transfer_id, place / "received",
+              "direct", namespace=networks.ben)
+    try:
+        await asyncio.gather(asha.start(), ben.start())
+        await ben.until_bytes(DIRECT_SIZE // 4)
+        if who == "asha":
+            networks.move(networks.asha, "10.77.1.99")
+        else:
+            networks.move(networks.ben, "10.77.2.99")
+        await asyncio.gather(asha.wait(), ben.wait())
+    finally:
+        for end in (asha, ben):
+            await end.kill()
+        far.kill()
+    received = place / "received" / "film.mkv"
+    assert await asyncio.to_thread(digest, received) == await asyncio.to_thread(digest, path)
+    assert leftovers(received.parent) == []
+    assert ben.rounds >= 2
