@@ -36,6 +36,7 @@ from hypersend_server.clock import Clock, Ids, system_clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files import handlers as file_handlers
 from hypersend_server.files import handlers_download
+from hypersend_server.files.bodies import Bodies
 from hypersend_server.files.deletions import Deletions
 from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.downloads import Downloads
@@ -47,18 +48,19 @@ from hypersend_server.files.present import FilePresenter
 from hypersend_server.files.progress import ProgressEvents
 from hypersend_server.files.service import FileService
 from hypersend_server.files.tickets import Tickets
+from hypersend_server.files.types import Uploader
 from hypersend_server.files.uploads import Uploads
 from hypersend_server.http import Route, register
 from hypersend_server.keys import load_secret_key
-from hypersend_server.limits import Buckets, NoLimits
+from hypersend_server.limits import Buckets, NoLimits, network_of
 from hypersend_server.measures import Measures
 from hypersend_server.metadata.backend import make_metadata
 from hypersend_server.metadata.base import Metadata
 from hypersend_server.metrics import Metrics
 from hypersend_server.middleware import build_middleware, install_headers
 from hypersend_server.p2p import handlers as transfer_handlers
+from hypersend_server.p2p.edge import OPENINGS_BURST, OPENINGS_PER_S, RelayEdge
 from hypersend_server.p2p.edge import PATH as RELAY_PATH
-from hypersend_server.p2p.edge import RelayEdge
 from hypersend_server.p2p.endings import Endings
 from hypersend_server.p2p.relay import Relay
 from hypersend_server.p2p.service import Device, TransferService
@@ -96,7 +98,7 @@ SEARCHES_PER_S, SEARCHES_BURST = 8, 40
 UPLOADS_PER_S, UPLOADS_BURST = 2, 500
 OFFERS_PER_S, OFFERS_BURST = 2, 200
 FEATURES = ("p2p", "updates")
-LOCAL_INSTANCE = "here"  # the name of a process that no other one can reach
+LOCAL_INSTANCE = "here"  # how the name of a process begins that no other one can reach
 READ_CHUNK_BYTES = 256 * 1024  # what aiohttp gathers of a body before it asks the client to wait
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,7 @@ class Parts:
 
 
 SYSTEM = web.AppKey("system", System)
+BODIES = web.AppKey("bodies", Bodies)
 PARTS = web.AppKey("parts", Parts)
 RELAY = web.AppKey("relay", Relay)
 STORES = web.AppKey("stores", Stores)
@@ -212,6 +215,7 @@ async def open_parts(
             clock=clock, new_id=new_id, on_full=deletions.hasten, require_room=require_room)
         transfers = TransferService(
             metadata.transfers, bus, chats, device_of=_devices(metadata), begin_upload=files.begin_for,
+            abort_upload=lambda user_id, file_id: files.remove(Uploader(user_id), file_id),
             clean_name=clean_name, media_type=media_type,
             limit=_limit(settings, OFFERS_PER_S, OFFERS_BURST, clock), clock=clock, new_id=new_id)
         transfer_endings = Endings(metadata.transfers, transfers.withdraw)
@@ -337,12 +341,13 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         access_tokens, parts.sessions, settings.trusted_proxies, tickets.open_upload)
     hub = Hub(parts.bus, _chat_renderer(parts.chats), parts.presence)
     origins = {*settings.allowed_origins, settings.public_url} - {""}
-    unknown = UnknownSockets(
-        (lambda request: client_address(request, settings.trusted_proxies)) if settings.rate_limits else None)
+    unknown = UnknownSockets((lambda request: network_of(client_address(request, settings.trusted_proxies)))
+                             if settings.rate_limits else None)
     edge = SocketEdge(
         hub, parts.presence, authenticator, commands(parts.chats), epoch=identity.epoch, origins=origins,
         limits=_limit(settings, FRAMES_PER_S, FRAMES_BURST, clock), clock=clock,
         unknown=unknown)
+    bodies = Bodies(is_limited=settings.rate_limits)
     downloads = parts.downloads
 
     async def is_active(user_id: str) -> bool:
@@ -354,11 +359,11 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
     system = System(settings, identity.server_id, lambda: [*parts.files.features(), *FEATURES], probes, metrics,
                     measures.refresh)
     relay = Relay(
-        parts.transfers, name=settings.instance_url or LOCAL_INSTANCE, claim=metadata.transfers.claim,
-        release=metadata.transfers.release, clock=clock)
+        parts.transfers, name=settings.instance_url or f"{LOCAL_INSTANCE}:{parts.process}",
+        claim=metadata.transfers.claim, release=metadata.transfers.release, clock=clock)
     relay_edge = RelayEdge(
         parts.transfers, relay, authenticator, Signer(parts.secret_key, "relay"), clock, origins=origins,
-        unknown=unknown)
+        unknown=unknown, limit=_limit(settings, OPENINGS_PER_S, OPENINGS_BURST, clock))
     parts.bus.subscribe(lambda event: _end_relays(relay, event))
     parts.transfer_endings.listen(parts.bus)
     web_sign_in = WebSignIn(
@@ -372,7 +377,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         *parts.pictures.routes(),
         *admin_handlers.routes(parts.admin),
         *chat_handlers.routes(parts.chats, parts.pictures.avatar),
-        *file_handlers.routes(parts.files, parts.uploads, tickets, settings.public_url),
+        *file_handlers.routes(parts.files, parts.uploads, tickets, settings.public_url, bodies),
         *handlers_download.routes(
             parts.files, downloads, tickets, authenticator, is_active, settings.public_url),
         *transfer_handlers.routes(parts.transfers),
@@ -404,6 +409,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         origins=origins, trusted_proxies=settings.trusted_proxies, direct_origins=parts.opened.direct_origins(),
         limit=_limit(settings, CONNECTS_PER_S, CONNECTS_BURST, clock), sign_in=web_sign_in).add_to(app)
     app[SYSTEM] = system
+    app[BODIES] = bodies
     app[STORES] = parts.opened
     app[HOUSEKEEPING] = parts.housekeeping
     app[PARTS] = parts
@@ -454,6 +460,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
 
     async def say_goodbye(app: web.Application) -> None:
         system.ready = False
+        relay_edge.stop()
         await asyncio.gather(hub.close_all(), relay.close())
 
     app.cleanup_ctx.append(life)

@@ -125,7 +125,7 @@ class Transfers(Protocol):
     ) -> str:
         """Join both ends in process `relay` until then, unless another one does so already; which one does.
 
-        instead_of: a process that is known to be gone, and loses its claim to the first who says so.
+        instead_of: a process that is gone, or cannot be reached, and loses its claim to the first who says so.
         Raises: `not_found`; `transfer_closed` where its status is none of MOVING.
         """
 

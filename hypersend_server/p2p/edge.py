@@ -1,16 +1,16 @@
 """`GET /api/v1/p2p/sender/{id}` and `…/receiver/{id}`: who may open an end of a transfer, and where it is served.
 
 Where several processes run, the first end's process joins the transfer and the other end, if it comes to another
-process, is passed on there, frame by frame.
+process, is passed on there, frame by frame. Where that process has no INSTANCE_URL, or is gone, the later end's takes
+its place; the earlier end is let go then, connects again, and meets the other one by the balancer's hash.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 import aiohttp
@@ -19,13 +19,15 @@ from aiohttp import WSMsgType, hdrs, web
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Caller
+from hypersend_server.limits import NoLimits
 from hypersend_server.metadata.transfers import TransferRecord
 from hypersend_server.origins import Origins
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.accept import accept
 from hypersend_server.p2p.line import Buffers, Line
-from hypersend_server.p2p.relay import PING_S, SILENCE_S, Relay
-from hypersend_server.p2p.service import TransferService
+from hypersend_server.p2p.meeting import SILENCE_S
+from hypersend_server.p2p.relay import PING_S, Relay
+from hypersend_server.p2p.service import Limit, TransferService
 from hypersend_server.p2p.wire import ROLES, Role
 from hypersend_server.realtime.unknown import UnknownSockets
 from hypersend_server.signer import Signer
@@ -35,6 +37,9 @@ PASS_HEADER = "X-HyperSend-Relay"  # noqa: S105
 PASS_S = 60
 AUTH_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
+CONNECT_S = 3.0  # to another process: one that has not answered by then is gone
+# Of one end. Each tells all devices of both people, and writes twice; ours wait half a second and more in between.
+OPENINGS_PER_S, OPENINGS_BURST = 2, 20
 log = logging.getLogger(__name__)
 
 
@@ -54,12 +59,13 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
 class RelayEdge:
     """signer: makes and checks the passes between processes. clock: Unix milliseconds. origins: web origins whose
-    pages may open an end, beside the server's own. unknown: counts those that have not signed in."""
+    pages may open an end, beside the server's own. unknown: counts those that have not signed in. limit: how often an
+    end may be opened."""
 
     def __init__(
         self, service: TransferService, relay: Relay, authenticator: Authenticator, signer: Signer,
         clock: Callable[[], int], *, origins: Collection[str] = (), unknown: UnknownSockets | None = None,
-        auth_timeout_s: float = AUTH_TIMEOUT_S,
+        limit: Limit | None = None, auth_timeout_s: float = AUTH_TIMEOUT_S,
     ) -> None:
         self._service = service
         self._relay = relay
@@ -68,9 +74,11 @@ class RelayEdge:
         self._clock = clock
         self._origins = Origins(origins)
         self._unknown = unknown or UnknownSockets()
+        self._limit = limit or NoLimits()
         self._auth_timeout_s = auth_timeout_s
         self._http: aiohttp.ClientSession | None = None
         self._buffers = Buffers()
+        self._stopping = asyncio.Event()
 
     def add_to(self, app: web.Application) -> None:
         for role in ROLES:
@@ -94,6 +102,8 @@ class RelayEdge:
             session_id = (await self._authenticator.authenticate_token(token)).session_id
         if session_id:  # who it is we know before the socket opens, so a stranger gets a plain answer
             transfer = await self._service.for_end(transfer_id, role, session_id)
+            if passed is None:  # else it was counted where it came from
+                self._count_opening(transfer_id, role)
         with contextlib.ExitStack() as unknown:
             if transfer is None:
                 unknown.enter_context(self._unknown.counted(request))
@@ -102,6 +112,7 @@ class RelayEdge:
                 if transfer is None:
                     session_id = await self._first_frame(line, role)
                     transfer = await self._service.for_end(transfer_id, role, session_id)
+                    self._count_opening(transfer_id, role)
                     unknown.close()
                 await self._meet(line, transfer, role, session_id, is_passed=passed is not None)
             except wire.BadFrame as error:
@@ -116,6 +127,11 @@ class RelayEdge:
                 if request.transport is not None:  # a peer that reads nothing would keep what waits for it for long
                     asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, request.transport.abort)
         return response
+
+    def _count_opening(self, transfer_id: str, role: Role) -> None:
+        """Raises: `rate_limited`."""
+        if (wait_s := self._limit.take(f"{role} {transfer_id}")) is not None:
+            raise HyperSendError("rate_limited", retry_after_s=wait_s)
 
     async def _first_frame(self, line: Line, role: Role) -> str:
         """The session of the token in the first frame. Raises: wire.BadFrame, HyperSendError."""
@@ -136,7 +152,8 @@ class RelayEdge:
         allowed = Pass(transfer.id, role, session_id, self._clock() // 1000 + PASS_S)
         place = await self._relay.place(transfer.id)
         if place != self._relay.name and not is_passed:
-            if await self._pass_on(line, place, allowed):
+            # Another name than an INSTANCE_URL cannot be reached.
+            if place.startswith("http") and await self._pass_on(line, place, allowed):
                 return
             place = await self._relay.place(transfer.id, instead_of=place)
         if place == self._relay.name:
@@ -163,38 +180,46 @@ class RelayEdge:
         return found.session_id
 
     async def _pass_on(self, line: Line, place: str, allowed: Pass) -> bool:
-        """Serve this end from the process at `place`, an INSTANCE_URL; False where nobody listens there any more."""
+        """Serve this end from the process at `place`, an INSTANCE_URL; False where nothing can be reached there.
+
+        That it is gone need not be true: what takes its place over is noticed by it (`Relay.place`).
+        """
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S))  # its name is looked up in this time, too
         url = place.rstrip("/") + PATH.format(role=allowed.role, id=allowed.transfer_id)
         try:
-            async with self._http.ws_connect(
-                url, headers={PASS_HEADER: self._signer.seal(allowed)}, compress=0,
-                max_msg_size=wire.MAX_BINARY_BYTES + 1, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-            ) as there:
-                await _join(line, there)
+            async with asyncio.timeout(SILENCE_S):
+                there = await self._http.ws_connect(
+                    url, headers={PASS_HEADER: self._signer.seal(allowed)}, compress=0,
+                    max_msg_size=wire.MAX_BINARY_BYTES + 1, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S))
+            async with there:
+                await _join(line, there, self._stopping)
                 code = there.close_code if there.close_code not in (None, 1005, 1006) else wire.STOPPING
                 await line.close(code=code or wire.STOPPING)
-        except aiohttp.ClientConnectorError as error:
-            if error.os_error.errno == errno.ECONNREFUSED:
-                return False
-            log.warning("the process at %s cannot be reached: %s", place, error)
-            await line.close(code=wire.STOPPING, message=b"the other process cannot be reached")
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            log.warning("the process at %s is gone: %s", place, error)
+            return False
+        except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("the process at %s cannot be reached: %s", place, error)
             await line.close(code=wire.STOPPING, message=b"the other process cannot be reached")
         return True
+
+    def stop(self) -> None:
+        """The pipes to other processes end, and their devices connect again."""
+        self._stopping.set()
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
 
 
-async def _join(one: Line, other: aiohttp.ClientWebSocketResponse) -> None:
-    """Pass frames both ways until either side ends, or says nothing for a minute: the pings of the process over there
-    are answered here and tell nothing of the device."""
-    tasks = [asyncio.create_task(each) for each in (_copy(one, other), _copy(other, one), _ping(one))]
+async def _join(one: Line, other: aiohttp.ClientWebSocketResponse, stopping: asyncio.Event) -> None:
+    """Pass frames both ways until this process stops, or either side ends, or says or takes nothing for a minute: the
+    pings of the process over there are answered here and tell nothing of the device."""
+    work: list[Coroutine[Any, Any, object]] = [_copy(one, other), _copy(other, one), _ping(one), stopping.wait()]
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -207,12 +232,13 @@ async def _copy(source: Any, target: Any) -> None:
     with contextlib.suppress(ConnectionError, RuntimeError, TimeoutError):
         while True:
             message = await source.receive(timeout=SILENCE_S)
-            if message.type is WSMsgType.BINARY:
-                await target.send_bytes(message.data)
-            elif message.type is WSMsgType.TEXT:
-                await target.send_str(message.data)
-            else:
-                return
+            async with asyncio.timeout(SILENCE_S):
+                if message.type is WSMsgType.BINARY:
+                    await target.send_bytes(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    await target.send_str(message.data)
+                else:
+                    return
 
 
 async def _ping(line: Line) -> None:
@@ -240,6 +266,6 @@ def _close_code(error: HyperSendError) -> int:
             return wire.SESSION_ENDED
         case "transfer_closed":
             return wire.OVER
-        case "busy":
+        case "busy" | "rate_limited":
             return wire.STOPPING
     return 1011 if error.kind.status >= 500 else wire.NOT_ALLOWED

@@ -79,7 +79,7 @@ class Line(asyncio.BufferedProtocol):
         self._data: bytearray | None = None
         self._view = memoryview(b"")
         self._start = self._stop = 0  # what was received and not taken yet
-        self._lent: Line | None = None  # the transport of that one may still hold a part of the buffer
+        self._lent: set[Line] = set()  # their transports may still hold a part of the buffer
         self._receiving: asyncio.Future[WSMessage | Refused] | None = None
         self._heard_at = self._loop.time()
         self._stalled_by: Line | None = None
@@ -239,7 +239,7 @@ class Line(asyncio.BufferedProtocol):
                             target._stalled.add(self)
                             return None
                         if not target._write(frames.passed_on(data, view, found)):
-                            self._lent = target
+                            self._lent.add(target)
                     passed += size
                     self._start = found.end
                 elif (message := self._message(data, found)) is not None:
@@ -267,15 +267,15 @@ class Line(asyncio.BufferedProtocol):
         return message
 
     def _is_lent(self) -> bool:
-        if self._lent is not None and not self._lent.is_full:
-            self._lent = None
-        return self._lent is not None
+        if self._lent:
+            self._lent = {each for each in self._lent if each.is_full}
+        return bool(self._lent)
 
     def _replace(self) -> None:
         """Go on in another buffer."""
         left = b"" if self._data is None else bytes(self._view[self._start:self._stop])
         self._fill(left)
-        self._lent = None
+        self._lent = set()
 
     def _fill(self, received: bytes) -> None:
         fits = len(received) + SPARE_BYTES <= BUFFER_BYTES

@@ -20,22 +20,17 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.transfers import Status, TransferRecord
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.line import Line
+from hypersend_server.p2p.meeting import OTHER, SILENCE_S, End, Meeting
 from hypersend_server.p2p.wire import Role
 
-SILENCE_S = 60.0
 PING_S = 20.0
 TELL_S = 0.5
 SAVE_S = 2.0
 CLAIM_MS = 30_000
 STOP_S = 2.0
-# What an end may send in a round beside the bytes of the file: what seals them, in frames of 200 bytes at the least;
-# control; and what was still on its way when the round began, in the buffers of two sockets.
-SEAL_SHARE = 8
-SLACK_BYTES = 16 * 1024 * 1024
+KEPT_AT_ONCE = 32  # claims that are renewed together: one after the other, many would lapse while the database is slow
 TURN_FRAMES = 16  # so many that are not just passed on, and everything else in this process has its turn
 log = logging.getLogger(__name__)
-
-OTHER: dict[Role, Role] = {"sender": "receiver", "receiver": "sender"}
 
 
 class Book(Protocol):
@@ -48,116 +43,6 @@ class Book(Protocol):
     def tell_progress(self, transfer: TransferRecord, transferred_bytes: int) -> None: ...
 
     async def finished(self, transfer_id: str, status: Status) -> None: ...
-
-
-class End:
-    """One device's socket."""
-
-    def __init__(
-        self, line: Line, session_id: str, meeting: Meeting, role: Role, passed: Callable[[int], None]
-    ) -> None:
-        self.line = line
-        self.session_id = session_id
-        self.way = line.passage = Way(meeting, self, OTHER[role], passed)
-        self.gone = asyncio.Event()
-        self.reading: asyncio.Task[None] | None = None
-        self._closing: tuple[int, str] | None = None
-
-    async def send(self, data: bytes | str) -> bool:
-        """False where it has gone, or takes nothing and is let go."""
-        try:
-            async with asyncio.timeout(SILENCE_S):
-                await (self.line.send_str(data) if isinstance(data, str) else self.line.send_bytes(data))
-        except TimeoutError:
-            self.let_go()
-        except ConnectionError:
-            pass  # its own reader notices
-        else:
-            return True
-        return False
-
-    def let_go(self) -> None:
-        self.close(wire.TOO_SLOW, "nothing was taken for a minute")
-
-    def close(self, code: int, reason: str = "") -> None:
-        """Its reader stops at its next step, and closes the socket: a socket that is being read cannot be closed
-        properly from elsewhere."""
-        if self._closing is None:
-            self._closing = (code, reason)
-            self.line.hold()
-            if self.reading is not None and self.reading is not asyncio.current_task():
-                self.reading.cancel()
-
-    @property
-    def is_closing(self) -> bool:
-        return self._closing is not None
-
-    async def finish(self) -> None:
-        """By the reader, after its last step."""
-        code, reason = self._closing or (1000, "")
-        await self.line.close(code=code, message=reason.encode())
-
-
-class Meeting:
-    """The ends of one transfer that are here. round: grows each time that both have come together."""
-
-    def __init__(self, transfer: TransferRecord) -> None:
-        self.transfer = transfer
-        self.ends: dict[Role, End] = {}
-        self.round = 0
-        self.is_active = transfer.status == "active"
-        self.verified = transfer.transferred_bytes
-        self.saved = self.verified
-        self.save_at = 0.0
-        self.tell_at = 0.0
-        self.telling: asyncio.TimerHandle | None = None
-        self.last: tuple[End, str] | None = None  # what an end is to hear before its socket closes
-
-    def greet(self) -> None:
-        """Tell whoever is here whether the other end is, too. Not waiting for room: an end that was told of a round
-        after the next one had begun would stay in that."""
-        if len(self.ends) == 2:
-            self.round += 1
-            for end in self.ends.values():
-                end.way.begin_round()
-        frame = wire.peer(self.round if len(self.ends) == 2 else None)
-        for end in list(self.ends.values()):
-            end.line.go_on()  # what it waits to pass on to the older socket of the other end is of no use any more
-        for end in self.ends.values():
-            with contextlib.suppress(ConnectionError):
-                end.line.tell(frame)
-
-
-class Way:
-    """From one end to the other: where `line.py` passes binary frames on, and no more of them than the file needs."""
-
-    max_bytes = wire.MAX_BINARY_BYTES
-
-    def __init__(self, meeting: Meeting, end: End, other: Role, passed: Callable[[int], None]) -> None:
-        self._meeting = meeting
-        self._end = end
-        self._other = other
-        self._passed = passed
-        self.begin_round()
-
-    def begin_round(self) -> None:
-        size = self._meeting.transfer.size
-        self._left_bytes = size + size // SEAL_SHARE + SLACK_BYTES
-
-    def passed(self, size_bytes: int) -> None:
-        self._passed(size_bytes)
-        self._left_bytes -= size_bytes
-        if self._left_bytes < 0:
-            self._end.close(wire.BAD_FRAME, "more has come than was offered")
-
-    def target(self) -> Line | None:
-        there = self._meeting.ends.get(self._other)
-        return None if there is None else there.line
-
-    def stuck(self, target: Line) -> None:
-        there = self._meeting.ends.get(self._other)
-        if there is not None and there.line is target:
-            there.let_go()
 
 
 class Relay:
@@ -186,7 +71,8 @@ class Relay:
         return len(self._meetings)
 
     async def place(self, transfer_id: str, instead_of: str | None = None) -> str:
-        """The name of the process that joins this transfer from now on. instead_of: one that is known to be gone.
+        """The name of the process that joins this transfer from now on. instead_of: one that is gone, or that nobody
+        reaches from here; if it is there all the same, its own `_keep` lets its end go.
 
         Raises: `not_found`, `transfer_closed`.
         """
@@ -248,11 +134,12 @@ class Relay:
         if meeting.ends.get(role) is not end:
             return
         del meeting.ends[role]
-        await self._save(meeting)
-        await self._pause(meeting)
         if meeting.ends:
-            meeting.greet()
-        elif self._meetings.get(meeting.transfer.id) is meeting:
+            meeting.greet()  # before the database, which may be slow: who is left is to hear of it now
+        await self._save(meeting)
+        if role not in meeting.ends:  # else it came back meanwhile, and the next round is under way
+            await self._pause(meeting)
+        if not meeting.ends and self._meetings.get(meeting.transfer.id) is meeting:
             del self._meetings[meeting.transfer.id]
             if meeting.telling is not None:
                 meeting.telling.cancel()
@@ -282,7 +169,12 @@ class Relay:
                 if (there := meeting.ends.get(other)) is not None:
                     await there.send(data)
                 end.way.passed(len(data))
+                if end.is_closing:
+                    return
             elif message.type is WSMsgType.TEXT:
+                end.way.count(len(message.data))  # blanks between what it says are passed on, too
+                if end.is_closing:
+                    return
                 try:
                     frame = wire.parse(message.data, role)
                     goes_on = await self._control(meeting, frame, message.data, meeting.ends.get(other))
@@ -370,7 +262,14 @@ class Relay:
         # Recorded before the other end hears it: that one goes away then, and if we were killed, nobody would say it
         # again.
         meeting.last = None if there is None else (there, raw)
-        await self._book.finished(meeting.transfer.id, status)
+        try:
+            await self._book.finished(meeting.transfer.id, status)
+        except BaseException:
+            if status == "done":
+                meeting.last = None  # the receiver comes back, and says it again
+            else:
+                meeting.say_last()  # this end does not come back
+            raise
         self.end(meeting.transfer.id, status)  # also where it was over already
 
     def end(self, transfer_id: str, status: str) -> None:
@@ -379,10 +278,7 @@ class Relay:
         if meeting is None:
             return
         meeting.is_active = False
-        if meeting.last is not None:
-            (there, raw), meeting.last = meeting.last, None
-            with contextlib.suppress(ConnectionError):
-                there.line.tell(raw)
+        meeting.say_last()
         for end in meeting.ends.values():
             end.close(1000 if status == "done" else wire.OVER, status)
 
@@ -406,17 +302,24 @@ class Relay:
     async def _keep_claims(self) -> None:
         while True:
             await asyncio.sleep(CLAIM_MS / 3000)
-            for transfer_id in list(self._meetings):
-                try:
-                    if await self.place(transfer_id) != self.name and transfer_id in self._meetings:
-                        # The claim lapsed while the database was away: both ends meet where it is now.
-                        for end in self._meetings[transfer_id].ends.values():
-                            end.close(wire.STOPPING, "another process joins this transfer")
-                except HyperSendError as error:
-                    if error.code in ("transfer_closed", "not_found"):  # we were not told, or before its ends came
-                        self.end(transfer_id, str(error.extra.get("transfer_status", "cancelled")))
-                    else:
-                        log.warning("keeping transfer %s: %s", transfer_id, error)
+            ids = list(self._meetings)
+            for first in range(0, len(ids), KEPT_AT_ONCE):
+                await asyncio.gather(*map(self._keep, ids[first:first + KEPT_AT_ONCE]))
+
+    async def _keep(self, transfer_id: str) -> None:
+        try:
+            if await self.place(transfer_id) != self.name and transfer_id in self._meetings:
+                # The claim lapsed while the database was away, or a process that cannot reach this one took it over:
+                # both ends meet where it is now.
+                for end in self._meetings[transfer_id].ends.values():
+                    end.close(wire.STOPPING, "another process joins this transfer")
+        except HyperSendError as error:
+            if error.code in ("transfer_closed", "not_found"):  # we were not told, or before its ends came
+                self.end(transfer_id, str(error.extra.get("transfer_status", "cancelled")))
+            else:
+                log.warning("keeping transfer %s: %s", transfer_id, error)
+        except Exception:  # the others are kept all the same, and this one at the next time
+            log.exception("keeping transfer %s", transfer_id)
 
     async def close(self) -> None:
         if self._keeper is not None:

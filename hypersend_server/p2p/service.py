@@ -78,12 +78,13 @@ class Limit(Protocol):
 
 class TransferService:
     """device_of: of a session, None where that has ended. begin_upload: (user, chat, name, size, mime, key) → the id of
-    the stored upload that takes the place of a transfer, the same again for the same key. clean_name: a name fit to be
-    shown and kept."""
+    the stored upload that takes the place of a transfer, the same again for the same key. abort_upload: (user, id).
+    clean_name: a name fit to be shown and kept."""
 
     def __init__(
         self, transfers: Transfers, bus: Bus, chats: InChats, *, device_of: Callable[[str], Awaitable[Device | None]],
         begin_upload: Callable[[str, str, str, int, str, str], Awaitable[str]],
+        abort_upload: Callable[[str, str], Awaitable[None]],
         clean_name: Callable[[str], str], media_type: Callable[[str | None, str], str], limit: Limit, clock: Clock,
         new_id: Callable[[], str],
     ) -> None:
@@ -92,6 +93,7 @@ class TransferService:
         self._chats = chats
         self._device_of = device_of
         self._begin_upload = begin_upload
+        self._abort_upload = abort_upload
         self._clean_name = clean_name
         self._media_type = media_type
         self._limit = limit
@@ -201,8 +203,19 @@ class TransferService:
             raise HyperSendError("transfer_closed", f"The transfer is {transfer.status}.")
         file_id = await self._begin_upload(
             transfer.sender_id, transfer.chat_id, transfer.name, transfer.size, transfer.mime, f"p2p-{transfer.id}")
-        return await self._end(
-            transfer_id, (*OPEN, "expired", "failed"), "cancelled", file_id=file_id)
+        try:
+            return await self._end(transfer_id, (*OPEN, "expired", "failed"), "cancelled", file_id=file_id)
+        except HyperSendError as error:
+            if error.code not in ("transfer_closed", "not_found"):
+                raise
+            found = await self._transfers.get(transfer_id)
+            if found is not None and found.file_id == file_id:  # the same call was quicker
+                return self.present(found)
+            try:  # it was received meanwhile: nobody will send that upload
+                await self._abort_upload(transfer.sender_id, file_id)
+            except HyperSendError as failed:
+                log.warning("upload %s of transfer %s stays until it expires: %s", file_id, transfer_id, failed)
+            raise
 
     async def vouch(self, caller: Caller, transfer_id: str, vouch: str) -> Transfer:
         """Keep what the sender's device says of the file that it stored instead, for the receiver's device.

@@ -65,7 +65,8 @@ class End:
         return found
 
     async def next(self) -> dict[str, Any] | bytes:
-        message = await self.ws.receive(30)
+        async with asyncio.timeout(30):  # of `receive` itself, every ping would begin the time anew
+            message = await self.ws.receive()
         if message.type is aiohttp.WSMsgType.BINARY:
             return bytes(message.data)
         if message.type is aiohttp.WSMsgType.TEXT:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import aiohttp
+import pytest
+
 from hypersend_server.app import OFFERS_BURST, OFFERS_PER_S, PARTS
+from hypersend_server.p2p import wire
+from hypersend_server.p2p.edge import OPENINGS_BURST, OPENINGS_PER_S
 from tests.harness import Person, Server, running
-from tests.p2p.pair import pair
+from tests.p2p.pair import end, pair
 
 
 class StoppedClock:
@@ -59,6 +64,37 @@ async def test_offers_come_in_a_burst_and_then_two_a_second(tmp_path: Path) -> N
         clock.now += 1000
         statuses = [(await both.try_offer(client_id=f"k{n}")).status for n in range(2, OFFERS_PER_S + 3)]
         assert statuses == [201] * OFFERS_PER_S + [429]
+
+
+async def test_an_end_is_opened_in_a_burst_and_then_twice_a_second(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    async with running(tmp_path, clock=clock) as server:
+        both = await pair(server)
+        transfer = await both.accepted()
+        for _ in range(OPENINGS_BURST):
+            await (await end(both.asha, "sender", transfer["id"])).until("joined")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await end(both.asha, "sender", transfer["id"])
+        assert (refused.value.status, (refused.value.headers or {})["Retry-After"]) == (429, "1")
+        late = await end(both.asha, "sender", transfer["id"], headers={})
+        await late.send(type="auth", token=both.asha.token)
+        assert await late.closed() == wire.STOPPING  # connect again, later
+        await (await end(both.ben, "receiver", transfer["id"])).until("joined")
+        other = await both.accepted(client_id="k2")
+        await (await end(both.asha, "sender", other["id"])).until("joined")
+        clock.now += 1000
+        for _ in range(OPENINGS_PER_S):
+            await (await end(both.asha, "sender", transfer["id"])).until("joined")
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await end(both.asha, "sender", transfer["id"])
+
+
+async def test_without_limits_an_end_is_opened_as_often_as_one_likes(tmp_path: Path) -> None:
+    async with running(tmp_path, clock=StoppedClock(), RATE_LIMITS="off") as server:
+        both = await pair(server)
+        transfer = await both.accepted()
+        for _ in range(OPENINGS_BURST + 1):
+            await (await end(both.asha, "sender", transfer["id"])).until("joined")
 
 
 async def test_over_the_quota_a_transfer_stays_what_it_is(tmp_path: Path) -> None:

@@ -255,6 +255,29 @@ async def test_an_older_target_keeps_what_it_was_given_while_the_newer_one_gets_
     await asyncio.wait({waiting})
 
 
+async def test_what_the_first_of_two_targets_holds_stays_also_when_the_second_has_taken_all() -> None:
+    buffers = Buffers()
+    old, old_kernel = a_line(buffers, room=50)
+    new, new_kernel = a_line(buffers, room=50)
+    here, _ = a_line(buffers)
+    way = here.passage = Way(old)
+    waiting = asyncio.create_task(here.receive())
+    await asyncio.sleep(0)
+    feed(here, b"".join(client_frame(frames.BINARY, bytes([n]) * MOST, mask=frames.NO_MASK) for n in range(3)))
+    way.there = new
+    here.go_on()
+    assert old.is_full
+    assert new.is_full
+    new_kernel.take(10**9)
+    for n in range(50):
+        feed(here, client_frame(frames.BINARY, bytes([100 + n]) * MOST))
+    old_kernel.take(10**9)
+    assert server_frames(old_kernel.sent) == [(frames.BINARY, bytes([0]) * MOST)]
+    assert [payload[0] for _, payload in server_frames(new_kernel.sent)] == [1, 2, *range(100, 150)]
+    here.hold()
+    await asyncio.wait({waiting})
+
+
 async def test_who_takes_nothing_is_told_of_after_the_time_of_silence_and_who_says_nothing_too() -> None:
     there, _ = a_line(room=0)
     here, _ = a_line()

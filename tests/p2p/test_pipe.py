@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import aiohttp
 import pytest
@@ -32,7 +33,7 @@ async def test_silence_of_the_device_ends_the_pipe_and_waiting_does_not(monkeypa
             ws = web.WebSocketResponse()
             await ws.prepare(request)
             async with http.ws_connect(joining.make_url("/")) as other:
-                await edge._join(ws, other)
+                await edge._join(ws, other, asyncio.Event())
             ended.append(request.query["name"])
             return ws
 
@@ -54,3 +55,36 @@ async def test_silence_of_the_device_ends_the_pipe_and_waiting_does_not(monkeypa
             assert (await waits.receive(10)).data == b"still here"
             await waits.close()
             await silent.close()
+
+
+async def flood(request: web.Request) -> web.StreamResponse:
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await ws.send_bytes(bytes(60_000))
+    return ws
+
+
+async def test_a_device_that_speaks_and_takes_nothing_ends_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "SILENCE_S", 1.0)
+    there, front, ended = web.Application(), web.Application(), asyncio.Event()
+    there.router.add_get("/", flood)
+    async with TestServer(there) as joining, aiohttp.ClientSession() as http:
+        async def pipe(request: web.Request) -> web.StreamResponse:
+            ws = web.WebSocketResponse(timeout=0.1)
+            await ws.prepare(request)
+            async with http.ws_connect(joining.make_url("/")) as other:
+                await edge._join(ws, other, asyncio.Event())
+                ended.set()
+            return ws
+
+        front.router.add_get("/", pipe)
+        async with TestServer(front) as here:
+            device = await http.ws_connect(here.make_url("/"))
+            async with asyncio.timeout(30):
+                while not ended.is_set():
+                    with contextlib.suppress(ConnectionError):
+                        await device.send_str("I am here")
+                    await asyncio.sleep(0.1)
+            await device.close()

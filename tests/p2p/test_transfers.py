@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,51 @@ async def test_it_becomes_an_upload_under_the_rules_of_uploads(tmp_path: Path) -
         refused = await both.asha.post(f"/p2p/{large['id']}/store")
         assert (refused.status, refused.code) == (413, "file_too_large")
         assert (await both.status(large["id"]))["status"] == "offered"
+
+
+async def test_an_upload_for_what_was_received_meanwhile_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        transfer = await both.accepted(1000)
+        transfers = server.app[PARTS].transfers
+        begin = transfers._begin_upload
+
+        async def slow(*arguments: Any) -> str:
+            file_id = await begin(*arguments)
+            await transfers.finished(transfer["id"], "done")
+            return file_id
+
+        monkeypatch.setattr(transfers, "_begin_upload", slow)
+        late = await both.asha.post(f"/p2p/{transfer['id']}/store")
+        assert (late.status, late.code, late.json["transfer_status"]) == (409, "transfer_closed", "done")
+        assert (await both.asha.get("/files?state=uploading")).json["items"] == []
+        use = (await both.asha.get("/users/me/storage")).json
+        assert (use["used_bytes"], use["reserved_bytes"], use["files"]) == (0, 0, 0)
+
+
+async def test_the_slower_of_two_calls_to_store_leaves_the_upload_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        transfer = await both.accepted(1000)
+        transfers = server.app[PARTS].transfers
+        begin, quicker = transfers._begin_upload, []
+
+        async def slow(*arguments: Any) -> str:
+            file_id = await begin(*arguments)
+            if not quicker:
+                quicker.append(None)
+                quicker[0] = await both.asha.post(f"/p2p/{transfer['id']}/store")
+            return file_id
+
+        monkeypatch.setattr(transfers, "_begin_upload", slow)
+        stored = await both.asha.post(f"/p2p/{transfer['id']}/store")
+        assert stored.status == 200
+        assert stored.json == quicker[0].json
+        assert (await both.asha.get(f"/files/{stored.json['file_id']}")).json["state"] == "uploading"
 
 
 async def test_only_the_sender_vouches_and_only_for_what_was_stored(tmp_path: Path) -> None:

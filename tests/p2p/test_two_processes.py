@@ -98,6 +98,15 @@ async def test_a_call_at_one_process_ends_the_sockets_at_the_other(two: Two) -> 
     assert [await sender.closed(), await receiver.closed()] == [wire.OVER, wire.OVER]
 
 
+async def test_a_process_that_stops_says_so_to_an_end_that_it_only_passes_on(two: Two) -> None:
+    transfer = await two.both.accepted(1000)
+    sender, receiver, _ = await meet(two, transfer["id"])
+    stopping = asyncio.create_task(asyncio.to_thread(two.processes[1].stop))
+    assert await receiver.closed() == wire.STOPPING
+    assert (await sender.until("peer"))["present"] is False
+    assert await stopping == 0
+
+
 async def test_a_forged_pass_between_processes_opens_nothing(two: Two) -> None:
     transfer = await two.both.accepted(1000)
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
