@@ -127,6 +127,8 @@ def view_of(
         standing = _over(info, progress)
         if sends_here and info.status in ("expired", "failed") and not info.file_id:
             choices.add("store")
+    elif progress is not None and progress.state == "cancelled":
+        standing = "cancelled"  # perhaps without a network: the server hears it later
     elif info.status == "offered":
         if mine:
             standing = "asking"
@@ -187,13 +189,14 @@ def _over(info: PeerTransfer, progress: Progress | None) -> Standing:
 
 
 def _moving(progress: Progress | None, sends: bool) -> set[Choice]:
+    """progress: None where the app began without a network and has no end yet, so nothing that could be paused."""
     choices: set[Choice] = {"cancel"}
     state = progress.state if progress is not None else "waiting"
     if state == "paused":
         choices.add("resume")
     elif state == "failed":
         choices.add("retry")
-    elif state in ("running", "waiting", "queued"):
+    elif progress is not None and state in ("running", "waiting", "queued"):
         choices.add("pause")
     if sends and state in ("paused", "waiting", "failed"):
         choices.add("store")
@@ -316,7 +319,8 @@ class PeerList(ft.Observable):
                 self._learn(await calls.decline(transfer_id))
             case "cancel":
                 await (peers or calls).cancel(transfer_id)
-                self._learn(await calls.get(transfer_id))
+                if end is None or end.progress.state != "cancelled":  # else it is called off also without a network
+                    self._learn(await calls.get(transfer_id))
             case "store" if peers is not None:
                 await peers.store(transfer_id)
                 self._on_upload()

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from hypersend_client.sdk.errors import ApiError, HyperSendError, SignedOut
+from hypersend_client.sdk.errors import ApiError, HyperSendError, LocalStorageFailed, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged, TransferChanged
 from hypersend_client.sdk.models import Message
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
 from hypersend_client.sdk.p2p_end import PeerEnd
+from hypersend_client.sdk.p2p_endings import Endings
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
 from hypersend_client.sdk.p2p_keys import DeviceKeys
 from hypersend_client.sdk.p2p_names import offered_name, require_offered
@@ -37,14 +38,14 @@ from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.p2p_stored import StoredInstead
 from hypersend_client.sdk.places import downloads_folder, safe_name
 from hypersend_client.sdk.transfer import RateLimit
-from hypersend_client.sdk.transfer_errors import FileUnreadable, SourceChanged, Tampered
+from hypersend_client.sdk.transfer_errors import SourceChanged, Tampered
 from hypersend_client.sdk.transfers import Transfers
 from hypersend_client.sdk.uploads import Upload, text_of
 
 if TYPE_CHECKING:
     from hypersend_client.sdk.client import HyperSend
 
-MOST_AT_ONCE = 200
+MOST_AT_ONCE = 200  # in each direction; also those that wait to be accepted
 THREADS = 8
 
 End = PeerSender | PeerReceiver
@@ -84,8 +85,11 @@ class PeerToPeer:
         self._unsubscribe: Callable[[], None]
         self._told_session = ""
         self._adding = asyncio.Lock()
-        self._turn = asyncio.Semaphore(MOST_AT_ONCE)
+        # One each: offers that wait to be accepted are not to keep anything from coming in.
+        self._send_turn = asyncio.Semaphore(MOST_AT_ONCE)
+        self._receive_turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._stored: StoredInstead
+        self._endings: Endings
 
     def attach(self, transfers: Transfers) -> None:
         """Where unfinished ones are remembered. `Transfers` does it by itself."""
@@ -93,6 +97,7 @@ class PeerToPeer:
         self._journal = PeerJournal(transfers.journal)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hypersend p2p")
         self._stored = StoredInstead(self._hs, self.calls, transfers, self._journal, self._pool)
+        self._endings = Endings(self.calls, self._journal, self._hs.transport.backoff)
         self._unsubscribe = self._hs.connection.on(self._hear)
 
     async def detach(self) -> None:
@@ -102,6 +107,7 @@ class PeerToPeer:
         self._unsubscribe()
         await asyncio.gather(*(end.stop() for end in self.all))
         await self._stored.close()
+        await self._endings.stop()
         self._transfers = None
         self.sending.clear()
         self.receiving.clear()
@@ -114,6 +120,8 @@ class PeerToPeer:
                     end.told()
         elif isinstance(event, StateChanged) and event.state == "online":
             self.network_changed()
+            if self._hs.account is not None:
+                self._endings.go_on(self._hs.account.key)
 
     @property
     def all(self) -> list[End]:
@@ -307,29 +315,42 @@ class PeerToPeer:
         return await self.calls.open()
 
     async def resume(self) -> list[End | Upload]:
-        """Go on with all that was on its way when the program ended."""
+        """Go on with all that was on its way when the program ended. What the server or the disk refuses of one stays
+        for another time.
+
+        Raises: SignedOut, ConnectionFailed, LocalStorageFailed where the journal cannot be read.
+        """
         transfers = self._ready()
         account = await transfers.account()
         device = await self._device(account)
         found: list[End | Upload] = []
+        over = await self._journal.endings(account)
+        self._endings.go_on(account)
         for row in await self._journal.rows(account):
-            if not row.transfer_id:
-                await self._journal.drop(row.key)  # never offered: whoever asked for it asks again
-                continue
-            info = await self._begun(row, account)
-            if info is None:
-                continue
-            if row.role == "sender" and info.file_id is not None:
-                try:
-                    found.append(await self.store(info.id))
-                except (FileUnreadable, SourceChanged, Tampered) as error:  # of this one; the others go on
-                    log.warning("the file of %s cannot be brought to the server: %s", info.id, error)
-                continue
-            make: Callable[..., End] = self._sender if row.role == "sender" else self._receiver
-            end = make(row, info, device, account)
-            end.start()
-            found.append(end)
+            if row.transfer_id in over:
+                continue  # once the server has heard that, the next time clears it away
+            try:
+                if (end := await self._go_on(row, device, account)) is not None:
+                    found.append(end)
+            except (ApiError, LocalStorageFailed, SourceChanged, Tampered) as error:
+                log.warning("transfer %s does not go on: %s", row.transfer_id, error)
         return found
+
+    async def _go_on(
+        self, row: PeerRow, device: X25519PrivateKey, account: tuple[str, str]
+    ) -> End | Upload | None:
+        if not row.transfer_id:
+            await self._journal.drop(row.key)  # never offered: whoever asked for it asks again
+            return None
+        info = await self._begun(row, account)
+        if info is None:
+            return None
+        if row.role == "sender" and info.file_id is not None:
+            return await self.store(info.id)
+        make: Callable[..., End] = self._sender if row.role == "sender" else self._receiver
+        end = make(row, info, device, account)
+        end.start()
+        return end
 
     async def public_key(self) -> str:
         """Of this device, base64url. Raises: SignedOut, LocalStorageFailed."""
@@ -373,6 +394,8 @@ class PeerToPeer:
     async def forget(self, account: tuple[str, str]) -> None:
         """This device's key, at signing out."""
         self._told_session = ""
+        if self._transfers is not None:
+            await self._endings.stop()  # it would speak for whoever signs in next
         await self._keys.forget(account)
 
     # Inside
@@ -393,7 +416,7 @@ class PeerToPeer:
             self._told_session = own.session_id
         return device
 
-    def _options(self, account: tuple[str, str], limit: RateLimit) -> dict[str, Any]:
+    def _options(self, account: tuple[str, str], turn: asyncio.Semaphore, limit: RateLimit) -> dict[str, Any]:
         return {
             "account": account,
             "calls": self.calls,
@@ -401,9 +424,10 @@ class PeerToPeer:
             "session": self._hs.session,
             "connection": self._hs.connection,
             "journal": self._journal,
+            "endings": self._endings,
             "pool": self._pool,
             "direct": self.direct,
-            "turn": self._turn,
+            "turn": turn,
             "limits": (limit,),
             "backoff": self._hs.transport.backoff,
         }
@@ -413,7 +437,8 @@ class PeerToPeer:
     ) -> PeerSender:
         end = self.sending.get(info.id)
         if end is None:
-            end = self.sending[info.id] = PeerSender(row, info, device, **self._options(account, self.send_limit))
+            end = self.sending[info.id] = PeerSender(
+                row, info, device, **self._options(account, self._send_turn, self.send_limit))
         return end
 
     def _receiver(
@@ -424,7 +449,7 @@ class PeerToPeer:
             end = self.receiving[info.id] = PeerReceiver(
                 row, info, device, server_id=account[0],
                 stored=lambda end, file_id: self._stored.receive(end, file_id, device),
-                **self._options(account, self.receive_limit))
+                **self._options(account, self._receive_turn, self.receive_limit))
         return end
 
 

@@ -19,6 +19,7 @@ from hypersend_client.sdk import lines
 from hypersend_client.sdk.connection import Connection
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
+from hypersend_client.sdk.p2p_endings import Endings
 from hypersend_client.sdk.p2p_journal import PeerJournal, PeerRow
 from hypersend_client.sdk.p2p_line import WebSocketLine
 from hypersend_client.sdk.p2p_seal import (
@@ -44,6 +45,7 @@ from hypersend_client.sdk.transfer_errors import (
     SourceChanged,
     Tampered,
     TransferBusy,
+    TransferCancelled,
 )
 from hypersend_client.sdk.transport import Transport, plain_text
 
@@ -54,6 +56,7 @@ CLOSE_S = 2.0
 NOTICED_S = 5.0
 POLL_S = 2.0
 LISTEN_S = 30.0
+MOST_DOUBLINGS = 4
 DIRECT_LOSSES = 2  # then the bytes stay with the relay
 _FIXED = ("id", "chat_id", "name", "size", "sender_id")  # of a transfer, whatever becomes of it
 
@@ -83,6 +86,7 @@ class PeerEnd(Transfer[R]):
 
     role: Role
     heartbeat_s = 25.0
+    apart_s = 60.0  # so long the other device may stay away before it is looked for by another socket, the first time
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class PeerEnd(Transfer[R]):
         session: Session,
         connection: Connection,
         journal: PeerJournal,
+        endings: Endings,
         pool: ThreadPoolExecutor,
         direct: bool = True,
         **options: Any,
@@ -116,6 +121,7 @@ class PeerEnd(Transfer[R]):
         self._session = session
         self._connection = connection
         self._journal = journal
+        self._endings = endings
         self._pool = pool
         self._may_direct = direct
         self._direct_losses = 0
@@ -125,6 +131,8 @@ class PeerEnd(Transfer[R]):
         self._handshake: Handshake | None = None
         self._early: dict[str, Any] | None = None
         self._failure: asyncio.Future[None] | None = None
+        self._apart: asyncio.TimerHandle | None = None
+        self._looks = 0
         self._is_over = False
         self._other: tuple[str, str] | None = None  # the other person and the device's key, once it is settled
 
@@ -198,6 +206,9 @@ class PeerEnd(Transfer[R]):
                     refused, renewed = token, True
                     continue
                 error = found
+            except PeerAway as found:
+                self._set("waiting", found)
+                continue
             except HyperSendError as found:
                 error = found
             if self.done_bytes > before:
@@ -285,6 +296,8 @@ class PeerEnd(Transfer[R]):
         self._failure = asyncio.get_running_loop().create_future()
         reading = asyncio.create_task(self._read(line))
         watching = self._watch_line(line)
+        self._look_again_later()
+        has_failed = False
         try:
             await asyncio.wait({reading, self._failure}, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
@@ -292,6 +305,7 @@ class PeerEnd(Transfer[R]):
             await reading
         except (Tampered, PeerFailed, SourceChanged, CorruptTransfer) as error:
             if not self._is_over:
+                has_failed = True
                 await self._tell_failure(error.reason if isinstance(error, PeerFailed) else error.code)
             raise
         finally:
@@ -300,11 +314,14 @@ class PeerEnd(Transfer[R]):
             self._line = None
             reading.cancel()
             watching.cancel()
+            self._stop_looking()
             await asyncio.gather(reading, return_exceptions=True)
             await self._end_round()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
                     await line.close()
+            if has_failed:  # what was said on the line may be lost with it
+                await self._endings.say(self._account, self.info.id)
 
     def _watch_line(self, line: WebSocketLine) -> asyncio.Task[None]:
         """A slow receiver may hold us back for long, a line on which nobody is any more may not."""
@@ -312,6 +329,22 @@ class PeerEnd(Transfer[R]):
         lines.be_patient(sock)
         lines.ask_when_idle(sock)
         return asyncio.create_task(lines.watch(sock, lambda: self._fail(ConnectionFailed("nobody answers any more"))))
+
+    def _look_again_later(self) -> None:
+        """Unless both ends meet first: the other one may be on another line, of which the relay does not know. Mostly
+        it is switched off, so ever more rarely."""
+        self._stop_looking()
+        wait_s = self.apart_s * 2 ** min(self._looks, MOST_DOUBLINGS)
+        self._apart = asyncio.get_running_loop().call_later(wait_s, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looks += 1
+        self._fail(PeerAway())
+
+    def _stop_looking(self) -> None:
+        if self._apart is not None:
+            self._apart.cancel()
+            self._apart = None
 
     async def _tell_failure(self, code: str) -> None:
         """The other end and the server hear why it cannot be finished."""
@@ -376,7 +409,10 @@ class PeerEnd(Transfer[R]):
         number = frame.get("round")
         if frame.get("present") is not True or not isinstance(number, int) or isinstance(number, bool):
             self._set("waiting", PeerAway())
+            self._look_again_later()
             return
+        self._stop_looking()
+        self._looks = 0
         self._round = number
         self._handshake = self._make_handshake("relay")
         self._greeting = self._hello(self._handshake) | {"round": number, "key": self._handshake.key}
@@ -496,8 +532,8 @@ class PeerEnd(Transfer[R]):
         return False
 
     async def _discard(self) -> None:
-        with contextlib.suppress(HyperSendError):
-            await self._calls.cancel(self.info.id)
+        self._set("cancelled", TransferCancelled())  # nobody has to wait until the server has heard it
+        await self._endings.say(self._account, self.info.id)
         await self._journal.drop(self.row.key)
 
     def _public_key(self) -> str:

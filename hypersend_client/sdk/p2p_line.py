@@ -28,6 +28,7 @@ SMALL_BYTES = MOST_BYTES + p2p_frames.MOST_HEADER_BYTES
 BATCH_FRAMES = 32
 LARGE_BYTES = BATCH_FRAMES * (FRAME_BYTES + p2p_frames.MOST_HEADER_BYTES) + SMALL_BYTES
 CLOSED_OUT_OF_ORDER = 1006
+PULSE_S = 20.0  # a third of the silence after which the relay lets an end go
 GATHER_S = 0.002  # how long what came may wait for more, where much comes
 MOST_WAITING_BYTES = 4 * 1024 * 1024
 UNSENT_BYTES = 2 * 1024 * 1024
@@ -203,8 +204,9 @@ class Line(asyncio.BufferedProtocol, Generic[M]):
 class WebSocketLine(Line[str | memoryview]):
     """The socket of a transfer, of which aiohttp has made the upgrade: texts, and sealed frames.
 
-    heartbeat_s: where nothing was heard for so long the server is asked, and has half of it to answer. close_code:
-    what it was closed with, once `receive` answers with nothing.
+    heartbeat_s: where nothing was heard for so long the server is asked, and has half of it to answer. The server hears
+    us also while nobody receives, as who compares or syncs a large file. close_code: what it was closed with, once
+    `receive` answers with nothing.
     """
 
     def __init__(self, upgraded: Upgraded, *, heartbeat_s: float) -> None:
@@ -220,6 +222,7 @@ class WebSocketLine(Line[str | memoryview]):
         self._have = len(came)
         self._has_said_close = False
         self._beat_at(self._heard_at + heartbeat_s)
+        self._pulse_later()
 
     @staticmethod
     def header(size_bytes: int) -> bytes:
@@ -242,8 +245,7 @@ class WebSocketLine(Line[str | memoryview]):
             while await self.receive():
                 pass
         finally:
-            if self._beat is not None:
-                self._beat.cancel()
+            self._stop_beats()
             if not self._is_lost and not self._is_over and self._transport.get_write_buffer_size():
                 self._transport.abort()  # to close it would wait for a server that takes nothing
             self._upgraded.close()
@@ -298,10 +300,24 @@ class WebSocketLine(Line[str | memoryview]):
         else:
             self._beat_at(max(self._heard_at, now if self._is_full else 0) + self._heartbeat_s)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+    def _pulse_later(self) -> None:
+        self._pulsing = asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
+
+    def _pulse(self) -> None:
+        """A pong that nobody asked for (RFC 6455, 5.5.3)."""
+        if not self._has_said_close:
+            if self._has_room.is_set():  # else the server hears us by what is on its way
+                self._say(PONG, b"")
+            self._pulse_later()
+
+    def _stop_beats(self) -> None:
+        self._pulsing.cancel()
         if self._beat is not None:
             self._beat.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_beats()
         self._upgraded.connection_lost(exc)
 
 

@@ -9,7 +9,6 @@ from collections import deque
 from typing import Any
 
 from hypersend_client.sdk import p2p_direct
-from hypersend_client.sdk.errors import HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerTransfer
 from hypersend_client.sdk.p2p_digest import RunningTag
 from hypersend_client.sdk.p2p_end import PeerEnd
@@ -55,14 +54,12 @@ class PeerSender(PeerEnd[PeerTransfer]):
             try:
                 identity = await self._source.open()
                 if not identity.is_content_of(self.row.identity):
+                    # The row stays: it tells why it cannot be stored either.
+                    await self._endings.say(self._account, self.info.id)
                     raise SourceChanged(self.row.path)
                 require_offered(self.info, self.row.name, self.row.identity.size)
                 self._running = None
                 found = await self._serve()
-            except SourceChanged:
-                with contextlib.suppress(HyperSendError):  # half of one file and half of another are worth nothing
-                    await self._calls.cancel(self.info.id)  # the row stays: it tells why it cannot be stored either
-                raise
             finally:
                 await self._source.close()
         if self.is_confirmed:

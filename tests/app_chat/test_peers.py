@@ -58,9 +58,9 @@ def seen(info: PeerTransfer, progress: Progress | None = None, *, native: bool =
     (transfer(receiver_id="u-x"), "for_other", set()),
     (ours(), "asking", {"cancel", "store"}),
     (ours(sender_session="ses-2"), "asking", {"cancel"}),
-    (transfer("accepted", receiver_session=HERE), "here", {"cancel", "pause"}),
+    (transfer("accepted", receiver_session=HERE), "here", {"cancel"}),
     (transfer("active", receiver_session="ses-2"), "away_in", {"cancel"}),
-    (ours("paused", receiver_session="ses-ann"), "here", {"cancel", "pause", "store"}),
+    (ours("paused", receiver_session="ses-ann"), "here", {"cancel", "store"}),
     (ours("active", sender_session="ses-2"), "away_out", {"cancel"}),
     (transfer("active", receiver_id="u-x"), "between_others", set()),
     (transfer("done", receiver_session=HERE), "done", set()),
@@ -99,6 +99,25 @@ def test_what_moves_here_can_be_paused_and_what_is_paused_sent_through_the_serve
     assert (paused.group, set(paused.choices)) == ("waiting", {"cancel", "resume", "store"})
     failed = seen(active, Progress("failed", GB, 20 * GB, 0.0, None, transfer_errors.Tampered("x")))
     assert set(failed.choices) == {"cancel", "retry", "store"}
+
+
+def test_what_was_called_off_without_a_network_shows_so_before_the_server_knows() -> None:
+    for info in (ours("active", receiver_session="ses-ann"), ours()):
+        view = seen(info, Progress("cancelled", GB, 20 * GB, 0.0, None, transfer_errors.TransferCancelled()))
+        assert (view.standing, view.group, set(view.choices)) == ("cancelled", "done", set())
+
+
+async def test_calling_off_without_a_network_asks_the_server_nothing() -> None:
+    class Offline(Began):
+        async def cancel(self, transfer_id: str) -> None:
+            self.ends[0].be("cancelled")
+
+    end = FakeEnd(transfer("active", receiver_session=HERE))
+    peers, calls = PeerList(), Offline([end])  # which has no `get`
+    peers.begin(calls, calls, me=ME.id, session_id=HERE)  # type: ignore[arg-type]
+    await peers.go_on()
+    await peers.do("t-1", "cancel")
+    assert [view.standing for view in peers.views] == ["cancelled"]
 
 
 def test_a_receiver_that_goes_on_from_the_server_still_shows_how_far_it_is() -> None:

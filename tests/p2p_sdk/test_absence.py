@@ -6,9 +6,13 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hypersend_client.sdk import p2p_line
+from hypersend_client.sdk.p2p_digest import RunningTag
+from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_server.p2p import relay
 from tests.harness import running
 from tests.p2p_sdk.pairs import both, pair, until
@@ -62,3 +66,55 @@ async def test_half_a_minute_without_a_network_loses_nothing(tmp_path: Path) -> 
             assert before < 48 * MIB
             line.is_dark, line.bytes_per_s = False, None
             assert digest(await both(sending, receiving)) == digest(path)
+
+
+async def test_who_compares_a_large_file_for_long_is_not_taken_for_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "SILENCE_S", 2.0)
+    monkeypatch.setattr(p2p_line, "PULSE_S", 0.2)
+    whole = RunningTag.whole
+
+    async def slowly(tag: RunningTag, size: int) -> str:
+        await asyncio.sleep(4.0)
+        return await whole(tag, size)
+
+    monkeypatch.setattr(RunningTag, "whole", slowly)
+    async with (
+        running(tmp_path / "data", RATE_LIMITS="off") as server,
+        pair(tmp_path / "people", server.url, server.url) as two,
+    ):
+        path = two.asha.file("film.mkv", MIB)
+        sending, receiving = await two.begin(path)
+        assert digest(await both(sending, receiving)) == digest(path)
+        assert (sending.rounds, receiving.rounds) == (1, 1)
+
+
+async def test_who_waits_for_the_other_device_looks_for_it_again_and_shows_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both may be connected, and the relay of one not know of the other."""
+    monkeypatch.setattr(PeerEnd, "apart_s", 0.2)
+    async with (
+        running(tmp_path / "data", RATE_LIMITS="off") as server,
+        pair(tmp_path / "people", server.url, server.url) as two,
+    ):
+        http, opened, states = two.asha.hs.transport, 0, []
+        upgrade = http.upgrade
+
+        async def counted(path: str, token: str) -> Any:
+            nonlocal opened
+            opened += 1
+            return await upgrade(path, token)
+
+        monkeypatch.setattr(http, "upgrade", counted)
+        path = two.asha.file("film.mkv", MIB)
+        sending, receiving = await two.begin(path)
+        receiving.pause()
+        await until(lambda: sending.state == "waiting")
+        already = opened
+        sending.on_progress(lambda progress: states.append((progress.state, progress.error and progress.error.code)))
+        await until(lambda: opened >= already + 3)
+        assert set(states) == {("waiting", "peer_away")}
+        receiving.resume()
+        assert digest(await both(sending, receiving)) == digest(path)

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from hypersend_client.sdk import p2p
 from hypersend_client.sdk.errors import ApiError
 from hypersend_client.sdk.p2p_receiver import PeerReceiver
+from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfer_errors import SourceChanged
 from hypersend_server.app import PARTS
 from hypersend_server.metadata.transfers import OPEN, Status
@@ -140,6 +142,45 @@ async def test_file_that_is_gone_keeps_no_other_transfer_from_going_on(two: Pair
         async with asyncio.timeout(LIMIT_S):
             await sending.wait()
             assert digest(await receiving.wait()) == digest(other)
+
+
+async def test_what_the_server_refuses_of_one_keeps_no_other_from_going_on(
+    two: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [two.asha.file(f"{number}.bin", 1000) for number in range(3)]
+    ends = [await two.asha.hs.p2p.send(two.chat_id, path) for path in paths]
+    for end in ends:
+        await end.stop()
+    await two.asha.hs.p2p.calls.store(ends[1].transfer_id)  # and the program ended right after
+    await two.asha.transfers.close()
+    async with device(two.asha.home, two.asha.hs.transport.url) as asha:
+        calls = asha.hs.p2p.calls
+        get = calls.get
+
+        async def refused(transfer_id: str) -> Any:
+            raise ApiError("quota_exceeded", status=413)
+
+        async def get_but_one(transfer_id: str) -> Any:
+            return await (refused if transfer_id == ends[0].transfer_id else get)(transfer_id)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(calls, "get", get_but_one)
+            patch.setattr(calls, "store", refused)
+            [sending] = await asha.hs.p2p.resume()
+        assert isinstance(sending, PeerSender)
+        assert sending.transfer_id == ends[2].transfer_id
+        assert len(await asha.hs.p2p.resume()) == 3  # they were kept
+
+
+async def test_offers_that_nobody_accepts_keep_nothing_from_coming_in(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(p2p, "MOST_AT_ONCE", 1)
+    async with pair(tmp_path / "few", server.url, server.url) as two:
+        await two.asha.hs.p2p.send(two.chat_id, two.asha.file("waits.bin", 1000))
+        path = two.ben.file("comes.bin", 1000)
+        sending = await two.ben.hs.p2p.send(two.chat_id, path)
+        assert digest(await both(sending, await two.asha.hs.p2p.receive(sending.transfer_id))) == digest(path)
 
 
 async def ended(server: Server, transfer_id: str, status: Status) -> None:

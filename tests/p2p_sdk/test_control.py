@@ -55,7 +55,8 @@ def end_of(role: str, pool: ThreadPoolExecutor) -> PeerSender | PeerReceiver:
     nothing: Any = None
     options: dict[str, Any] = {
         "account": ("s", "a"), "calls": nothing, "transport": nothing, "session": nothing, "connection": nothing,
-        "journal": nothing, "pool": pool, "turn": asyncio.Semaphore(), "limits": (), "backoff": Backoff}
+        "journal": nothing, "endings": nothing, "pool": pool, "turn": asyncio.Semaphore(), "limits": (),
+        "backoff": Backoff}
     if role == "sender":
         own = PeerRow("k", "sender", "c", "", "a.txt", Identity(SIZE, 0, 0), "t", "a.txt")
         return _Sender(own, info, ASHA, **options)

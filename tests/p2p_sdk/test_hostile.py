@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from hypersend_client.sdk.errors import HyperSendError
+from hypersend_client.sdk.errors import ConnectionFailed, HyperSendError
 from hypersend_client.sdk.journal import Journal
+from hypersend_client.sdk.p2p_end import PeerEnd
 from hypersend_client.sdk.p2p_seal import encode_key
 from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfer_errors import KeyMissing, PeerEnded, PeerFailed, Tampered
@@ -126,6 +127,48 @@ async def test_attack_on_the_frames_stops_the_transfer(two: Pair, hostile: Hosti
     assert isinstance(receiver, Tampered)
     assert isinstance(sender, PeerFailed)
     assert sender.reason == "tampered"
+
+
+async def test_fail_that_never_came_to_the_relay_is_said_by_another_way_until_the_server_hears_it(
+    two: Pair, hostile: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile.down = ATTACKS["tamper"]()
+    hostile.up = lambda frame: [] if isinstance(frame, str) and '"fail"' in frame else [frame]
+    calls, refused = two.ben.hs.p2p.calls, 0
+    cancel = calls.cancel
+
+    async def cancel_later(transfer_id: str) -> Any:
+        nonlocal refused
+        if refused < 3:
+            refused += 1
+            raise ConnectionFailed("the database is away")
+        return await cancel(transfer_id)
+
+    monkeypatch.setattr(calls, "cancel", cancel_later)
+    sender, receiver = await fails(two, two.asha.file("film.mkv", 2 * MIB))
+    assert isinstance(receiver, Tampered)
+    assert isinstance(sender, PeerEnded)
+    assert sender.status == "cancelled"
+    assert refused == 3
+
+
+async def test_end_that_is_not_told_of_the_other_one_looks_again(
+    two: Pair, hostile: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PeerEnd, "apart_s", 0.5)
+    untold = 0
+
+    def down(frame: Frame) -> list[Frame]:
+        nonlocal untold
+        if isinstance(frame, str) and '"peer"' in frame and untold < 2:
+            untold += 1
+            return []
+        return [frame]
+
+    hostile.down = down
+    path = two.asha.file("film.mkv", MIB)
+    assert digest(await both(*await two.begin(path))) == digest(path)
+    assert untold == 2
 
 
 @pytest.mark.parametrize("fields", [{"key": FALSE_KEY}, {"offset": 65_536}])

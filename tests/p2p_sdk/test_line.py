@@ -315,6 +315,23 @@ async def test_ping_is_answered_with_what_it_brought() -> None:
         await asyncio.wait({receiving})
 
 
+async def test_server_hears_us_also_while_nobody_receives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(p2p_line, "PULSE_S", 0.05)
+    heard = asyncio.Queue[WSMsgType]()
+    last: list[WSMsgType] = []
+
+    async def serve(socket: web.WebSocketResponse) -> None:
+        for _ in range(3):
+            heard.put_nowait((await socket.receive()).type)
+        while not last or last[-1] is WSMsgType.PONG:
+            last.append((await socket.receive()).type)
+
+    async with opened(serve) as line:
+        assert [await heard.get() for _ in range(3)] == [WSMsgType.PONG] * 3
+        await line.close()
+    assert last[-1] is WSMsgType.CLOSE  # and nothing behind it
+
+
 async def test_silent_server_is_asked_and_left_when_it_does_not_answer() -> None:
     heard = asyncio.Queue[WSMsgType]()
     forever = asyncio.Event()
