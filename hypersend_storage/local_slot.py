@@ -100,6 +100,9 @@ class LocalSlot(ChunkSlot):
                     written -= len(remaining.pop(0))
                 if written:
                     remaining[0] = remaining[0][written:]
+        if self._in_place == self._size and hasattr(os, "posix_fadvise"):
+            # Linux begins to write it to the disk now, and does not wait: little is left for whoever completes it.
+            os.posix_fadvise(self._descriptor, self._start, self._size, os.POSIX_FADV_DONTNEED)
 
     def _hash(self, length: int) -> _Hash:
         """SHA-256 over the first `length` bytes of the chunk."""

@@ -220,6 +220,20 @@ async def test_every_byte_before_a_cut_stays(store: LocalStore, sent: int) -> No
     assert store.path(upload.location).read_bytes()[MIB:MIB + sent] == DATA[MIB:MIB + sent]
 
 
+async def test_a_whole_chunk_is_on_its_way_to_the_disk_at_once(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, advice: begun.append((start, size, advice)))
+    upload = await begin(store)
+    for index in (2, 0):
+        await put(store, upload, DATA, index)
+    with pytest.raises(Cut):
+        async with store.chunk(upload, 1) as slot:
+            await slot.write(cut_after(DATA[MIB : MIB + 1000]), offset=0, sha256=None)
+    assert begun == [(2 * MIB, 500, os.POSIX_FADV_DONTNEED), (0, MIB, os.POSIX_FADV_DONTNEED)]
+
+
 async def test_a_disk_that_takes_less_than_it_was_given_gets_the_rest(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
