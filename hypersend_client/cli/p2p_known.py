@@ -11,6 +11,7 @@ from hypersend_client.cli.people import find_chat
 from hypersend_client.cli.screen import Screen, clean
 from hypersend_client.cli.words import size
 from hypersend_client.sdk.client import HyperSend
+from hypersend_client.sdk.errors import ConnectionFailed
 from hypersend_client.sdk.models import Message
 from hypersend_client.sdk.p2p import PeerTransfer
 
@@ -91,12 +92,18 @@ async def _decline(hs: HyperSend, options: Namespace, screen: Screen) -> int:
 
 async def _cancel(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     async with live(hs, options):
-        info = await hs.p2p.calls.get(options.transfer)
-        own = hs.account
-        if info.status in MOVING and own is not None and info.receiver_session == own.session_id:
-            await hs.p2p.receive(info.id)  # so that what has arrived on this device is thrown away with it
-        await hs.p2p.cancel(info.id)
-        info = await hs.p2p.calls.get(info.id)
+        try:
+            info = await hs.p2p.calls.get(options.transfer)
+            own = hs.account
+            if info.status in MOVING and own is not None and info.receiver_session == own.session_id:
+                await hs.p2p.receive(info.id)  # so that what has arrived on this device is thrown away with it
+            await hs.p2p.cancel(info.id)
+            info = await hs.p2p.calls.get(info.id)
+        except ConnectionFailed:
+            is_heard = await hs.p2p.cancel(options.transfer)
+            text = "" if is_heard else " The other side hears it as soon as this device reaches the server again."
+            screen.result({"id": options.transfer, "status": "cancelled"}, f"Called off.{text}")
+            return 0
     screen.result(info, f"Called off: {clean(info.name)}")
     return 0
 

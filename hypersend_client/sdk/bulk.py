@@ -365,6 +365,8 @@ class BulkConnection:
         is_kept = False
         watching = asyncio.create_task(lines.watch(wire.sock, wire.cut))
         future = asyncio.get_running_loop().run_in_executor(self._pool, run, wire)
+        # Where nobody is left to be told, which may be before the thread has ended.
+        future.add_done_callback(lambda future: future.cancelled() or future.exception())
         try:
             response, data = await asyncio.shield(future)
             is_kept = response.is_whole
@@ -372,8 +374,6 @@ class BulkConnection:
         except asyncio.CancelledError:
             wire.stop()
             await asyncio.wait({future})
-            if not future.cancelled():
-                future.exception()  # nobody is left to be told
             raise
         finally:
             watching.cancel()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from hypersend_client.sdk.errors import ApiError, HyperSendError, LocalStorageFailed, SignedOut
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, LocalStorageFailed, SignedOut
 from hypersend_client.sdk.events import Event, StateChanged, TransferChanged
 from hypersend_client.sdk.models import Message
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
@@ -302,13 +302,22 @@ class PeerToPeer:
         """Raises: ApiError `not_allowed`, `transfer_closed`."""
         return await self.calls.decline(transfer_id)
 
-    async def cancel(self, transfer_id: str) -> None:
-        """End it, from either side. Raises: ApiError."""
+    async def cancel(self, transfer_id: str) -> bool:
+        """End it, from either side. False where the server cannot be reached: what this device has begun is over here,
+        and the server is told later. Raises: ApiError; ConnectionFailed where this device knows nothing of it."""
         end = self.sending.get(transfer_id) or self.receiving.get(transfer_id)
         if end is not None and not end.ended:
             await end.cancel()
-        else:
+            return True
+        try:
             await self.calls.cancel(transfer_id)
+        except ConnectionFailed:
+            account = await self._ready().account()
+            if not any(row.transfer_id == transfer_id for row in await self._journal.rows(account)):
+                raise
+            await self._endings.say(account, transfer_id)
+            return False
+        return True
 
     async def open(self) -> list[PeerTransfer]:
         """What one sends, or was offered by name, and is not over: the oldest first."""

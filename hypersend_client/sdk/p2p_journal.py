@@ -142,10 +142,13 @@ class PeerJournal:
 
         return await self.journal.do(work)
 
-    async def drop(self, key: str) -> None:
+    async def drop(self, key: str, *, keeps_key: bool = False) -> None:
+        """keeps_key: what `known_key` answers stays, for whoever asks for the same transfer again."""
+
         def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
             found = db.execute("DELETE FROM p2p WHERE key = ? RETURNING role, transfer_id", (key,)).fetchall()
-            db.execute("DELETE FROM p2p_keys WHERE key = ?", (key,))
+            if not keeps_key:
+                db.execute("DELETE FROM p2p_keys WHERE key = ?", (key,))
             db.execute("DELETE FROM p2p_names WHERE key = ?", (key,))
             return found
 

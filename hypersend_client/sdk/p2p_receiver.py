@@ -137,7 +137,8 @@ class PeerReceiver(PeerEnd[Path]):
             finally:
                 await part.close()
         await part.do(lambda: part.journal_path.unlink(missing_ok=True))
-        await self._journal.drop(self.row.key)
+        # What came through the server can be had from there once more, and is to be vouched for then, too.
+        await self._journal.drop(self.row.key, keeps_key=self.came_through_server)
         self.done_bytes = self.size_bytes
         return path
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hypersend_client.sdk.errors import ConnectionFailed
 from hypersend_client.sdk.transfer_errors import PeerEnded
 from tests.harness import running
 from tests.p2p_sdk.pairs import LIMIT_S, Pair, pair, until
@@ -94,6 +95,28 @@ async def test_cancel_without_a_network_outlives_the_program(
             ben.hs.connection.start()
         await hears(other)
         await until_said(ben)
+
+
+@pytest.mark.parametrize("by_sender", [True, False])
+async def test_another_program_calls_off_what_it_does_not_move_itself(
+    two: Pair, lines: tuple[Line, Line], by_sender: bool
+) -> None:
+    """As `hypersend p2p cancel` does beside the program that sends or receives."""
+    two.asha.hs.p2p.send_limit.bytes_per_s = 2 * MIB
+    sending, receiving = await two.begin(two.asha.file("film.mkv", 32 * MIB))
+    await until(lambda: receiving.verified_bytes > 0)
+    line, here, other = (lines[0], two.asha, receiving) if by_sender else (lines[1], two.ben, sending)
+    here.hs.connection.start()
+    await until(lambda: here.hs.connection.state == "online")
+    line.is_open = False
+    line.cut()
+    async with device(here.home, here.hs.transport.url) as beside:
+        assert await beside.hs.p2p.cancel(sending.transfer_id) is False
+        with pytest.raises(ConnectionFailed):
+            await beside.hs.p2p.cancel("0" * 26)
+    line.is_open = True
+    await hears(other)
+    await until_said(here)
 
 
 async def test_what_is_over_meanwhile_or_gone_is_not_said_for_ever(two: Pair, lines: tuple[Line, Line]) -> None:

@@ -21,7 +21,7 @@ from hypersend_server.files.names import clean_name
 from tests.harness import Server, running
 from tests.p2p_sdk.hostile import Hostile, hostile_to
 from tests.p2p_sdk.pairs import LIMIT_S, Pair, pair, until
-from tests.sdk_transfers.device import MIB, digest, leftovers
+from tests.sdk_transfers.device import MIB, device, digest, leftovers
 
 MALLORY = X25519PrivateKey.generate()
 LIES: list[dict[str, Any]] = [{"size": 1500}, {"size": 2500}, {"name": "holiday.exe"}, {"name": "other.jpg"}]
@@ -177,6 +177,12 @@ async def test_word_of_the_sender_for_what_it_stored_is_checked_before_the_file_
         assert digest(await receiving.wait()) == digest(path)
     assert (receiving.came_through_server, receiving.is_vouched) == (True, True)
     assert leftovers(two.ben.home / "Downloads") == []
+    await two.ben.transfers.close()
+    async with device(two.ben.home, two.ben.hs.transport.url) as ben:  # whoever asks once more gets it no less checked
+        again = await ben.hs.p2p.receive(receiving.transfer_id)
+        async with asyncio.timeout(LIMIT_S):
+            assert digest(await again.wait()) == digest(path)
+        assert again.is_vouched
 
 
 async def test_what_was_stored_before_anybody_accepted_is_told_from_what_came_sealed(two: Pair) -> None:
