@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.problem(problem)
     except HyperSendError as error:
         console.problem(error.detail)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (MetadataError, BusRefused, StorageError, BackupError, WebClientMissing, sqlite3.Error, OSError) as error:
         console.problem(str(error))
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -133,7 +133,7 @@ def _write(
         _copy(data_root / KEY_FILE, target / KEY_FILE, 0o600)
     count = total = elsewhere = 0
     missing: list[str] = []
-    with (target / "files.jsonl").open("wb") as listing:
+    with _opened(target / "files.jsonl") as listing:
         for file in complete_files(database):
             if file.backend != "local":
                 elsewhere += 1
@@ -151,9 +151,15 @@ def _write(
         created_at=rfc3339(now_ms), version=__version__, schema=migrations()[-1][0], server_id=server_id, epoch=epoch,
         file_mode=mode, files=count, bytes=total, elsewhere=elsewhere, missing=missing)
     # Written last: a folder without it is not a backup.
-    (target / "backup.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    with _opened(target / "backup.json") as summary:
+        summary.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     os.sync()
     return report
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A new file for its owner alone: names of people's files stand in it."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _line(file: ListedFile) -> FileLine:

@@ -131,7 +131,9 @@ def _api(error: ApiError) -> str:
         case "upload_incomplete":
             return "The file is still being uploaded. Try again when it is complete."
         case "not_found":
-            return f"There is no such thing, or you may not see it. {error.detail}".strip()
+            # An id of another form leads to no path of the API, which is none of a person's business.
+            detail = "" if "path" in error.detail else error.detail
+            return f"There is no such thing, or you may not see it. {detail}".strip()
         case "not_allowed":
             return f"You may not do that. {error.detail}".strip()
         case "blocked":

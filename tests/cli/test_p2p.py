@@ -187,6 +187,7 @@ def test_what_there_is_not_is_said_so(ben: Terminal, what: str) -> None:
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "not_found"
     assert ben.run("p2p", what).returncode == 2
+    assert ben.run("p2p", what, "nonsense").stderr.strip() == "There is no such thing, or you may not see it."
 
 
 def test_off_a_terminal_progress_is_plain_lines(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
