@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -33,6 +34,7 @@ T = TypeVar("T")
 State = Literal["queued", "running", "waiting", "paused", "checking", "finishing", "done", "failed", "cancelled"]
 ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 SPEED_WINDOW_S = 5.0
+BREAK_S = 15.0  # on a slow line bytes come in pieces of many seconds
 NOTIFY_S = 0.1
 PIECE_BYTES = 256 * 1024
 # After the network came back: what was begun before it may fail only now, and must not wait as if it were away.
@@ -95,10 +97,14 @@ class Speed:
         self._monotonic = monotonic
         self._marks: deque[tuple[float, int]] = deque()
         self._total = 0
+        self._moved_at = -math.inf
 
     def add(self, size_bytes: int) -> None:
         now = self._monotonic()
         self._total += size_bytes
+        if now - self._moved_at > BREAK_S:  # a break is no part of how fast it goes now
+            self._marks = deque([(now, self._total)] if self._marks else [])
+        self._moved_at = now
         if not self._marks or now - self._marks[-1][0] > 0.1:
             self._marks.append((now, self._total - size_bytes))
         while len(self._marks) > 1 and now - self._marks[1][0] > SPEED_WINDOW_S:
@@ -112,7 +118,7 @@ class Speed:
         now = self._monotonic()
         while len(self._marks) > 1 and now - self._marks[0][0] > SPEED_WINDOW_S:
             self._marks.popleft()
-        if not self._marks:
+        if not self._marks or now - self._moved_at > BREAK_S:
             return 0.0
         began, before = self._marks[0]
         return (self._total - before) / max(now - began, 0.05)
