@@ -66,7 +66,7 @@ def test_a_right_nginx_has_no_problem_and_nothing_of_the_probe_stays(tmp_path: P
 @pytest.mark.parametrize("mistake", sorted(MISTAKES))
 def test_a_mistake_in_nginx_is_named_with_its_fix(tmp_path: Path, server: ServerProcess, mistake: str) -> None:
     area, parts, words, fix = MISTAKES[mistake]
-    found = through(tmp_path, server, *(["--idle", "10"] if mistake == "impatience" else []), parts=parts)
+    found = through(tmp_path, server, "--idle", "7" if mistake == "impatience" else "1", parts=parts)
     assert found.status == 1
     assert found.problems() == {area}, found.findings
     problem = found.of(area, "problem")[0]
@@ -80,7 +80,7 @@ def test_the_named_fix_of_each_part_is_what_a_right_nginx_has(tmp_path: Path, se
     told: dict[str, None] = {}
     for _ in range(4):  # one mistake may hide another
         parts = {**dict.fromkeys(wrong, ""), "other": " ".join(told)} if told else wrong
-        found = through(tmp_path, server, "--idle", "10", parts=parts)
+        found = through(tmp_path, server, "--idle", "7", parts=parts)
         if not found.problems():
             break
         lines = [line.strip() for finding in found.findings if finding["level"] == "problem"
