@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +102,8 @@ class LocalSlot(ChunkSlot):
                     remaining[0] = remaining[0][written:]
         if self._in_place == self._size and hasattr(os, "posix_fadvise"):
             # Linux begins to write it to the disk now, and does not wait: little is left for whoever completes it.
-            os.posix_fadvise(self._descriptor, self._start, self._size, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # a hint, which not every file system takes
+                os.posix_fadvise(self._descriptor, self._start, self._size, os.POSIX_FADV_DONTNEED)
 
     def _hash(self, length: int) -> _Hash:
         """SHA-256 over the first `length` bytes of the chunk."""

@@ -36,6 +36,7 @@ from hypersend_client.sdk.transfer_errors import (
     UploadRemoved,
 )
 
+NO_SUCH_PATH = "There is no such path."  # as the server says it
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -132,7 +133,7 @@ def _api(error: ApiError) -> str:
             return "The file is still being uploaded. Try again when it is complete."
         case "not_found":
             # An id of another form leads to no path of the API, which is none of a person's business.
-            detail = "" if "path" in error.detail else error.detail
+            detail = "" if error.detail == NO_SUCH_PATH else error.detail
             return f"There is no such thing, or you may not see it. {detail}".strip()
         case "not_allowed":
             return f"You may not do that. {error.detail}".strip()

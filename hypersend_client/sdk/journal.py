@@ -71,6 +71,10 @@ CREATE TABLE IF NOT EXISTS p2p_met ( -- devices with which a transfer was begun,
   name TEXT NOT NULL, met_at INTEGER NOT NULL, -- of the last transfer; milliseconds since 1970
   PRIMARY KEY (server_id, user_id, chat_id, other_id, key)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS p2p_endings ( -- over for this device, and the server has not heard it yet
+  server_id TEXT NOT NULL, user_id TEXT NOT NULL, transfer_id TEXT NOT NULL,
+  PRIMARY KEY (server_id, user_id, transfer_id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS p2p_devices ( -- with which a transfer was finished
   server_id TEXT NOT NULL, user_id TEXT NOT NULL, other_id TEXT NOT NULL, key TEXT NOT NULL,
   PRIMARY KEY (server_id, user_id, other_id, key)
@@ -299,7 +303,7 @@ class Journal:
                 db.execute(
                     f"DELETE FROM {table} WHERE key IN"  # noqa: S608
                     " (SELECT key FROM p2p WHERE server_id = ? AND user_id = ?)", account)
-            for table in ("uploads", "downloads", "sends", "p2p", "p2p_devices", "p2p_met"):
+            for table in ("uploads", "downloads", "sends", "p2p", "p2p_devices", "p2p_met", "p2p_endings"):
                 db.execute(f"DELETE FROM {table} WHERE server_id = ? AND user_id = ?", account)  # noqa: S608
 
         await self._do(work)

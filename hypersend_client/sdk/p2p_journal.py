@@ -8,7 +8,6 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hypersend_client.sdk.journal import Identity, Journal
 from hypersend_client.sdk.p2p_names import offered_name
@@ -17,12 +16,6 @@ from hypersend_client.sdk.uploads import text_of
 
 _ROW = "key, role, chat_id, receiver_id, path, size, mtime_ns, transfer_id"
 _NAME = "(SELECT name FROM p2p_names WHERE p2p_names.key = p2p.key)"
-_ENDINGS = """
-CREATE TABLE IF NOT EXISTS p2p_endings ( -- over for this device, and the server has not heard it yet (`p2p_endings`)
-  server_id TEXT NOT NULL, user_id TEXT NOT NULL, transfer_id TEXT NOT NULL,
-  PRIMARY KEY (server_id, user_id, transfer_id)
-) WITHOUT ROWID
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +117,17 @@ class PeerJournal:
 
     async def note_ending(self, account: tuple[str, str], transfer_id: str) -> None:
         """It is over for this device, and the server is still to hear it."""
-        await self._on_endings("INSERT OR IGNORE INTO p2p_endings VALUES (?, ?, ?)", (*account, transfer_id))
+        await self.journal.do(
+            lambda db: db.execute("INSERT OR IGNORE INTO p2p_endings VALUES (?, ?, ?)", (*account, transfer_id)))
 
     async def endings(self, account: tuple[str, str]) -> list[str]:
         """Transfers of which the server is still to hear that they are over."""
         sql = "SELECT transfer_id FROM p2p_endings WHERE server_id = ? AND user_id = ?"
-        return [str(row[0]) for row in await self._on_endings(sql, account)]
+        return [str(row[0]) for row in await self.journal.do(lambda db: db.execute(sql, account).fetchall())]
 
     async def drop_ending(self, account: tuple[str, str], transfer_id: str) -> None:
-        await self._on_endings(
-            "DELETE FROM p2p_endings WHERE server_id = ? AND user_id = ? AND transfer_id = ?", (*account, transfer_id))
-
-    async def _on_endings(self, sql: str, values: tuple[str, ...]) -> list[Any]:
-        def work(db: sqlite3.Connection) -> list[Any]:
-            db.execute(_ENDINGS)
-            return db.execute(sql, values).fetchall()
-
-        return await self.journal.do(work)
+        sql = "DELETE FROM p2p_endings WHERE server_id = ? AND user_id = ? AND transfer_id = ?"
+        await self.journal.do(lambda db: db.execute(sql, (*account, transfer_id)))
 
     async def drop(self, key: str, *, keeps_key: bool = False) -> None:
         """keeps_key: what `known_key` answers stays, for whoever asks for the same transfer again."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -59,37 +60,37 @@ async def test_one_person_holds_no_more_than_a_share(tmp_path: Path, monkeypatch
             held[1].close()
 
 
-async def test_a_chunk_that_is_on_its_way_when_the_server_stops_arrives(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def served(tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, Server, Person]]:
+    """A server in a process of its own, and somebody there."""
     process = ServerProcess(tmp_path / "data", RATE_LIMITS="off", REGISTRATION="open").start()
     try:
         async with http_session() as http:
             server = Server(http, process.url)
-            asha = await server.person("asha")
-            with await half_a_chunk(server, asha, 0) as line:
-                os.kill(process.pid, signal.SIGTERM)
-                await asyncio.sleep(0.5)
-                await asyncio.to_thread(line.sendall, bytes(4 * MIB))
-                answer = await asyncio.to_thread(line.recv, 1000)
-                assert answer.startswith(b"HTTP/1.1 200")
+            yield process, server, await server.person("asha")
     finally:
         await asyncio.to_thread(process.kill)
+
+
+async def test_a_chunk_that_is_on_its_way_when_the_server_stops_arrives(tmp_path: Path) -> None:
+    async with served(tmp_path) as (process, server, asha):
+        with await half_a_chunk(server, asha, 0) as line:
+            os.kill(process.pid, signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(line.sendall, bytes(4 * MIB))
+            answer = await asyncio.to_thread(line.recv, 1000)
+            assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_what_came_of_a_chunk_before_the_server_stopped_is_kept(tmp_path: Path) -> None:
-    process = ServerProcess(tmp_path / "data", RATE_LIMITS="off", REGISTRATION="open").start()
-    try:
-        async with http_session() as http:
-            server = Server(http, process.url)
-            asha = await server.person("asha")
-            with await half_a_chunk(server, asha, 0):
-                assert await asyncio.to_thread(process.stop) == 0
-            await asyncio.to_thread(process.start)
-            asha = await Server(http, process.url).login(asha.email)
-            state = (await asha.get("/files?state=uploading")).json["items"][0]
-            ((index, have),) = (await asha.get(f"/files/{state['id']}")).json["upload"]["partial"]
-            assert (index, have) == (0, 4 * MIB)
-    finally:
-        await asyncio.to_thread(process.kill)
+    async with served(tmp_path) as (process, server, asha):
+        with await half_a_chunk(server, asha, 0):
+            assert await asyncio.to_thread(process.stop) == 0
+        await asyncio.to_thread(process.start)
+        asha = await Server(server.http, process.url).login(asha.email)
+        state = (await asha.get("/files?state=uploading")).json["items"][0]
+        ((index, have),) = (await asha.get(f"/files/{state['id']}")).json["upload"]["partial"]
+        assert (index, have) == (0, 4 * MIB)
 
 
 async def half_a_chunk(server: Server, person: Person, index: int) -> socket.socket:

@@ -108,3 +108,11 @@ async def meet(both: Pair, transfer_id: str) -> tuple[End, End, int]:
         found[0] = await sender.until("peer")
     assert found[0] == found[1]
     return sender, receiver, int(found[0]["round"])
+
+
+async def begun(both: Pair, transfer_id: str) -> tuple[End, End, int]:
+    """As `meet`, and the receiver has said that it is ready for all of it."""
+    sender, receiver, number = await meet(both, transfer_id)
+    await receiver.send(type="ready", round=number, key=KEY, offset=0)
+    await sender.until("ready")
+    return sender, receiver, number

@@ -20,7 +20,7 @@ from hypersend_server.metadata.sqlite import FILE_NAME
 from hypersend_server.p2p import meeting, relay, wire
 from tests.faults.test_kill import http_session
 from tests.harness import Server, SettableClock, running
-from tests.p2p.pair import KEY, End, end, meet, pair
+from tests.p2p.pair import KEY, End, begun, end, meet, pair
 from tests.process import ServerProcess
 
 FRAME = 65_536 + 25
@@ -69,9 +69,7 @@ async def test_frames_pass_in_order_and_the_receiver_ends_it(server: Server) -> 
 async def test_either_side_may_drop_and_a_new_round_begins(server: Server) -> None:
     both = await pair(server)
     transfer = await both.accepted()
-    sender, receiver, number = await meet(both, transfer["id"])
-    await receiver.send(type="ready", round=number, key=KEY, offset=0)
-    await sender.until("ready")
+    sender, receiver, number = await begun(both, transfer["id"])
     await receiver.send(type="ack", offset=400)
     await sender.until("ack")
     receiver.ws._response.connection.transport.abort()  # type: ignore[union-attr]
@@ -183,6 +181,12 @@ async def test_a_revoked_session_closes_its_end(server: Server) -> None:
     await both.asha.post("/auth/logout")
     assert await sender.closed() == wire.SESSION_ENDED
     assert (await receiver.until("peer"))["present"] is False
+
+
+async def push(sender: End) -> None:
+    """Frames without end, as fast as they are taken."""
+    while True:
+        await sender.ws.send_bytes(bytes(FRAME))
 
 
 async def fill(sender: End) -> asyncio.Task[None]:
@@ -301,9 +305,7 @@ async def test_who_is_left_hears_it_though_the_database_is_slow(
 ) -> None:
     both = await pair(server)
     transfer = await both.accepted()
-    sender, receiver, number = await meet(both, transfer["id"])
-    await receiver.send(type="ready", round=number, key=KEY, offset=0)
-    await sender.until("ready")
+    sender, receiver, _ = await begun(both, transfer["id"])
     await both.until(transfer["id"], "active")
     transfers, go = server.app[PARTS].transfers, asyncio.Event()
     moved = transfers.moved
@@ -382,9 +384,7 @@ async def test_the_other_end_hears_that_it_is_over_also_where_that_cannot_be_wri
 async def test_done_is_told_only_once_it_is_written(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     both = await pair(server)
     transfer = await both.accepted()
-    sender, receiver, number = await meet(both, transfer["id"])
-    await receiver.send(type="ready", round=number, key=KEY, offset=0)
-    await sender.until("ready")
+    sender, receiver, _ = await begun(both, transfer["id"])
     await both.until(transfer["id"], "active")
     with monkeypatch.context() as patch:
         patch.setattr(server.app[PARTS].transfers, "finished", _database_away)
@@ -487,10 +487,6 @@ async def test_transfers_share_a_busy_server_evenly(server: Server) -> None:
                 passed[mine] += len(await receiver.next())
         finally:
             pushing.cancel()
-
-    async def push(sender: End) -> None:
-        while True:
-            await sender.ws.send_bytes(bytes(FRAME))
 
     transfers = [await both.accepted(10**9, client_id=f"k{number}") for number in range(3)]
     await asyncio.gather(*(pass_on(transfer["id"]) for transfer in transfers))

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -177,33 +177,26 @@ async def offered(place: Path, path: Path) -> tuple[str, str]:
             return two.chat_id, offer.transfer_id
 
 
-async def test_file_crosses_networks_through_cuts_and_a_killed_server_and_directly_where_it_can(
-    place: Path, networks: Networks
-) -> None:
-    is_shared = networks.url[networks.asha] == networks.url[networks.ben]
-    size = DIRECT_SIZE if is_shared else SIZE
+@contextlib.asynccontextmanager
+async def crossing(place: Path, networks: Networks, size: int, *limit: str) -> AsyncIterator[tuple[Far, End, End]]:
+    """A file on its way between the two: (the server, Asha's end, Ben's end). Afterwards it has arrived, whole, and the
+    server has kept nothing of it.
+
+    limit: bytes a second of Asha's.
+    """
     path = place / "film.mkv"
     await asyncio.to_thread(write_marked, path, size)
     chat_id, transfer_id = await offered(place, path)
     before = size_of(place / "data")
     far = Far(networks.server, place / "data")
     far.start()
-    asha = End(place / "people" / "asha", networks.url[networks.asha], "send", chat_id, path, "direct",
-               *([] if is_shared else [str(size // 16)]), namespace=networks.asha)
+    asha = End(place / "people" / "asha", networks.url[networks.asha], "send", chat_id, path, "direct", *limit,
+               namespace=networks.asha)
     ben = End(place / "people" / "ben", networks.url[networks.ben], "receive", transfer_id, place / "received",
               "direct", namespace=networks.ben)
     try:
         await asyncio.gather(asha.start(), ben.start())
-        if not is_shared:
-            await ben.until_bytes(size // 8)
-            networks.cut(networks.ben)
-            await ben.until_round(2)
-            await ben.until_bytes(size // 4)
-            far.kill()
-            far.start()
-            await ben.until_round(3)
-            await ben.until_bytes(size // 2)
-            networks.cut(networks.asha)
+        yield far, asha, ben
         await asyncio.gather(asha.wait(), ben.wait())
     finally:
         for end in (asha, ben):
@@ -214,6 +207,25 @@ async def test_file_crosses_networks_through_cuts_and_a_killed_server_and_direct
     assert leftovers(received.parent) == []
     assert traces(place / "data") == []
     assert size_of(place / "data") - before < KEPT
+
+
+async def test_file_crosses_networks_through_cuts_and_a_killed_server_and_directly_where_it_can(
+    place: Path, networks: Networks
+) -> None:
+    is_shared = networks.url[networks.asha] == networks.url[networks.ben]
+    size = DIRECT_SIZE if is_shared else SIZE
+    limit = [] if is_shared else [str(size // 16)]
+    async with crossing(place, networks, size, *limit) as (far, asha, ben):
+        if not is_shared:
+            await ben.until_bytes(size // 8)
+            networks.cut(networks.ben)
+            await ben.until_round(2)
+            await ben.until_bytes(size // 4)
+            far.kill()
+            far.start()
+            await ben.until_round(3)
+            await ben.until_bytes(size // 2)
+            networks.cut(networks.asha)
     if is_shared:
         assert "direct" in asha.ways
     else:
@@ -223,54 +235,18 @@ async def test_file_crosses_networks_through_cuts_and_a_killed_server_and_direct
 
 
 async def test_a_line_that_loses_one_packet_in_twenty_brings_all(place: Path, networks: Networks) -> None:
-    path = place / "film.mkv"
-    await asyncio.to_thread(write_marked, path, LOSSY_SIZE)
-    chat_id, transfer_id = await offered(place, path)
-    far = Far(networks.server, place / "data")
-    far.start()
-    for name in (networks.server, networks.asha, networks.ben):
-        networks.lose(name)
-    asha = End(place / "people" / "asha", networks.url[networks.asha], "send", chat_id, path, "direct",
-               namespace=networks.asha)
-    ben = End(place / "people" / "ben", networks.url[networks.ben], "receive", transfer_id, place / "received",
-              "direct", namespace=networks.ben)
-    try:
-        await asyncio.gather(asha.start(), ben.start())
-        await asyncio.gather(asha.wait(), ben.wait())
-    finally:
-        for end in (asha, ben):
-            await end.kill()
-        far.kill()
-    received = place / "received" / "film.mkv"
-    assert await asyncio.to_thread(digest, received) == await asyncio.to_thread(digest, path)
-    assert leftovers(received.parent) == []
+    async with crossing(place, networks, LOSSY_SIZE):
+        for name in (networks.server, networks.asha, networks.ben):
+            networks.lose(name)
 
 
 @pytest.mark.parametrize("networks", [False], ids=["apart"], indirect=True)
 @pytest.mark.parametrize("who", ["asha", "ben"])
 async def test_a_device_with_another_address_goes_on(place: Path, networks: Networks, who: str) -> None:
-    path = place / "film.mkv"
-    await asyncio.to_thread(write_marked, path, DIRECT_SIZE)
-    chat_id, transfer_id = await offered(place, path)
-    far = Far(networks.server, place / "data")
-    far.start()
-    asha = End(place / "people" / "asha", networks.url[networks.asha], "send", chat_id, path, "direct",
-               str(DIRECT_SIZE // 4), namespace=networks.asha)
-    ben = End(place / "people" / "ben", networks.url[networks.ben], "receive", transfer_id, place / "received",
-              "direct", namespace=networks.ben)
-    try:
-        await asyncio.gather(asha.start(), ben.start())
+    async with crossing(place, networks, DIRECT_SIZE, str(DIRECT_SIZE // 4)) as (_, _, ben):
         await ben.until_bytes(DIRECT_SIZE // 4)
         if who == "asha":
             networks.move(networks.asha, "10.77.1.99")
         else:
             networks.move(networks.ben, "10.77.2.99")
-        await asyncio.gather(asha.wait(), ben.wait())
-    finally:
-        for end in (asha, ben):
-            await end.kill()
-        far.kill()
-    received = place / "received" / "film.mkv"
-    assert await asyncio.to_thread(digest, received) == await asyncio.to_thread(digest, path)
-    assert leftovers(received.parent) == []
     assert ben.rounds >= 2

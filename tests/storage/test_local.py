@@ -234,6 +234,18 @@ async def test_a_whole_chunk_is_on_its_way_to_the_disk_at_once(
     assert begun == [(2 * MIB, 500, os.POSIX_FADV_DONTNEED), (0, MIB, os.POSIX_FADV_DONTNEED)]
 
 
+async def test_a_file_system_that_takes_no_hints_stores_all_the_same(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "not here")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    upload = await begin(store)
+    receipts = await put_all(store, upload, DATA)
+    assert await read(store, await store.complete(upload, receipts), 0, LAYOUT.size) == DATA
+
+
 async def test_a_disk_that_takes_less_than_it_was_given_gets_the_rest(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
