@@ -103,9 +103,11 @@ async def meet(both: Pair, transfer_id: str) -> tuple[End, End, int]:
     """(sender, receiver, round), both of which know that the other is there."""
     sender = await end(both.asha, "sender", transfer_id)
     receiver = await end(both.ben, "receiver", transfer_id)
-    found = [await each.until("peer") for each in (sender, receiver)]
-    while not found[0]["present"]:
-        found[0] = await sender.until("peer")
+    found = []
+    for each in (sender, receiver):  # whichever is served first hears of itself alone
+        while not (frame := await each.until("peer"))["present"]:
+            pass
+        found.append(frame)
     assert found[0] == found[1]
     return sender, receiver, int(found[0]["round"])
 
