@@ -7,6 +7,8 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from tests.faults.test_kill import Phone, http_session
 from tests.harness import PASSWORD
-from tests.process import ServerProcess, command
+from tests.process import REPOSITORY, ServerProcess, command, environment
 
 CHUNK = 8 * 1024 * 1024
 
@@ -51,6 +53,17 @@ def test_config_hides_secrets(tmp_path: Path) -> None:
     assert settings["SECRET_KEY"] == settings["METRICS_TOKEN"] == "(set)"
     assert "ssss" not in shown.stdout
     assert settings["REGISTRATION"] == "open"
+
+
+def test_nobody_is_told_when_whoever_read_has_gone(tmp_path: Path) -> None:
+    """As in `hypersend-server config | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "hypersend_server", "config"], cwd=REPOSITORY, env=environment(tmp_path),
+            stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 async def test_people_are_made_listed_limited_and_let_back_in(tmp_path: Path) -> None:
@@ -183,6 +196,8 @@ async def test_a_restored_server_serves_the_same_messages_and_files(tmp_path: Pa
             assert backup.returncode == 0, backup.stderr
             report = json.loads(backup.stdout)
             assert (report["files"], report["missing"]) == (1, [])
+            for name in ("backup.json", "files.jsonl", "hypersend.sqlite3"):
+                assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
             await phone.call("POST", f"/chats/{chat['id']}/messages", {"client_id": "m3", "text": "after"})
             epoch = (await phone.call("POST", "/sync", {}))["token"]
             server_id = (await phone.call("GET", "/server"))["server_id"]

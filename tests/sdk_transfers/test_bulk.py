@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -164,6 +165,30 @@ async def test_answers_that_make_no_sense_are_told_as_ours(
     with pytest.raises(kind):
         await line.get("/x", headers={}, receive=everything)
     server.close()
+
+
+async def test_cancelling_twice_leaves_no_word_of_the_thread_behind(peer: Peer, line: BulkConnection) -> None:
+    """As Ctrl-C does: whoever waits for the thread to end is cancelled, too."""
+    arrived, said = asyncio.Event(), list[dict[str, object]]()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        arrived.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    peer.on("/x", never)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    task = asyncio.create_task(line.get("/x", headers={}, receive=everything))
+    await arrived.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    await asyncio.sleep(0.5)  # the thread has ended
+    gc.collect()
+    assert said == []
 
 
 async def test_cancelling_ends_the_thread_at_once(peer: Peer, line: BulkConnection) -> None:
