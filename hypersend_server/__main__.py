@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_env(os.environ)
         status: int = arguments.run(settings, arguments, console)
+        sys.stdout.flush()  # here, where it can be told from an error of ours
         return status
     except SettingsError as error:
         for problem in error.problems:
