@@ -216,7 +216,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("S3_REGION", "us-east-1", str, "The region's name; MinIO takes us-east-1, R2 auto."),
     Setting("S3_DIRECT", "on", flag,
             "Devices send to and fetch from the store themselves; off: all bytes pass through the server."),
-    Setting("S3_BUFFER_BYTES", "64MiB", size_bytes, "Memory for what passes through the server to the store."),
+    Setting("S3_BUFFER_BYTES", "64MiB", size_bytes, "Memory for what passes through the server to the store; one person takes half."),
     Setting("X_ACCEL_PREFIX", "", url_prefix,
             "Internal location at which nginx serves DATA_ROOT/files; empty: the server sends the bytes itself."),
     Setting("TRUSTED_PROXIES", "127.0.0.0/8,::1", networks,

@@ -48,12 +48,14 @@ class Layout:
 class UploadRef:
     """An upload in flight as the caller's records know it.
 
-    location: what `create` answered, opaque to everyone but the driver.
+    location: what `create` answered, opaque to everyone but the driver. sender: whoever sends it, where what senders
+    take of the driver's memory is shared among them.
     """
 
     file_id: str
     location: str
     layout: Layout
+    sender: str = ""
 
 
 class Receipt(Protocol):

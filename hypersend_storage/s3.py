@@ -166,7 +166,7 @@ class S3Store(Store, NamedFirst, Presigned):
         target = _target(upload.location)
         if (target.key, index) in self._slots or target.key in self._ending:
             raise ChunkBusy("another request is writing here")
-        slot = S3Slot(self._api, self._buffers, self._bodies, self._sending, target, upload.layout, index)
+        slot = S3Slot(self._api, self._buffers, self._bodies, self._sending, target, upload, index)
         self._slots.add((target.key, index))
         self._held[target.key] += 1
         try:
@@ -185,7 +185,7 @@ class S3Store(Store, NamedFirst, Presigned):
             for part in parts:
                 digest.update(part)
 
-        room = await self._buffers.take(2 * BATCH_BYTES)
+        room = await self._buffers.take(2 * BATCH_BYTES, upload.sender)
         try:
             received = await self._bodies.feed(body, consume, expected=expected, batch_bytes=BATCH_BYTES)
         finally:

@@ -1,14 +1,15 @@
 """Memory for chunks on their way to an object store, shared by all streams.
 
 A stream reserves the whole of its chunk before it reads a byte, in the order of asking, so that those who have begun
-can always end. What a cut request left behind, a *prefix*, stays in its buffer for the request that goes on with it,
-until somebody needs the room: then the oldest goes first.
+can always end. One person's streams hold half of the memory at most, however many they are and however slowly they
+send, unless a single chunk is more. What a cut request left behind, a *prefix*, stays in its buffer for the request
+that goes on with it, until somebody needs the room: then the oldest goes first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 
 IDLE = 3
 """Buffers without a stream whose memory is kept: to have it made and cleared anew for each chunk takes as long as
@@ -21,11 +22,12 @@ Chunk = tuple[str, int]
 class Buffer:
     """Room for one chunk; the first `filled` bytes are there."""
 
-    __slots__ = ("data", "filled")
+    __slots__ = ("data", "filled", "owner")
 
-    def __init__(self, data: bytearray) -> None:
+    def __init__(self, data: bytearray, owner: str) -> None:
         self.data = data
         self.filled = 0
+        self.owner = owner
 
 
 class Buffers:
@@ -35,25 +37,27 @@ class Buffers:
         self.size_bytes = size_bytes
         self.used_bytes = 0
         """Of buffers that are held or kept; never above `size_bytes`."""
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._held: Counter[str] = Counter()  # bytes of each person's streams, without what is kept
+        self._waiting: list[tuple[int, str, asyncio.Future[None]]] = []
         self._kept: OrderedDict[Chunk, Buffer] = OrderedDict()
         self._idle: deque[bytearray] = deque(maxlen=IDLE)
 
-    async def take(self, size: int) -> Buffer:
-        """Wait for room; whoever asked first gets it first."""
+    async def take(self, size: int, owner: str) -> Buffer:
+        """Wait for room; whoever asked first gets it first, but for those who have half of all already."""
         if size > self.size_bytes:
             raise ValueError(f"no chunk of {size} bytes fits into {self.size_bytes} bytes of buffers")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
+        self._waiting.append((size, owner, turn))
         self._serve()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # the room came in the same moment
                 self.used_bytes -= size
+                self._lend(owner, -size)
             self._serve()
             raise
-        return Buffer(self._memory(size))
+        return Buffer(self._memory(size), owner)
 
     def _memory(self, size: int) -> bytearray:
         """Of this size, used before where possible. What is idle has room only as long as nobody needs it."""
@@ -66,39 +70,50 @@ class Buffers:
         return bytearray(size)
 
     def give_back(self, buffer: Buffer) -> None:
-        self.used_bytes -= len(buffer.data)
-        self._idle.append(buffer.data)
+        self._lend(buffer.owner, -len(buffer.data))
+        self._free(buffer)
         self._serve()
 
     def keep(self, chunk: Chunk, buffer: Buffer) -> None:
         """Hold on to a prefix for as long as nobody needs its room."""
+        self._lend(buffer.owner, -len(buffer.data))
         before = self._kept.pop(chunk, None)
         self._kept[chunk] = buffer
         if before is not None:
-            self.give_back(before)
+            self._free(before)
         self._serve()
 
     def kept(self, chunk: Chunk) -> Buffer | None:
         """The buffer with the chunk's prefix, which is the caller's from now on."""
-        return self._kept.pop(chunk, None)
+        buffer = self._kept.pop(chunk, None)
+        if buffer is not None:
+            self._lend(buffer.owner, len(buffer.data))
+        return buffer
 
     def forget(self, key: str) -> None:
         """Drop the prefixes of an upload that has ended."""
         for chunk in [chunk for chunk in self._kept if chunk[0] == key]:
-            self.give_back(self._kept.pop(chunk))
+            self._free(self._kept.pop(chunk))
+        self._serve()
+
+    def _lend(self, owner: str, size: int) -> None:
+        self._held[owner] += size
+        if not self._held[owner]:
+            del self._held[owner]
+
+    def _free(self, buffer: Buffer) -> None:
+        self.used_bytes -= len(buffer.data)
+        self._idle.append(buffer.data)
 
     def _serve(self) -> None:
-        while self._waiting:
-            size, turn = self._waiting[0]
-            if turn.cancelled():
-                self._waiting.popleft()
+        self._waiting = [waiting for waiting in self._waiting if not waiting[2].done()]
+        for size, owner, turn in self._waiting:
+            if self._held[owner] and self._held[owner] + size > self.size_bytes // 2:
                 continue
             while self.used_bytes + size > self.size_bytes and self._kept:
-                _, oldest = self._kept.popitem(last=False)
-                self.used_bytes -= len(oldest.data)
-                self._idle.append(oldest.data)
+                self._free(self._kept.popitem(last=False)[1])
             if self.used_bytes + size > self.size_bytes:
                 return
-            self._waiting.popleft()
             self.used_bytes += size
+            self._lend(owner, size)
             turn.set_result(None)

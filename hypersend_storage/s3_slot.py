@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
 from typing import TYPE_CHECKING
 
-from hypersend_storage.base import ChunkReceipt, ChunkSlot, Layout, Piece
+from hypersend_storage.base import ChunkReceipt, ChunkSlot, Piece, UploadRef
 from hypersend_storage.errors import DigestMismatch, PrefixLost, SizeMismatch, UploadLost
 from hypersend_storage.pool import Pool
 from hypersend_storage.s3_api import S3Api
@@ -35,8 +35,9 @@ class S3Slot(ChunkSlot):
     """
 
     def __init__(
-        self, api: S3Api, buffers: Buffers, bodies: Pool, sending: Pool, target: Target, layout: Layout, index: int
+        self, api: S3Api, buffers: Buffers, bodies: Pool, sending: Pool, target: Target, upload: UploadRef, index: int
     ) -> None:
+        layout = upload.layout
         if not 0 <= index < layout.chunk_count:
             raise ValueError(f"there is no chunk {index}")
         self._api = api
@@ -44,6 +45,7 @@ class S3Slot(ChunkSlot):
         self._bodies = bodies
         self._sending = sending
         self._target = target
+        self._sender = upload.sender
         self._index = index
         self._size = layout.chunk_bytes(index)
         self._buffer: Buffer | None = buffers.kept((target.key, index))
@@ -61,7 +63,7 @@ class S3Slot(ChunkSlot):
         if offset > self.in_place:
             raise PrefixLost(self.in_place)
         if self._buffer is None:
-            self._buffer = await self._buffers.take(self._size)
+            self._buffer = await self._buffers.take(self._size, self._sender)
         buffer = self._buffer
         buffer.filled = offset
         whole = await self._bodies.run(new_sha256, memoryview(buffer.data)[:offset]) if offset else new_sha256()

@@ -25,7 +25,7 @@ def layout_of(file: FileRecord) -> Layout:
 
 
 def ref_of(file: FileRecord) -> UploadRef:
-    return UploadRef(file.id, file.location, layout_of(file))
+    return UploadRef(file.id, file.location, layout_of(file), file.owner_id)
 
 
 def require_store(stores: Mapping[str, Store], backend: str) -> Store:

@@ -351,6 +351,7 @@ async def test_bodies_wait_until_there_is_room_for_their_chunk(minio: S3Server) 
     data = content(streams * CHUNK)
     async with opened(minio, buffer_bytes=at_once * CHUNK, largest_chunk=CHUNK) as store:
         upload = await begin(store, len(data))
+        uploads = [replace(upload, sender=f"person {index}") for index in range(streams)]
         begun: list[int] = []
         most = 0
         go = asyncio.Event()
@@ -369,7 +370,7 @@ async def test_bodies_wait_until_there_is_room_for_their_chunk(minio: S3Server) 
             begun.remove(index)
 
         async def send(index: int) -> Any:
-            async with store.chunk(upload, index) as slot:
+            async with store.chunk(uploads[index], index) as slot:
                 return await slot.write(body(index), offset=0, sha256=None)
 
         sending = [asyncio.create_task(send(index)) for index in range(streams)]
@@ -385,6 +386,32 @@ async def test_bodies_wait_until_there_is_room_for_their_chunk(minio: S3Server) 
         assert await read(store, location, 0, len(data)) == data
 
 
+async def test_a_person_who_sends_slowly_leaves_room_for_others(minio: S3Server) -> None:
+    data = content(CHUNK)
+    async with opened(minio, buffer_bytes=4 * CHUNK, largest_chunk=CHUNK) as store:
+        begun = 0
+        go = asyncio.Event()
+
+        async def drip() -> AsyncIterator[bytes]:
+            nonlocal begun
+            begun += 1
+            yield data[:1]
+            await go.wait()
+            yield data[1:]
+
+        async def send_slowly(upload: UploadRef) -> None:
+            async with store.chunk(upload, 0) as slot:
+                await slot.write(drip(), offset=0, sha256=None)
+
+        slow = [asyncio.create_task(send_slowly(replace(await begin(store, CHUNK), sender="asha"))) for _ in range(6)]
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(3):
+                await put(store, replace(await begin(store, CHUNK), sender="ben"), data, 0)
+        assert begun == 2
+        go.set()
+        await asyncio.gather(*slow)
+
+
 async def test_a_prefix_whose_room_was_needed_must_be_sent_again(minio: S3Server) -> None:
     data = content(3 * CHUNK)
     async with opened(minio, buffer_bytes=2 * CHUNK, largest_chunk=CHUNK) as store:
@@ -394,7 +421,7 @@ async def test_a_prefix_whose_room_was_needed_must_be_sent_again(minio: S3Server
                 await slot.write(cut_after(data[:MIB]), offset=0, sha256=None)
             assert slot.in_place == MIB
         async with store.chunk(upload, 1), store.chunk(upload, 2):
-            await asyncio.gather(*[hold(store, data) for _ in range(2)])
+            await asyncio.gather(*[hold(store, data, sender) for sender in ("asha", "ben")])
         async with store.chunk(upload, 0) as slot:
             touched = False
 
@@ -409,9 +436,9 @@ async def test_a_prefix_whose_room_was_needed_must_be_sent_again(minio: S3Server
             await slot.write(parts(data[:CHUNK]), offset=0, sha256=None)
 
 
-async def hold(store: S3Store, data: bytes) -> None:
+async def hold(store: S3Store, data: bytes, sender: str) -> None:
     """Two at once of these need all the room there is."""
-    upload = await begin(store, CHUNK)
+    upload = replace(await begin(store, CHUNK), sender=sender)
     await put(store, upload, data, 0)
 
 

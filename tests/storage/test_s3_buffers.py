@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 from hypothesis import strategies as st
@@ -16,9 +17,9 @@ from hypothesis.stateful import (
 from hypersend_storage.s3_buffers import Buffer, Buffers
 
 
-async def waiting(buffers: Buffers, size: int) -> asyncio.Task[Buffer]:
+async def waiting(buffers: Buffers, size: int, owner: str) -> asyncio.Task[Buffer]:
     """A stream that asks for room and has had every chance to get it."""
-    task = asyncio.create_task(buffers.take(size))
+    task = asyncio.create_task(buffers.take(size, owner))
     for _ in range(3):
         await asyncio.sleep(0)
     return task
@@ -26,8 +27,8 @@ async def waiting(buffers: Buffers, size: int) -> asyncio.Task[Buffer]:
 
 async def test_a_stream_waits_until_there_is_room() -> None:
     buffers = Buffers(10)
-    first = await buffers.take(8)
-    second = await waiting(buffers, 3)
+    first = await buffers.take(8, "asha")
+    second = await waiting(buffers, 3, "ben")
     assert not second.done()
     buffers.give_back(first)
     await second
@@ -36,8 +37,8 @@ async def test_a_stream_waits_until_there_is_room() -> None:
 
 async def test_who_asked_first_is_first_even_if_less_would_fit() -> None:
     buffers = Buffers(10)
-    held = await buffers.take(6)
-    large, small = await waiting(buffers, 8), await waiting(buffers, 1)
+    held = await buffers.take(6, "asha")
+    large, small = await waiting(buffers, 8, "ben"), await waiting(buffers, 1, "chitra")
     assert not large.done()
     assert not small.done()
     buffers.give_back(held)
@@ -45,12 +46,31 @@ async def test_who_asked_first_is_first_even_if_less_would_fit() -> None:
     await small
 
 
+async def test_streams_of_one_person_leave_half_to_others() -> None:
+    buffers = Buffers(10)
+    held = [await buffers.take(2, "asha"), await buffers.take(3, "asha")]
+    third = await waiting(buffers, 1, "asha")
+    await (await waiting(buffers, 5, "ben"))
+    assert not third.done()
+    buffers.give_back(held.pop())
+    await third
+    # What she goes on with counts again, what she left does not.
+    buffers.keep(("key", 0), held.pop())
+    fourth = await waiting(buffers, 4, "asha")
+    await fourth
+    assert buffers.kept(("key", 0)) is None
+
+
+async def test_a_chunk_larger_than_half_is_taken_from_whoever_has_none() -> None:
+    assert len((await Buffers(10).take(10, "asha")).data) == 10
+
+
 async def test_a_prefix_stays_until_its_room_is_needed_and_the_oldest_goes_first() -> None:
     buffers = Buffers(10)
     for index in range(3):
-        buffers.keep(("key", index), await buffers.take(3))
+        buffers.keep(("key", index), await buffers.take(3, "asha"))
     assert buffers.used_bytes == 9
-    await buffers.take(3)
+    await buffers.take(3, "asha")
     assert buffers.kept(("key", 0)) is None
     assert buffers.kept(("key", 1)) is not None
     assert buffers.kept(("key", 2)) is not None
@@ -59,7 +79,7 @@ async def test_a_prefix_stays_until_its_room_is_needed_and_the_oldest_goes_first
 async def test_the_prefixes_of_an_upload_that_ended_make_room() -> None:
     buffers = Buffers(10)
     for key in ("one", "other"):
-        buffers.keep((key, 0), await buffers.take(4))
+        buffers.keep((key, 0), await buffers.take(4, "asha"))
     buffers.forget("one")
     assert buffers.used_bytes == 4
     assert buffers.kept(("other", 0)) is not None
@@ -67,8 +87,8 @@ async def test_the_prefixes_of_an_upload_that_ended_make_room() -> None:
 
 async def test_a_stream_that_stops_waiting_takes_nothing() -> None:
     buffers = Buffers(10)
-    held = await buffers.take(10)
-    gone, stays = await waiting(buffers, 10), await waiting(buffers, 10)
+    held = await buffers.take(10, "asha")
+    gone, stays = await waiting(buffers, 10, "ben"), await waiting(buffers, 10, "chitra")
     gone.cancel()
     buffers.give_back(held)
     await stays
@@ -79,8 +99,8 @@ async def test_a_stream_that_stops_waiting_takes_nothing() -> None:
 
 async def test_room_that_comes_with_the_cancellation_is_not_lost() -> None:
     buffers = Buffers(10)
-    held = await buffers.take(10)
-    gone = await waiting(buffers, 10)
+    held = await buffers.take(10, "asha")
+    gone = await waiting(buffers, 10, "ben")
     buffers.give_back(held)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -90,7 +110,7 @@ async def test_room_that_comes_with_the_cancellation_is_not_lost() -> None:
 
 async def test_a_chunk_that_can_never_fit_is_refused() -> None:
     with pytest.raises(ValueError):
-        await Buffers(10).take(11)
+        await Buffers(10).take(11, "asha")
 
 
 class BuffersMachine(RuleBasedStateMachine):
@@ -102,7 +122,7 @@ class BuffersMachine(RuleBasedStateMachine):
         self.buffers = Buffers(10)
         self.held: list[Buffer] = []
         self.tasks: list[asyncio.Task[Buffer]] = []
-        self.kept: dict[int, int] = {}
+        self.asked: dict[asyncio.Task[Buffer], tuple[int, str]] = {}
 
     def settle(self) -> None:
         async def turns() -> None:
@@ -115,9 +135,11 @@ class BuffersMachine(RuleBasedStateMachine):
             if not task.cancelled():
                 self.held.append(task.result())
 
-    @rule(size=st.integers(1, 10))
-    def take(self, size: int) -> None:
-        self.tasks.append(self.loop.create_task(self.buffers.take(size)))
+    @rule(size=st.integers(1, 10), owner=st.sampled_from(["asha", "ben", "chitra"]))
+    def take(self, size: int, owner: str) -> None:
+        task = self.loop.create_task(self.buffers.take(size, owner))
+        self.tasks.append(task)
+        self.asked[task] = (size, owner)
         self.settle()
 
     @precondition(lambda self: self.held)
@@ -153,9 +175,27 @@ class BuffersMachine(RuleBasedStateMachine):
         memory = [buffer.data for buffer in (*self.held, *self.buffers._kept.values())] + list(self.buffers._idle)
         assert sum(map(len, memory)) <= 10
         assert len({id(data) for data in memory}) == len(memory)  # nobody writes into another one's
-        if self.tasks:
+        held: Counter[str] = Counter()
+        for buffer in self.held:
+            held[buffer.owner] += len(buffer.data)
+        assert self.buffers._held == held
+        assert self.waits(held, kept) == {id(task) for task in self.tasks}
+
+    def waits(self, held: Counter[str], kept: int) -> set[int]:
+        """Those who must wait: with too much already, or behind one for whom there is no room."""
+        has_room = True
+        found = set()
+        for task in self.tasks:
+            size, owner = self.asked[task]
+            if held[owner] and held[owner] + size > 5:
+                found.add(id(task))
+                continue
+            has_room = has_room and sum(held.values()) + size <= 10
+            if not has_room:
+                found.add(id(task))
+        if not has_room:
             assert kept == 0
-            assert self.held
+        return found
 
     def teardown(self) -> None:
         for task in self.tasks:
