@@ -355,7 +355,7 @@ def peers(folder: Path, path: Path, stack: contextlib.ExitStack) -> tuple[dict[s
 
 
 def transfers(quick: bool, repeats: int) -> Section:
-    mib = 128 if quick else 2048
+    mib = 64 if quick else 2048
     section = Section("p2p", f"Person to person through a relay, {mib:,} MiB, end to end encrypted", "MiB/s")
     with folder_on_disk() as folder, contextlib.ExitStack() as stack:
         path = folder / "film.mkv"

@@ -34,6 +34,7 @@ class Watched:
     page: Page
     context: BrowserContext
     errors: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # "404 URL" of what was answered so, named beside each error
     urls: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -51,7 +52,8 @@ async def watch(browser: Browser, width: int = 400, height: int = 850, **options
 
     def on_console(message: object) -> None:
         if message.type == "error" and KNOWN_ERROR not in message.text:  # type: ignore[attr-defined]
-            watched.errors.append(f"{message.text} {message.location['url']}")  # type: ignore[attr-defined]
+            where = message.location["url"]  # type: ignore[attr-defined]
+            watched.errors.append(f"{message.text} {where} {watched.refused}")  # type: ignore[attr-defined]
 
     page.on("console", on_console)
     page.on("pageerror", lambda error: watched.errors.append(str(error)))
@@ -67,7 +69,12 @@ async def watch(browser: Browser, width: int = 400, height: int = 850, **options
         if event.get("blockedReason") == "csp":
             watched.urls.remove(asked[event["requestId"]])
 
+    def on_response(event: dict[str, Any]) -> None:
+        if (status := event["response"]["status"]) >= 400:
+            watched.refused.append(f"{status} {event['response']['url']}")
+
     session.on("Network.requestWillBeSent", on_request)
+    session.on("Network.responseReceived", on_response)
     session.on("Network.loadingFailed", on_failure)
     session.on("Network.loadingFinished", lambda event: watched.sizes.__setitem__(
         event["requestId"], int(event["encodedDataLength"])))
