@@ -27,8 +27,10 @@ dev: .venv/.setup
 
 setup: .venv/.setup
 
+# Most tests wait for something most of the time, so two run at once; JOBS=0 runs one after another, as a debugger wants.
+JOBS ?= 2
 test: .venv/.setup parts
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.setup
 	@$(BIN)/ruff check .
