@@ -144,8 +144,9 @@ class ApiError(HyperSendError):
         self.request_id = request_id
         self.errors = list(errors)
         self.extra = dict(extra or {})
-        is_number = retry_after_s is not None and not math.isnan(retry_after_s)
-        self.retry_after_s = min(max(0.0, retry_after_s), RETRY_AFTER_MAX_S) if is_number else None
+        self.retry_after_s: float | None = None
+        if retry_after_s is not None and not math.isnan(retry_after_s):
+            self.retry_after_s = min(max(0.0, retry_after_s), RETRY_AFTER_MAX_S)
         super().__init__(f"{code}: {detail}" if detail else code)
 
 

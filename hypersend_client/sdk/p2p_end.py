@@ -375,10 +375,9 @@ class PeerEnd(Transfer[R]):
             await self._session.ended(account.access_token if account is not None else "", "session_ended")
         if code == REPLACED:
             raise TransferBusy(self.row.path)
-        if code in (1000, OVER) and not self._is_over:
-            await self._until_accepted()
-            if self._is_over:
-                return
+        if code in (1000, OVER):
+            if not self._is_over:
+                await self._until_accepted()
         elif code in (NOT_ALLOWED, TOO_BIG) or (4500 <= code <= 4999 and code not in (SESSION_ENDED, OVER)):
             raise ApiError(f"closed_{code}", detail="the server refused this end of the transfer")
         if not self._is_over:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from hypersend_client.app import state as state_module
-from hypersend_client.app.state import AppState, Layout
+from hypersend_client.app.state import AppState
+from hypersend_client.app.watched import Layout
 from hypersend_client.main import browser, make_state
 from hypersend_client.sdk import (
     ApiError,

@@ -50,7 +50,7 @@ class About(ft.Observable):
         self.safety: tuple[tuple[str, str], ...] = ()
         self._undo: Callable[[], None] = lambda: None
         self._stop: Callable[[], None] = lambda: None
-        self._begun: list[tuple[object, ...]] = []
+        self._begun: list[tuple[str, str, bool]] = []
         self._listener = lambda _, field: self._on_peers(field)  # held here, since listeners are held weakly
 
     async def open(self) -> None:
@@ -84,7 +84,7 @@ class About(ft.Observable):
         if field != "views":
             return
         views = [view for view in self.app.peers.views if view.chat_id == self.chat_id and view.standing == "here"]
-        begun = [(view.id, view.row.state, view.is_new_device) for view in views]
+        begun: list[tuple[str, str, bool]] = [(view.id, view.row.state, view.is_new_device) for view in views]
         if begun != self._begun:
             self._begun = begun
             self.app.spawn(self._learn_safety())

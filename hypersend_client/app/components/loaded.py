@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import flet as ft
 
@@ -28,8 +28,8 @@ class Loaded(Generic[T]):
 
 def use_loaded(fetch: Callable[[], Awaitable[T]]) -> Loaded[T]:
     """A hook: asks once when the component appears."""
-    value, set_value = ft.use_state(None)
-    error, set_error = ft.use_state(None)
+    value, set_value = ft.use_state(cast("T | None", None))
+    error, set_error = ft.use_state(cast(HyperSendError | None, None))
 
     async def load() -> None:
         set_error(None)

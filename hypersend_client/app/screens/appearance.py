@@ -11,8 +11,8 @@ from hypersend_client.app.components import forms
 from hypersend_client.app.frame import Screen
 from hypersend_client.app.i18n import LANGUAGES
 from hypersend_client.app.router import use_app, use_t, watch
-from hypersend_client.app.state import Theme
 from hypersend_client.app.tokens import Colour, Size
+from hypersend_client.app.watched import Theme
 
 ICONS = {
     "system": ft.Icons.BRIGHTNESS_AUTO_OUTLINED,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import flet as ft
 
 from hypersend_client.app.components import forms, states
@@ -19,7 +21,7 @@ from hypersend_client.sdk.models import Device
 def Devices() -> ft.Control:
     app, t = use_app(), use_t()
     loaded = use_loaded(lambda: app.hs.me.devices())
-    doomed, set_doomed = ft.use_state(None)
+    doomed, set_doomed = ft.use_state(cast(Device | None, None))
     all_doomed, set_all_doomed = ft.use_state(False)
 
     async def end(device: Device) -> None:

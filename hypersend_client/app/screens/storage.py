@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import flet as ft
 
@@ -48,7 +49,7 @@ def Storage() -> ft.Control:
         return Use(storage, sorted(files, key=lambda file: file.size, reverse=True)[:SHOWN])
 
     loaded = use_loaded(fetch)
-    doomed, set_doomed = ft.use_state(None)
+    doomed, set_doomed = ft.use_state(cast(File | None, None))
 
     async def remove(file: File) -> None:
         set_doomed(None)
