@@ -28,9 +28,10 @@ import aiohappyeyeballs
 from yarl import URL
 
 from hypersend_client.sdk import lines
+from hypersend_client.sdk.answers import parse_json, refusal_of, translate
 from hypersend_client.sdk.errors import ConnectionFailed, NotHyperSend, TlsFailed
 from hypersend_client.sdk.transfer import in_thread
-from hypersend_client.sdk.transport import Query, Transport, frugal_socket, parse_json, refusal_of, translate
+from hypersend_client.sdk.transport import Query, Transport, frugal_socket
 
 T = TypeVar("T")
 

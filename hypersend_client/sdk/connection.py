@@ -23,11 +23,12 @@ from typing import Any
 
 import aiohttp
 
+from hypersend_client.sdk.answers import parse_json, plain_text, translate
 from hypersend_client.sdk.errors import RETRY_AFTER_MAX_S, ApiError, ConnectionFailed, HyperSendError, SignedOut
 from hypersend_client.sdk.events import Event, Ready, State, StateChanged, parse
 from hypersend_client.sdk.session import Session
 from hypersend_client.sdk.tasks import report
-from hypersend_client.sdk.transport import Transport, parse_json, plain_text, send_frame, translate
+from hypersend_client.sdk.transport import Transport, send_frame
 
 log = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from hypersend_client.sdk import lines
+from hypersend_client.sdk.answers import parse_json
 from hypersend_client.sdk.p2p_line import MessageLine
 from hypersend_client.sdk.p2p_seal import Cipher, Handshake, Opener, Sealer
 from hypersend_client.sdk.transfer_errors import KeyMissing, Tampered
-from hypersend_client.sdk.transport import parse_json
 
 HELLO_S = 5.0
 CONNECT_S = 3.0

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hypersend_client.sdk import lines
+from hypersend_client.sdk.answers import plain_text
 from hypersend_client.sdk.connection import Connection
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError
 from hypersend_client.sdk.p2p_calls import PeerCalls, PeerTransfer
@@ -47,7 +48,7 @@ from hypersend_client.sdk.transfer_errors import (
     TransferBusy,
     TransferCancelled,
 )
-from hypersend_client.sdk.transport import Transport, plain_text
+from hypersend_client.sdk.transport import Transport
 
 R = TypeVar("R")
 T = TypeVar("T")

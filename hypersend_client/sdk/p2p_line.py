@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 from hypersend_client.sdk import p2p_frames
 from hypersend_client.sdk.p2p_frames import CLOSE, NORMAL, PING, PONG, TEXT, Closed, FrameReader, Ping
 from hypersend_client.sdk.p2p_seal import FRAME_BYTES
-from hypersend_client.sdk.transport import Upgraded
+from hypersend_client.sdk.upgraded import Upgraded
 
 M = TypeVar("M")
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json as jsonlib
 import os
 import random
@@ -40,8 +39,10 @@ from yarl import URL
 from hypersend_client import __version__
 from hypersend_client.sdk import lines
 from hypersend_client.sdk.address import normalise
-from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend, TlsFailed
+from hypersend_client.sdk.answers import parse_json, refusal_of, retry_after, translate
+from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend
 from hypersend_client.sdk.retry import Backoff, Random, Sleep, may_repeat
+from hypersend_client.sdk.upgraded import Upgraded
 
 CONNECT_S = 15.0
 READ_S = 30.0
@@ -52,7 +53,6 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _UNSENT_BYTES = 256 * 1024
-_WS_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Query = Mapping[str, str | int | bool | None]
 Body = Callable[[], AsyncIterable[bytes]]
@@ -300,7 +300,7 @@ class Transport:
                 status=refused.status,
                 detail="the WebSocket was refused",
                 retryable=refused.status != 401,
-                retry_after_s=_retry_after(refused.headers or {}),
+                retry_after_s=retry_after(refused.headers or {}),
             ) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise translate(error, str(url)) from error
@@ -424,66 +424,6 @@ class Transport:
         return refusal_of(status, response.reason or "", response.headers, problem)
 
 
-class Upgraded:
-    """A connection whose server has agreed to speak WebSocket on it, and of which aiohttp is done.
-
-    key: that of the request. Raises: aiohttp.WSServerHandshakeError where the server did not agree. Source: RFC 6455,
-    section 4.1.
-    """
-
-    def __init__(self, response: aiohttp.ClientResponse, key: str) -> None:
-        headers = response.headers
-        accept = base64.b64encode(hashlib.sha1(key.encode() + _WS_GUID, usedforsecurity=False).digest()).decode()
-        if (
-            response.status != 101
-            or headers.get("Upgrade", "").lower() != "websocket"
-            or headers.get("Connection", "").lower() != "upgrade"
-            or headers.get("Sec-WebSocket-Accept") != accept
-            or headers.get("Sec-WebSocket-Extensions")
-            or response.connection is None
-            or response.connection.protocol is None
-            or response.connection.transport is None
-        ):
-            raise aiohttp.WSServerHandshakeError(
-                response.request_info, response.history, message="it is no WebSocket", status=response.status,
-                headers=headers)
-        self._response = response
-        self._handler = response.connection.protocol
-        self.transport: asyncio.Transport = response.connection.transport
-
-    def hand_over(self, protocol: asyncio.BaseProtocol) -> bytes:
-        """From now on the connection is this protocol's; what has come behind the answer's head already.
-
-        It has to pass `connection_lost` on to this.
-        """
-        rest = _Rest()
-        self._handler.read_timeout = None
-        self._handler.set_parser(rest, None)  # where aiohttp's own reader of frames would be
-        self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
-        return bytes(rest.data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._handler.connection_lost(error)
-
-    def close(self) -> None:
-        self._response.close()
-
-
-class _Rest:
-    """Takes from aiohttp what came behind the head of an answer."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        pass
-
-
 class _Watch:
     """Notes when the network last took a part of the body, and keeps what the body itself raised."""
 
@@ -509,49 +449,6 @@ class _Watch:
             self.ended = True
 
 
-def parse_json(data: str | bytes | bytearray) -> Any:
-    """What an answer says. Raises: ValueError, also for numbers that are none and for what is nested without end."""
-    try:
-        return jsonlib.loads(data, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def plain_text(value: Any) -> str:
-    """A text as it is, and anything else as none."""
-    return value if isinstance(value, str) else ""
-
-
-def refusal_of(status: int, reason: str, headers: Mapping[str, str], problem: Any) -> ApiError:
-    """problem: the body, where it was JSON."""
-    retry_after = _retry_after(headers)
-    if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
-        return ApiError(
-            f"http_{status}",
-            status=status,
-            detail=reason,
-            retry_after_s=retry_after,
-            retryable=status in (408, 429, 500, 502, 503, 504),
-            request_id=headers.get("X-Request-Id", ""),
-        )
-    known = {"type", "title", "status", "detail", "code", "retryable", "request_id", "errors"}
-    errors = problem.get("errors")
-    return ApiError(
-        problem["code"],
-        status=status,
-        detail=plain_text(problem.get("detail")) or plain_text(problem.get("title")),
-        retryable=problem.get("retryable") is True,
-        request_id=plain_text(problem.get("request_id")),
-        errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
-        extra={name: value for name, value in problem.items() if name not in known},
-        retry_after_s=retry_after,
-    )
-
-
 async def send_frame(socket: aiohttp.ClientWebSocketResponse, frame: str | bytes) -> None:
     """Send it whole, and wait until there is room for the next. Raises: aiohttp.ClientError, OSError, RuntimeError."""
     try:
@@ -563,28 +460,6 @@ async def send_frame(socket: aiohttp.ClientWebSocketResponse, frame: str | bytes
         # aiohttp has one future for all who wait for room on a line. Someone who waited before us was cancelled, and
         # it with him. The frame itself was handed over, so all that is left is to wait in another way.
         await asyncio.sleep(ROOM_S)
-
-
-def translate(error: BaseException, url: str) -> HyperSendError:
-    """aiohttp's and the system's errors as ours."""
-    if isinstance(
-        error,
-        aiohttp.ClientConnectorCertificateError | ssllib.SSLCertVerificationError | aiohttp.ServerFingerprintMismatch,
-    ):
-        return TlsFailed(f"the certificate of {url} is not trusted: {error}", certificate=True)
-    if isinstance(error, aiohttp.ClientSSLError | ssllib.SSLError):
-        return TlsFailed(f"{url} does not speak TLS as it should: {error}", certificate=False)
-    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
-        return ConnectionFailed(f"the name of {url} is not known", reason="name", sent=False)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return ConnectionFailed(f"{url} does not answer", reason="timeout", sent=False)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return ConnectionFailed(f"{url} cannot be reached: {error}", reason="refused", sent=False)
-    if isinstance(error, TimeoutError):
-        return ConnectionFailed(f"{url} stopped answering", reason="timeout")
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return NotHyperSend(url, str(error))
-    return ConnectionFailed(f"the connection to {url} was cut: {error}")
 
 
 def frugal_socket(info: tuple[Any, ...]) -> socket.socket:
@@ -599,9 +474,3 @@ def frugal_socket(info: tuple[Any, ...]) -> socket.socket:
 
 def _text(value: str | int | bool) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; the form with a date needs a clock that is right, so it counts as absent."""
-    text = headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else None

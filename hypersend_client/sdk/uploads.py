@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hypersend_client.sdk.answers import plain_text
 from hypersend_client.sdk.bulk import BulkConnection, ElsewhereFailed, Wire
 from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend
 from hypersend_client.sdk.files import Files, file_path
@@ -37,7 +38,7 @@ from hypersend_client.sdk.transfer_errors import (
     SourceChanged,
     UploadRemoved,
 )
-from hypersend_client.sdk.transport import Transport, plain_text
+from hypersend_client.sdk.transport import Transport
 
 CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
 WRONG_DIGESTS = 3

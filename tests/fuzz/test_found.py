@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hypersend_client.sdk import ApiError, ConnectionFailed, HyperSend, NotHyperSend
+from hypersend_client.sdk.answers import parse_json
 from hypersend_client.sdk.bulk import BulkConnection, Response
 from hypersend_client.sdk.connection import _refusal
 from hypersend_client.sdk.errors import LocalStorageFailed
@@ -22,7 +23,7 @@ from hypersend_client.sdk.models import File, Message, parse_time
 from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.retry import Backoff
 from hypersend_client.sdk.store import Store
-from hypersend_client.sdk.transport import Transport, parse_json
+from hypersend_client.sdk.transport import Transport
 from hypersend_client.sdk.updates import Release
 from tests.fuzz.hostile import Raw, answer_of, raw_server
 from tests.fuzz.test_hostile_answers import ACCOUNT, CHATS, FRAMES, MEMBERS, RELEASE, SERVER_INFO, UPLOADING, live
