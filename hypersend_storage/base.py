@@ -103,6 +103,13 @@ class ChunkSlot(Protocol):
     def in_place(self) -> int:
         """Bytes of this chunk, counted from its first, that the last `write` left in place as a prefix."""
 
+    async def wait_for_room(self) -> None:
+        """Until `write` has room in memory for what it gathers, for as long as others need it; `write` waits as well.
+
+        It may be cancelled. Drivers that need no room of their own leave it as it is.
+        """
+        return
+
     async def write(self, body: AsyncIterator[Piece], *, offset: int, sha256: bytes | None,
                     body_sha256: bytes | None = None) -> ChunkReceipt:
         """Store the chunk's bytes from `offset` to its end.

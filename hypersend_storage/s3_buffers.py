@@ -84,10 +84,15 @@ class Buffers:
         self._serve()
 
     def kept(self, chunk: Chunk) -> Buffer | None:
-        """The buffer with the chunk's prefix, which is the caller's from now on."""
+        """The buffer with the chunk's prefix, which is the caller's from now on; gone where its owner has too much."""
         buffer = self._kept.pop(chunk, None)
-        if buffer is not None:
-            self._lend(buffer.owner, len(buffer.data))
+        if buffer is None:
+            return None
+        if self._has_half(buffer.owner, len(buffer.data)):
+            self._free(buffer)
+            self._serve()
+            return None
+        self._lend(buffer.owner, len(buffer.data))
         return buffer
 
     def forget(self, key: str) -> None:
@@ -95,6 +100,10 @@ class Buffers:
         for chunk in [chunk for chunk in self._kept if chunk[0] == key]:
             self._free(self._kept.pop(chunk))
         self._serve()
+
+    def _has_half(self, owner: str, size: int) -> bool:
+        """Whether so many bytes more would be too much for this person; what is alone never is."""
+        return bool(self._held[owner]) and self._held[owner] + size > self.size_bytes // 2
 
     def _lend(self, owner: str, size: int) -> None:
         self._held[owner] += size
@@ -108,7 +117,7 @@ class Buffers:
     def _serve(self) -> None:
         self._waiting = [waiting for waiting in self._waiting if not waiting[2].done()]
         for size, owner, turn in self._waiting:
-            if self._held[owner] and self._held[owner] + size > self.size_bytes // 2:
+            if self._has_half(owner, size):
                 continue
             while self.used_bytes + size > self.size_bytes and self._kept:
                 self._free(self._kept.popitem(last=False)[1])

@@ -55,6 +55,10 @@ class S3Slot(ChunkSlot):
     def in_place(self) -> int:
         return 0 if self._buffer is None else self._buffer.filled
 
+    async def wait_for_room(self) -> None:
+        if self._buffer is None:
+            self._buffer = await self._buffers.take(self._size, self._sender)
+
     async def write(
         self, body: AsyncIterator[Piece], *, offset: int, sha256: bytes | None, body_sha256: bytes | None = None
     ) -> ChunkReceipt:
@@ -62,9 +66,9 @@ class S3Slot(ChunkSlot):
             raise ValueError(f"the chunk has no offset {offset}")
         if offset > self.in_place:
             raise PrefixLost(self.in_place)
-        if self._buffer is None:
-            self._buffer = await self._buffers.take(self._size, self._sender)
+        await self.wait_for_room()
         buffer = self._buffer
+        assert buffer is not None
         buffer.filled = offset
         whole = await self._bodies.run(new_sha256, memoryview(buffer.data)[:offset]) if offset else new_sha256()
         of_body = new_sha256() if offset and body_sha256 is not None else whole

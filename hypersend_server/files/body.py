@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from hypersend_storage.base import Piece
+
+T = TypeVar("T")
 
 MIN_BYTES_PER_S = 1024
 SLOW_AFTER_S = 60.0
@@ -71,24 +74,29 @@ class Body:
         return self
 
     async def __anext__(self) -> Piece:
-        self.require_uncut()
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(self._slow_after_s, self._check_rate)
+        try:
+            part = await self.until(lambda: anext(self._parts))
+        except StopAsyncIteration:
+            self.close()
+            raise
+        self._received += len(part)
+        return part
+
+    async def until(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """What is waited for before a part can be taken. Raises: what `cut` was called with; what `wait` raises."""
+        self.require_uncut()
         task = self._reader = asyncio.current_task()
         try:
-            part = await anext(self._parts)
+            return await wait()
         except asyncio.CancelledError:
             if self._cut is None or task is None:
                 raise
             task.uncancel()
             raise self._cut from None
-        except StopAsyncIteration:
-            self.close()
-            raise
         finally:
             self._reader = None
-        self._received += len(part)
-        return part
 
     def _check_rate(self) -> None:
         # While nobody reads, it is our disk that is slow, not the sender.

@@ -262,6 +262,8 @@ class Uploads:
             await self._set_partial(file, index, 0)
             has_prefix = False
         try:
+            if offset <= slot.in_place:
+                await body.until(slot.wait_for_room)
             receipt = await slot.write(
                 body, offset=offset, sha256=claims.chunk_sha256, body_sha256=claims.body_sha256)
         except BaseException as error:

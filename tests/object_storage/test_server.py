@@ -137,6 +137,44 @@ async def test_direct_and_proxied_chunks_make_one_file(
         assert await download(alice, file["id"]) == CONTENT
 
 
+async def test_chunks_that_wait_for_room_can_be_given_up(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings
+) -> None:
+    """One person's slow chunks take half of the memory; those that wait behind them hold nobody else."""
+    async with running(tmp_path, **s3_settings(minio, S3_DIRECT="off", S3_BUFFER_BYTES="32MiB", RATE_LIMITS="off")
+                       ) as server:
+        alice, bob = await server.person("alice"), await server.person("bob")
+        go = asyncio.Event()
+
+        async def drip() -> AsyncIterator[bytes]:
+            yield b"x"
+            await go.wait()
+            yield bytes(CHUNK - 1)
+
+        def sending(file: dict[str, Any], index: int, data: Any) -> asyncio.Task[Any]:
+            return asyncio.create_task(alice.put(
+                f"/files/{file['id']}/chunk?index={index}", data=data, headers={"Content-Length": str(CHUNK)}))
+
+        slow, other = [await begin(alice, bytes(size * CHUNK)) for size in (2, 6)]
+        holding = [sending(slow, index, drip()) for index in range(2)]
+        async with asyncio.timeout(WAIT_S):
+            while server.app[STORES].open["s3"]._buffers.used_bytes < 2 * CHUNK:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            behind = [sending(other, index, bytes(CHUNK)) for index in range(6)]
+            await stored(bob, CONTENT, direct=False)
+            behind[0].cancel()  # its client goes away
+            again = sending(other, 1, bytes(CHUNK))  # takes the place of the one before it
+            refused = await behind[1]
+            assert (refused.status, refused.code) == (409, "chunk_busy"), refused
+            assert (await alice.delete(f"/files/{other['id']}")).status == 204
+            for task in (again, *behind[2:]):
+                assert (await task).code == "upload_closed"
+            while server.app[STORES].open["s3"]._buffers._waiting:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            go.set()
+            assert [(await task).status for task in holding] == [200, 200]
+
+
 async def test_a_url_takes_nothing_but_the_chunk_that_was_named(
     tmp_path: Path, minio: S3Server, s3_settings: Settings
 ) -> None:

@@ -61,6 +61,15 @@ async def test_streams_of_one_person_leave_half_to_others() -> None:
     assert buffers.kept(("key", 0)) is None
 
 
+async def test_whoever_goes_on_with_prefixes_gets_no_more_than_half_by_that() -> None:
+    buffers = Buffers(10)
+    for index in range(5):
+        buffers.keep(("key", index), await buffers.take(2, "asha"))
+    found = [buffers.kept(("key", index)) for index in range(5)]
+    assert [buffer is not None for buffer in found] == [True, True, False, False, False]
+    assert buffers.used_bytes == 4
+
+
 async def test_a_chunk_larger_than_half_is_taken_from_whoever_has_none() -> None:
     assert len((await Buffers(10).take(10, "asha")).data) == 10
 
@@ -68,7 +77,7 @@ async def test_a_chunk_larger_than_half_is_taken_from_whoever_has_none() -> None
 async def test_a_prefix_stays_until_its_room_is_needed_and_the_oldest_goes_first() -> None:
     buffers = Buffers(10)
     for index in range(3):
-        buffers.keep(("key", index), await buffers.take(3, "asha"))
+        buffers.keep(("key", index), await buffers.take(3, f"person {index}"))
     assert buffers.used_bytes == 9
     await buffers.take(3, "asha")
     assert buffers.kept(("key", 0)) is None
@@ -121,6 +130,7 @@ class BuffersMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.buffers = Buffers(10)
         self.held: list[Buffer] = []
+        self.alone: set[str] = set()
         self.tasks: list[asyncio.Task[Buffer]] = []
         self.asked: dict[asyncio.Task[Buffer], tuple[int, str]] = {}
 
@@ -134,6 +144,9 @@ class BuffersMachine(RuleBasedStateMachine):
             self.tasks.remove(task)
             if not task.cancelled():
                 self.held.append(task.result())
+        # A chunk of more than half is taken by whoever has nothing, and then has nothing beside it.
+        self.alone = {buffer.owner for buffer in self.held if len(buffer.data) > 5}
+        assert all(sum(buffer.owner == owner for buffer in self.held) == 1 for owner in self.alone)
 
     @rule(size=st.integers(1, 10), owner=st.sampled_from(["asha", "ben", "chitra"]))
     def take(self, size: int, owner: str) -> None:
@@ -159,6 +172,7 @@ class BuffersMachine(RuleBasedStateMachine):
         found = self.buffers.kept(("key", index))
         if found is not None:
             self.held.append(found)
+        self.settle()
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), with_room=st.booleans())
@@ -179,6 +193,7 @@ class BuffersMachine(RuleBasedStateMachine):
         for buffer in self.held:
             held[buffer.owner] += len(buffer.data)
         assert self.buffers._held == held
+        assert all(size <= 5 or owner in self.alone for owner, size in held.items())
         assert self.waits(held, kept) == {id(task) for task in self.tasks}
 
     def waits(self, held: Counter[str], kept: int) -> set[int]:
