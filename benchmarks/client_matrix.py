@@ -22,7 +22,7 @@ DRAIN_S = 60.0
 
 
 class Load:
-    """What all share. heard: ids of messages, one entry a delivery."""
+    """What all share. mark: begins the texts of the present turn, so that nothing older is counted."""
 
     def __init__(self, http: aiohttp.ClientSession, plan: dict[str, Any]) -> None:
         self.http = http
@@ -31,6 +31,7 @@ class Load:
         self.latencies: list[float] = []
         self.deliveries = 0
         self.last_at = 0.0
+        self.mark = ""
 
     async def call(self, method: str, path: str, token: str, **options: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {token}"}
@@ -41,7 +42,8 @@ class Load:
             return said
 
     async def write(self, who: dict[str, str], until: float) -> None:
-        content = {"msgtype": "m.text", "body": self.plan["text"]}
+        text = self.plan["text"]
+        content = {"msgtype": "m.text", "body": self.mark + text[len(self.mark):]}
         while time.perf_counter() < until:
             began = time.perf_counter()
             path = f"/rooms/{who['room']}/send/m.room.message/{uuid.uuid4().hex}"
@@ -65,8 +67,9 @@ class Load:
             timeline = said.get("rooms", {}).get("join", {}).get(who["room"], {}).get("timeline", {})
             if timeline.get("limited"):
                 raise RuntimeError("a listener's page of messages was too short")
-            if events := timeline.get("events", []):
-                self.deliveries += len(events)
+            events = timeline.get("events", [])
+            if heard := sum(event["content"].get("body", "").startswith(self.mark) for event in events):
+                self.deliveries += heard
                 self.last_at = time.perf_counter()
 
     async def turn(self, seconds: float) -> None:
@@ -74,6 +77,7 @@ class Load:
         self.sent.clear()
         self.latencies.clear()
         self.deliveries = 0
+        self.mark = f"{uuid.uuid4().hex} "
         until = time.perf_counter() + seconds
         await asyncio.gather(*(self.write(who, until) for who in self.plan["writers"]))
         rooms = [who["room"] for who in self.plan["listeners"]]
@@ -83,6 +87,8 @@ class Load:
             if time.perf_counter() > give_up:
                 raise RuntimeError(f"{self.deliveries} of {wanted} deliveries")
             await asyncio.sleep(0.005)
+        if self.deliveries > wanted:
+            raise RuntimeError(f"{self.deliveries} deliveries of {wanted} messages")
 
 
 async def main() -> None:

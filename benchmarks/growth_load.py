@@ -211,7 +211,7 @@ def file_sizes(quick: bool) -> Growth:
             "The disk had no room for 40 GiB: the file is begun as always; its chunks are holes in the sparse file, "
             "for which this program puts the receipts with the right digests into the database through the server's "
             "own metadata module. Completing and reading are the ordinary calls."]),
-        "Completing comes right after the last chunk, while up to a second of bytes is not on the disk yet.",
+        "Completing comes right after the last chunk, while what came in the last moment is not on the disk yet.",
     ]
     return growth
 

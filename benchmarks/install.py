@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.processes import CACHE
@@ -98,6 +99,16 @@ def named(variable: str) -> Path | None:
     """The program that an environment variable names."""
     given = os.environ.get(variable)
     return Path(given) if given else None
+
+
+def versions(*packages: str, variables: Sequence[str] = ()) -> str:
+    """A note on what was measured beside ours. packages: as their installers name them; variables: that may name other
+    programs in their place."""
+    names = [re.sub(r"^github\.com/([^/]+/[^/@]+)[^@]*@v", r"\1 ", package).replace("==", " ") for package in packages]
+    text = f"Measured beside ours: {', '.join(names)}."
+    if given := [variable for variable in variables if os.environ.get(variable)]:
+        text += f" {' and '.join(given)} named programs that were built by hand from their repositories."
+    return text
 
 
 def run(*command: str) -> bool:

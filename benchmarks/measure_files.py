@@ -19,7 +19,8 @@ from typing import Any
 
 from benchmarks.client_upload import payload
 from benchmarks.figures import Section, in_turn
-from benchmarks.peers import UploadPeer, nginx, upload_peers
+from benchmarks.install import versions
+from benchmarks.peers import COPYPARTY, TUS_SERVER, TUSD, TUSPYSERVER, UploadPeer, nginx, upload_peers
 from benchmarks.people import Person, register
 from benchmarks.processes import Server, disk_bytes, folder, hypersend, load, reference
 from hypersend_server.clock import Ids, system_clock
@@ -168,11 +169,12 @@ def uploads(quick: bool, repeats: int) -> Section:
             section.ratio(f"peak memory of HyperSend to {peer.name}'s, {label}", *(
                 section.costs[f"{name}, {label}"]["peak MB"] for name in (ours, peer.name)), sense="at most")
     section.notes += [
+        versions(COPYPARTY, TUSD, *TUS_SERVER, *TUSPYSERVER, variables=["TUSD"]),
         "One client program for all, sending from memory. HyperSend and the bare handler get chunks of 8 MiB in a PUT "
         "each, over one or four connections into one file; the bare handler hashes and writes the same way and does "
         "nothing else. Peers get one body a stream, a file each. CPU and peak memory are the server process's own.",
         "Until completed: the whole file is on the disk (fsync) and downloadable. The bare handler and the peers make "
-        "nothing durable; HyperSend does so about once a second while it receives."]
+        "nothing durable; HyperSend does so four times a second while it receives."]
     return section
 
 
@@ -211,7 +213,7 @@ def completing(quick: bool, repeats: int) -> Section:
     section.check("highest disk use while uploading, to the file's size", during, 1.01, "at most", "×")
     section.check("disk use afterwards, to the file's size", after, 1.01, "at most", "×")
     section.notes.append(
-        f"The {in_words(sent)} are sent over four connections and completed at once, with the last second's chunks "
+        f"The {in_words(sent)} are sent over four connections and completed at once, with the last chunks "
         "not yet on the disk. For the zeros the file is begun as always; its chunks are holes in the sparse file, "
         "for which this program puts the receipts (with the right digests) into the server's database through its "
         "own metadata module; completing is the ordinary call.")

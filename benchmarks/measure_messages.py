@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import peer_synapse, peer_tinode
 from benchmarks.figures import Section, in_turn
+from benchmarks.install import versions
 from benchmarks.people import register_all
 from benchmarks.processes import folder, hypersend, load, reference
 
@@ -157,6 +158,8 @@ def messages(quick: bool, repeats: int) -> Section:
                 ratio = memory["HyperSend"][0] / memory[name][0]
                 section.check(f"memory to {name}'s, {when}", [ratio], 1, "at most", "×")
     section.notes += [
+        versions(f"{peer_tinode.MODULE}@{peer_tinode.VERSION}", *peer_synapse.PACKAGES,
+                 variables=["TINODE", "TINODE_INIT_DB"]),
         "Texts of 100 bytes, one in flight a writer, acknowledged after the commit (`synchronous=FULL`); the time ends "
         "with the last delivery, and every message is counted at every listener. In the group all 50 are connected, "
         "so each message goes to 49 sockets. Server and client share the machine.",

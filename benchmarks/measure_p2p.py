@@ -28,7 +28,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.figures import Section, in_turn
-from benchmarks.install import go_program, named, python_with
+from benchmarks.install import go_program, named, python_with, versions
 from benchmarks.p2p_plain import pump
 from benchmarks.processes import folder as folder_on_disk
 from benchmarks.processes import free_port
@@ -385,6 +385,8 @@ def transfers(quick: bool, repeats: int) -> Section:
         section.row(name, samples)
     for name in others:
         section.ratio(f"HyperSend to {name}", rates["HyperSend"], rates[name], 5)
+    section.row("relay alone, not sealed", [mib / ours for ours, _ in pumped])
+    section.row("bare aiohttp pump, not sealed", [mib / bare for _, bare in pumped])
     section.check("relay alone to a bare aiohttp pump", [bare / ours for ours, bare in pumped], 0.7, unit="×")
     section.check("memory above idle, receiver at 1 MB/s", above, 8, "at most", "MiB")
     section.check("from a cut to the next verified byte", resumed, 2, "at most", "s")
@@ -397,6 +399,7 @@ def transfers(quick: bool, repeats: int) -> Section:
     for when in (ALONE, RELAY, YIELDING, PUMP):
         section.row(f"message p99, {when}", [p99(found[when]) * 1000 for found in latencies], "ms")
     section.notes += [
+        versions(*WORMHOLE, CROC, variables=["CROC"]),
         "Whole commands (`hypersend p2p`), from the receiver's start, accepting included, to the end of both; the "
         "sender waits by then. The same file of random bytes in turns, each through its own relay on loopback. croc "
         "compresses what it sends unless it is told not to.",

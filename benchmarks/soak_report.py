@@ -95,7 +95,7 @@ def report(records: list[dict[str, Any]], folder: Path) -> str:
         f"{statistics.median(record['load'] for record in busy):.1f}, other work included, which the latencies show.",
         "",
         f"| after {after[0]['seconds'] / 60:.0f} minutes of warm-up | first tenth | last tenth | growth an hour | "
-        "in the second half | goal |",
+        "in the second half | goal, of the second half |",
         "|---|---|---|---|---|---|",
     ]
     for key, (title, unit) in LINES.items():

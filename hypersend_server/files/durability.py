@@ -1,6 +1,6 @@
 """When a receipt survives a crash of the machine.
 
-What was written stands in the page cache for a while. About once a second every upload with new receipts is synced,
+What was written stands in the page cache for a while. Four times a second every upload with new receipts is synced,
 and its receipts become durable; a receipt that was not durable when the machine went down counts again only after
 its bytes were hashed. Where syncing fails, the kernel has dropped what it could not write, so every receipt that
 was not durable goes, and so does that of any write that was under way (`generation` tells).
