@@ -14,7 +14,7 @@ from hypersend_server.files.storing import ref_of, require_store, translated
 from hypersend_server.files.types import WantedPart
 from hypersend_server.metadata.files import ChunkRecord, FileRecord, Files, Progress, runs
 from hypersend_server.resources import Direct, DirectPart
-from hypersend_storage.base import ChunkReceipt, Presigned, Store
+from hypersend_storage.base import Presigned, Store
 
 PART_URL_S = 3600
 
@@ -56,9 +56,11 @@ class DirectParts:
 
     async def progress(self, file: FileRecord, known: Progress) -> Progress:
         """Receipts and what the store itself lists, together. Raises: `upload_lost`, `storage_unavailable`."""
-        listed = await self._listed(file)
-        if not listed:
+        store = self._listing(file)
+        if store is None:
             return known
+        with translated():
+            listed = await store.parts(ref_of(file))
         there = {index for first, last in known.received for index in range(first, last + 1)}
         there.update(part.index for part in listed if part.sha256)
         received = sorted(there)
@@ -71,11 +73,13 @@ class DirectParts:
 
         Raises: `upload_lost`, `storage_unavailable`.
         """
+        store = self._listing(file)
+        if store is None:
+            return 0
         # Before the list: a receipt that is recorded while it is read must not seem to have lost its part.
         known = {chunk.index: chunk for chunk in await self._files.chunks(file.id)}
-        listed = await self._listed(file)
-        if listed is None:
-            return 0
+        with translated():
+            listed = await store.parts(ref_of(file))
         found = {part.index: ChunkRecord(part.index, part.size, part.sha256, part.tag, None)
                  for part in listed if part.sha256}
         new = [chunk for index, chunk in found.items() if _differs(known.get(index), chunk)]
@@ -85,13 +89,10 @@ class DirectParts:
             await self._files.reconcile(file.id, new, gone)
         return sum(chunk.size for chunk in new if chunk.index not in known)
 
-    async def _listed(self, file: FileRecord) -> list[ChunkReceipt] | None:
-        """None where the receipts are all there is to know."""
+    def _listing(self, file: FileRecord) -> Presigned | None:
+        """The store that knows more of it than the receipts, or None. Raises: `storage_unavailable`."""
         store = require_store(self._stores, file.backend)
-        if file.size == 0 or not file.location or not isinstance(store, Presigned):
-            return None
-        with translated():
-            return await store.parts(ref_of(file))
+        return store if file.size and file.location and isinstance(store, Presigned) else None
 
 
 def _differs(receipt: ChunkRecord | None, chunk: ChunkRecord) -> bool:
