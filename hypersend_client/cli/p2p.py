@@ -69,6 +69,8 @@ def files_of(paths: Sequence[str]) -> list[tuple[Path, str]]:
 async def send(hs: HyperSend, options: Namespace, screen: Screen, paths: Sequence[str]) -> int:
     files = await asyncio.to_thread(files_of, paths)
     chat = await find_chat(hs, options.chat)
+    if chat.kind == "saved":
+        screen.say("It goes to another device of yours: say `hypersend p2p receive` there, or accept it in the app.")
     async with live(hs, options):
         gate = asyncio.Semaphore(AT_ONCE)
 

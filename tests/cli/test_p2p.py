@@ -84,6 +84,22 @@ def test_stopped_receiving_goes_on_with_the_same_line(
     assert sending.returncode == 0, said
 
 
+def test_to_ones_own_other_device_it_says_what_to_do_there(
+    server: ServerProcess, asha: Terminal, tmp_path: Path
+) -> None:
+    laptop = Terminal(tmp_path / "laptop", server.url)
+    laptop.home.mkdir()
+    laptop.login("asha")
+    saved = next(chat for chat in asha.json("chats")["items"] if chat["kind"] == "saved")
+    path = source(tmp_path, 10)
+    sending = asha.start("p2p", "send", saved["id"], str(path))
+    laptop.ok("p2p", "receive", "--yes", "-o", str(tmp_path / "films"))
+    _, said = sending.communicate(timeout=60)
+    assert sending.returncode == 0, said
+    assert "hypersend p2p receive" in said
+    assert filecmp.cmp(path, tmp_path / "films" / "film.mkv", shallow=False)
+
+
 def test_folder_is_sent_as_files_with_safe_names(asha: Terminal, ben: Terminal, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     (folder / "2026").mkdir(parents=True)
