@@ -11,6 +11,7 @@ import aiohttp
 
 from tests.harness import Answer, Person, Server
 
+FRAME = 65_536 + 25
 KEY = base64.urlsafe_b64encode(bytes(range(32))).rstrip(b"=").decode()  # the same in every worker that collects tests
 
 
@@ -117,3 +118,28 @@ async def begun(both: Pair, transfer_id: str) -> tuple[End, End, int]:
     await receiver.send(type="ready", round=number, key=KEY, offset=0)
     await sender.until("ready")
     return sender, receiver, number
+
+
+async def push(sender: End) -> None:
+    """Frames without end, as fast as they are taken."""
+    while True:
+        await sender.ws.send_bytes(bytes(FRAME))
+
+
+async def fill(sender: End) -> asyncio.Task[None]:
+    """Push for as long as it goes; the task pushes on, where there is room again."""
+    sent = 0
+
+    async def push() -> None:
+        nonlocal sent
+        while True:
+            await sender.ws.send_bytes(bytes(FRAME))
+            sent += FRAME
+
+    pushing = asyncio.create_task(push())
+    before = -1
+    async with asyncio.timeout(60):
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.5)
+    return pushing

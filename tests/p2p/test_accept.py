@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,15 +15,9 @@ from aiohttp import WSMsgType, web
 from hypersend_server.p2p import relay, wire
 from hypersend_server.p2p.accept import accept
 from hypersend_server.p2p.line import Buffers
-from tests.harness import Server, running
+from tests.harness import Server
 from tests.p2p.pair import Pair, meet, pair
 from tests.p2p.test_frames import client_frame, server_frames
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    async with running(tmp_path) as server:
-        yield server
 
 
 def upgrade(both: Pair, transfer_id: str, **headers: str) -> bytes:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from tests.faults.test_kill import http_session
 from tests.harness import Server
-from tests.p2p.pair import End, meet, pair
-from tests.p2p.test_relay import FRAME, fill
+from tests.p2p.pair import FRAME, End, fill, meet, pair
 from tests.process import ServerProcess
 
 MIB = 1024 * 1024
