@@ -131,10 +131,14 @@ class Listener:
         """Where it can be reached; own: this device's addresses."""
         loop = asyncio.get_running_loop()
         hosts = ["0.0.0.0", "::"] if socket.has_dualstack_ipv6() else ["0.0.0.0"]  # noqa: S104
+        # Only what is kept here can be closed: one that also begins to serve is lost where it is cancelled meanwhile.
         try:
-            self._server = await loop.create_server(lambda: MessageLine(self._accept), hosts, 0)
+            self._server = await loop.create_server(
+                lambda: MessageLine(self._accept), hosts, 0, start_serving=False)
         except OSError:
-            self._server = await loop.create_server(lambda: MessageLine(self._accept), "0.0.0.0", 0)  # noqa: S104
+            self._server = await loop.create_server(
+                lambda: MessageLine(self._accept), "0.0.0.0", 0, start_serving=False)  # noqa: S104
+        await self._server.start_serving()
         ports = {s.family: s.getsockname()[1] for s in self._server.sockets}
         found = []
         for host in own:

@@ -114,8 +114,8 @@ class PeerReceiver(PeerEnd[Path]):
                 await part.open()
                 path = part.placed
                 if path is None:
-                    self._is_right = bool(part.done)  # noted after it was made durable
-                    self._verified = self.info.size if part.done else part.partial.get(0, 0)
+                    self._is_right = part.has_all  # noted after it was made durable
+                    self._verified = self.info.size if part.has_all else part.partial.get(0, 0)
                     self._resumed = self._verified > 0
                     self.done_bytes = self._verified
                     self._running = None
@@ -295,8 +295,7 @@ class PeerReceiver(PeerEnd[Path]):
         tag = await self._running_tag().whole(self.info.size)
         if tag != control.get("tag"):
             await self._begin_anew(part)
-        if self.info.size:
-            await part.do(part.note_whole)
+        await part.do(part.note_whole)
         self._is_right = True
         await self._send(self._sealer.control({"kind": "got", "size": self.info.size, "tag": tag}))
         await self._say({"type": "done"})

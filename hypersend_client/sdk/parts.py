@@ -74,6 +74,7 @@ class Part:
         self.done: set[int] = set()
         self.partial: dict[int, int] = {}
         self.placed: Path | None = None
+        self._is_known_empty = False
         self._head: dict[str, Any] = {
             "version": 1,
             "server_id": server_id,
@@ -94,6 +95,11 @@ class Part:
     def done_bytes(self) -> int:
         return sum(map(self.chunk_bytes, self.done)) + sum(self.partial.values())
 
+    @property
+    def has_all(self) -> bool:
+        """Whether it was noted that everything is there; of a file without bytes, that there is nothing to come."""
+        return len(self.done) == self.chunk_count if self.chunk_count else self._is_known_empty
+
     async def open(self) -> set[int]:
         """Read the journal and make the part where there is none. Returns: chunks that have to be checked again.
 
@@ -112,6 +118,7 @@ class Part:
             if not has_part or head is None or head["chunk_size"] != self.file.chunk_size:
                 self.done.clear()
                 self.partial.clear()
+                self._is_known_empty = False
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             is_new = not self.done and not self.partial
             is_same_boot = head is not None and head["boot"] and head["boot"] == self._head["boot"]
@@ -147,6 +154,8 @@ class Part:
                 case ["p", index, have] if index.isdigit() and have.isdigit() and int(index) < self.chunk_count:
                     if int(index) not in self.done:
                         self.partial[int(index)] = min(int(have), self.chunk_bytes(int(index)))
+                case ["e"]:
+                    self._is_known_empty = not self.chunk_count
                 case ["n", *_]:
                     intended = os.fsdecode(line[2:])
                 case _:
@@ -157,6 +166,7 @@ class Part:
         """The journal anew, in one step."""
         lines = [json.dumps(self._head), *(f"d {index}" for index in sorted(self.done))]
         lines += [f"p {index} {have}" for index, have in self.partial.items()]
+        lines += ["e"] if self._is_known_empty else []
         other = self.journal_path.with_name(self.journal_path.name + "~")
         other.write_bytes("".join(line + "\n" for line in lines).encode())
         os.replace(other, self.journal_path)
@@ -214,6 +224,9 @@ class Part:
         os.fsync(self._fd)
         for index in range(self.chunk_count):
             self.note_done(index)
+        if not self.chunk_count:
+            self._is_known_empty = True
+            self._note("e")
 
     def write(self, index: int, offset: int, view: memoryview) -> None:
         """Blocking."""
@@ -263,7 +276,7 @@ class Part:
             return False
         try:
             await self.open()
-            return bool(self.chunk_count) and len(self.done) == self.chunk_count
+            return self.has_all
         finally:
             await self.close()
 

@@ -80,9 +80,9 @@ async def test_what_was_cancelled_meanwhile_leaves_no_part(two: Pair) -> None:
     assert list((two.ben.home / "transfers.sqlite.locks").iterdir()) == []
 
 
-async def _received_unheard(two: Pair, name: str) -> tuple[Path, str]:
+async def _received_unheard(two: Pair, name: str, size: int = 3 * MIB) -> tuple[Path, str]:
     """Ben has a whole file, compared and durable, and his program ended before the server heard of it."""
-    path = two.asha.file(name, 3 * MIB)
+    path = two.asha.file(name, size)
     sending, receiving = await two.begin(path)
     unheard, say = asyncio.Event(), receiving._say
 
@@ -101,8 +101,9 @@ async def _received_unheard(two: Pair, name: str) -> tuple[Path, str]:
     return path, sending.transfer_id
 
 
-async def test_whole_file_is_kept_whatever_becomes_of_the_offer_afterwards(two: Pair) -> None:
-    path, transfer_id = await _received_unheard(two, "film.bin")
+@pytest.mark.parametrize("size", [3 * MIB, 0])
+async def test_whole_file_is_kept_whatever_becomes_of_the_offer_afterwards(two: Pair, size: int) -> None:
+    path, transfer_id = await _received_unheard(two, "film.bin", size)
     await two.asha.hs.p2p.cancel(transfer_id)
     async with device(two.ben.home, two.ben.hs.transport.url) as ben:
         [receiving] = await ben.hs.p2p.resume()

@@ -237,3 +237,23 @@ def test_only_addresses_of_a_network_at_home_are_tried() -> None:
     assert ("127.0.0.1", 22) in told_addresses(told, loopback=True)
     assert told_addresses("nonsense", loopback=True) == []
     assert len(told_addresses([["10.0.0.1", 1000 + n] for n in range(99)], loopback=False)) == 12
+
+
+async def test_listener_that_is_given_up_while_it_opens_leaves_nothing_listening() -> None:
+    async def nobody(channel: Channel) -> None:
+        raise AssertionError("nobody is to come")
+
+    def never() -> Handshake:
+        raise AssertionError("nobody is to come")
+
+    before = len(os.listdir("/proc/self/fd"))
+    for turns in range(8):
+        listener = Listener({}, never, nobody)
+        opening = asyncio.create_task(listener.open([]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait({opening})
+        await listener.close()
+    await asyncio.sleep(0)
+    assert len(os.listdir("/proc/self/fd")) == before
