@@ -183,11 +183,13 @@ class PeerReceiver(PeerEnd[Path]):
         listener, self._listener = self._listener, None
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if listener is not None:
-            await listener.close()
-        if self._running is not None:
-            await self._running.stop()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # also where this is cancelled in turn
+            if listener is not None:
+                await listener.close()
+            if self._running is not None:
+                await self._running.stop()
 
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
         pass  # a sender says nothing in the clear that counts

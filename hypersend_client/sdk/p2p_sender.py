@@ -97,10 +97,12 @@ class PeerSender(PeerEnd[PeerTransfer]):
         tasks, self._tasks, self._opener = self._tasks, [], None
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # also where this is cancelled in turn
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                channel.close()
 
     async def _control(self, kind: str, frame: dict[str, Any]) -> None:
         if kind == "ack" and self._opener is not None:
