@@ -4,7 +4,7 @@ A backup is a folder:
     backup.json          what it is: versions, when, of which server, how many files
     hypersend.sqlite3    the database as of one moment
     secret.key           where the server made its own (mode 0600)
-    files.jsonl          one line a file: id, location, size, checksum
+    files.jsonl          one line a file: id, storage, location, size, checksum
     files/…              the bytes, linked or copied, unless `--files none`
 
 While it runs, a lease in the database keeps deleted files' bytes in place, so that every file of the copied
@@ -52,6 +52,7 @@ class FileLine(msgspec.Struct, frozen=True):
     """A line of files.jsonl. checksum: 64 hex digits, SHA-256 over the digests of its chunks of `chunk_size`."""
 
     id: str
+    backend: str
     location: str
     size: int
     chunk_size: int
@@ -74,7 +75,8 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
-    """missing: ids of files that the database knows and the folder does not have whole."""
+    """missing: ids of files that the database knows and the folder does not have whole. elsewhere: files on another
+    store, whose bytes are not in a backup."""
 
     server_id: str
     epoch: str
@@ -83,6 +85,7 @@ class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
     sessions_ended: int
     uploads_expired: int
     missing: list[str]
+    elsewhere: int
 
 
 async def back_up(
@@ -135,10 +138,10 @@ def _write(
     missing: list[str] = []
     with _opened(target / "files.jsonl") as listing:
         for file in complete_files(database):
+            listing.write(msgspec.json.encode(_line(file)) + b"\n")
             if file.backend != "local":
                 elsewhere += 1
                 continue
-            listing.write(msgspec.json.encode(_line(file)) + b"\n")
             if mode != "none" and not _take(path_of(file.location), target / _inside(file.location), file.size, mode):
                 missing.append(file.id)
                 continue
@@ -163,7 +166,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _line(file: ListedFile) -> FileLine:
-    return FileLine(file.id, file.location, file.size, file.chunk_size, file.checksum.hex())
+    return FileLine(file.id, file.backend, file.location, file.size, file.chunk_size, file.checksum.hex())
 
 
 def _inside(location: str) -> Path:
@@ -223,10 +226,11 @@ def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], ne
     connection.close()
     if (source / KEY_FILE).exists():
         _copy(source / KEY_FILE, data_root / KEY_FILE, 0o600)
-    count = total = 0
+    count = total = elsewhere = 0
     missing: list[str] = []
     for file in complete_files(database):
         if file.backend != "local":
+            elsewhere += 1
             continue
         inside = source / _inside(file.location)
         place = path_of(file.location)
@@ -244,4 +248,4 @@ def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], ne
     database.rename(data_root / FILE_NAME)
     return RestoreReport(
         server_id=report.server_id, epoch=new_epoch, files=count, bytes=total, sessions_ended=forgotten.sessions,
-        uploads_expired=forgotten.uploads, missing=missing)
+        uploads_expired=forgotten.uploads, missing=missing, elsewhere=elsewhere)

@@ -99,7 +99,8 @@ class HyperSendError(Exception):
 
     code: a key of ERRORS. detail: one sentence for the person, without secrets.
     errors: [{field, problem}] for 422. extra: more members of the problem document (`missing`, `have`, …).
-    retry_after_s: whole seconds for Retry-After; 429 and 503 carry one in any case.
+    retry_after_s: whole seconds for Retry-After; 429 and 503 carry one in any case. retryable: whether the same may
+    help later, where that is not what the code says otherwise.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class HyperSendError(Exception):
         extra: Mapping[str, Any] | None = None,
         retry_after_s: int | None = None,
         headers: Mapping[str, str] | None = None,
+        retryable: bool | None = None,
     ) -> None:
         self.kind = ERRORS[code]
         self.code = code
@@ -118,6 +120,7 @@ class HyperSendError(Exception):
         self.errors = list(errors)
         self.extra = dict(extra or {})
         self.headers = dict(headers or {})
+        self.retryable = self.kind.retryable if retryable is None else retryable
         if retry_after_s is None and self.kind.status in (429, 503):
             retry_after_s = 1
         self.retry_after_s = retry_after_s

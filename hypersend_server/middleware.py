@@ -33,7 +33,7 @@ def problem(error: HyperSendError, request_id: str) -> web.Response:
         "status": error.kind.status,
         "detail": error.detail,
         "code": error.code,
-        "retryable": error.kind.retryable,
+        "retryable": error.retryable,
         "request_id": request_id,
         **error.extra,
     }

@@ -217,7 +217,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("S3_DIRECT", "on", flag,
             "Devices send to and fetch from the store themselves; off: all bytes pass through the server."),
     Setting("S3_BUFFER_BYTES", "64MiB", size_bytes,
-            "Memory for what passes through the server to the store; one person's uploads take half at most."),
+            "Memory for what passes through the server to the store, 16MiB at least; one person's uploads take half."),
     Setting("X_ACCEL_PREFIX", "", url_prefix,
             "Internal location at which nginx serves DATA_ROOT/files; empty: the server sends the bytes itself."),
     Setting("TRUSTED_PROXIES", "127.0.0.0/8,::1", networks,

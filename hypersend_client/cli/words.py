@@ -64,7 +64,7 @@ def duration(seconds: float | None) -> str:
 def reason(error: HyperSendError | None) -> str:
     """In a few words, why a transfer waits."""
     if isinstance(error, ConnectionFailed):
-        return "no connection to the server" if error.reason != "name" else "no network"
+        return f"no connection to {_server(str(error))}" if error.reason != "name" else "no network"
     if isinstance(error, NotHyperSend | OtherServer | TlsFailed):
         return "something else answers in place of the server"
     if isinstance(error, ApiError):

@@ -63,6 +63,11 @@ def run_restore(settings: Settings, arguments: argparse.Namespace, console: Cons
         new_epoch=Ids()(), now_ms=system_clock())
     console.say(f"Restored {report.files} files ({shown_size(report.bytes)}) into {settings.data_root}; "
                 f"{report.sessions_ended} sessions ended, {report.uploads_expired} unfinished uploads expired")
+    if report.elsewhere or settings.storage_backend == "s3":
+        console.note(
+            f"{report.elsewhere} files are on an object store. While the server that this is a copy of goes on with "
+            "the same bucket, what this copy clears away is gone for both: give it a copy of the bucket, or set "
+            "BACKGROUND_JOBS=off, and delete nothing with it (docs/backup.md)")
     for file_id in report.missing:
         console.problem(f"file {file_id} is not in the backup: put its bytes back, then run `hypersend-server verify`")
     console.result(report)

@@ -40,11 +40,14 @@ def add_to(commands: Any) -> None:
     parser.add_argument("email")
     parser.add_argument("size", help="such as 50GB; 'default' for the server's own")
 
-    invites = commands.add_parser("invite", help="invites: add, list").add_subparsers(required=True, metavar="ACTION")
+    invites = commands.add_parser("invite", help="invites: add, list, remove").add_subparsers(
+        required=True, metavar="ACTION")
     parser = _action(invites, "add", _add_invite, "a code to register with")
     parser.add_argument("--max-uses", type=int, default=1, help="how many may use it (default 1)")
     parser.add_argument("--expires-in", default="7d", help="such as 12h or 7d (default 7d)")
     _action(invites, "list", _list_invites, "all invites")
+    parser = _action(invites, "remove", _remove_invite, "nobody registers with it any more")
+    parser.add_argument("invite", metavar="ID", help="as `invite list` shows it")
 
 
 def _action(group: Any, name: str, work: Work, text: str) -> argparse.ArgumentParser:
@@ -147,6 +150,12 @@ async def _add_invite(parts: Parts, arguments: argparse.Namespace, console: Cons
     invite = await parts.admin.add_invite(None, NewInvite(max_uses=arguments.max_uses, expires_in=expires_in))
     console.say(f"{invite.code}")
     console.result(invite)
+    return 0
+
+
+async def _remove_invite(parts: Parts, arguments: argparse.Namespace, console: Console) -> int:
+    await parts.admin.delete_invite(None, arguments.invite)
+    console.say(f"{arguments.invite} is worth nothing any more")
     return 0
 
 

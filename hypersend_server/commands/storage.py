@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from hypersend_server.app import open_parts
@@ -35,23 +36,38 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--to", required=True, choices=("s3", "local"), help="where they shall be")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
     parser.add_argument("--rate", type=_rate, default=None, metavar="BYTES", help="a second at most, such as 20MB")
-    parser.add_argument("--older-than", type=duration_s, default=0, metavar="TIME", help="only files older than 30d")
+    parser.add_argument("--older-than", type=_age, default=0, metavar="TIME", help="only files older than 30d")
     json_flag(parser)
     parser.set_defaults(run=run_migrate)
 
 
 def _share(text: str) -> float:
-    value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a share such as 5%") from None
     if not 0 < value <= 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError("must be above 0 and at most 100%")
     return value
 
 
 def _rate(text: str) -> int:
-    value = size_bytes(text)
+    value = _said(size_bytes, text)
     if value < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError("must be above 0")
     return value
+
+
+def _age(text: str) -> int:
+    return _said(duration_s, text)
+
+
+def _said(read: Callable[[str], int], text: str) -> int:
+    """What a setting's own reader makes of it, and what that says of what it cannot read."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
 
 
 def run_gc(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
@@ -84,14 +100,16 @@ def run_gc(settings: Settings, arguments: argparse.Namespace, console: Console) 
 
 def run_verify(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     report = VerifyReport()
+    swept = GcReport(deleted=True)
 
     async def work() -> None:
+        nonlocal swept
         async with open_parts(settings, must_exist=True) as parts:
             await parts.housekeeping.verify(
                 sample=arguments.sample, bytes_per_s=arguments.rate, after=arguments.after, report=report,
                 mark="verify")
             if arguments.repair:
-                await parts.housekeeping.gc(delete=True, forget_lost=True)
+                swept = await parts.housekeeping.gc(delete=True, forget_lost=True)
 
     interrupted = False
     try:
@@ -103,8 +121,15 @@ def run_verify(settings: Settings, arguments: argparse.Namespace, console: Conso
         where = f" in chunks {', '.join(map(str, damage.chunks))}" if damage.chunks else ""
         console.say(f"damaged  {damage.id} {damage.name!r} {damage.problem}{where}")
     console.say(f"{report.files} files ({shown_size(report.bytes)}) read, {len(report.damaged)} damaged")
+    if report.unread:
+        console.note(f"{report.unread} files are on a storage that is not open, and were not read")
+    if arguments.repair:
+        kept = len(swept.lost) - len(swept.forgotten)
+        console.say(f"{len(swept.forgotten)} records without bytes removed" + (
+            f"; {kept} stay: of files younger than 24 hours, of another size, or on a storage that holds nothing at all"
+            if kept else ""))
     console.result(report)
-    return 1 if report.damaged or interrupted else 0
+    return 1 if report.damaged or report.unread or interrupted else 0
 
 
 def run_migrate(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:

@@ -66,7 +66,7 @@ class Downloads:
             raise HyperSendError("not_found")
         if (now.backend, now.location) == (file.backend, file.location):
             log.error("the bytes of file %s are missing at %s on %s", file.id, file.location, file.backend)
-            raise HyperSendError("storage_unavailable", "The bytes of this file cannot be found.")
+            raise HyperSendError("storage_unavailable", "The bytes of this file cannot be found.", retryable=False)
         return now
 
     def direct_url(self, file: FileRecord, *, inline: bool) -> str | None:

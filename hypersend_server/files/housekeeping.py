@@ -54,7 +54,7 @@ class GcReport(msgspec.Struct, kw_only=True):
 
     unshown: ids of files that named a chat and are shown by nothing. abandoned: ids of uploads that have ended, or
     whose time is over, and whose bytes may still be there. deletions: how many were carried out. problems: a
-    sentence for each store that could not be looked through.
+    sentence for each store that could not be looked through. forgotten: those of the lost whose records were removed.
     """
 
     deleted: bool
@@ -65,6 +65,7 @@ class GcReport(msgspec.Struct, kw_only=True):
     abandoned: list[str] = msgspec.field(default_factory=list)
     deletions: int = 0
     problems: list[str] = msgspec.field(default_factory=list)
+    forgotten: list[str] = msgspec.field(default_factory=list)
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -77,12 +78,14 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class VerifyReport(msgspec.Struct, kw_only=True):
-    """after: the id of the last file that was looked at; a later run can go on from there."""
+    """after: the id of the last file that was looked at; a later run can go on from there. unread: files on a store
+    that is not open."""
 
     files: int = 0
     bytes: int = 0
     damaged: list[Damage] = msgspec.field(default_factory=list)
     after: str = ""
+    unread: int = 0
 
 
 class Pace:
@@ -137,7 +140,8 @@ class Housekeeping:
         return report
 
     async def gc(self, *, delete: bool, forget_lost: bool = True, only_local: bool = False) -> GcReport:
-        """List garbage, and remove it where `delete` says so; nothing younger than 24 hours is touched.
+        """List garbage, and remove it where `delete` says so; nothing younger than 24 hours is touched. Lost files are
+        listed whatever their age.
 
         forget_lost: whether records without bytes are removed too; never where a whole store looks empty, since
         then it is not mounted. only_local: strays and lost files are looked for on disks alone.
@@ -160,6 +164,8 @@ class Housekeeping:
             except HyperSendError as error:
                 report.problems.append(f"{name}: {error.detail}")
                 log.warning("housekeeping of the storage '%s': %s", name, error)
+        for name in sorted(await self._files.backends() - self._stores.keys()):
+            report.problems.append(f"{name}: it is not open, so nothing was looked for there")
         if delete:
             report.deletions = await self._deletions.run()
             await self._records.set_mark(LAST_GC, rfc3339(now))
@@ -222,8 +228,6 @@ class Housekeeping:
     ) -> None:
         """forget: whether records without bytes are removed."""
         async for file in self._complete(backend=backend):
-            if (file.completed_at or 0) >= before:
-                continue
             with translated():
                 size = await store.size(file.location)
             if size == file.size:
@@ -232,8 +236,9 @@ class Housekeeping:
             if now is None or now.state != "complete" or now.location != file.location:
                 continue  # removed or moved meanwhile
             report.lost.append(file.id)
-            if forget and size is None:
+            if forget and size is None and (file.completed_at or 0) < before:
                 await self._discard(file)
+                report.forgotten.append(file.id)
 
     async def _complete(self, after: str = "", backend: str | None = None) -> AsyncIterator[FileRecord]:
         while batch := await self._files.complete_after(after, BATCH, backend):
@@ -255,21 +260,31 @@ class Housekeeping:
         report = VerifyReport() if report is None else report
         report.after = await self._records.get_mark(mark) if after is None else after
         pace = Pace(bytes_per_s)
+        spare: FileRecord | None = None
         async for file in self._complete(report.after, backend):
             if max_bytes is not None and report.bytes >= max_bytes:
                 return report
-            if (sample >= 1 or chance() < sample) and file.backend in self._stores:
-                damage = await self._examine(file, pace, report)
-                now = None if damage is None else await self._files.get(file.id)
-                if damage is not None and now is not None and now.location == file.location and now.state == "complete":
-                    report.damaged.append(damage)
-                report.files += 1
+            if file.backend not in self._stores:
+                report.unread += 1
+            elif sample >= 1 or chance() < sample:
+                await self._verify_one(file, pace, report)
+            elif spare is None:
+                spare = file
             report.after = file.id
             if mark:
                 await self._records.set_mark(mark, file.id)
+        if not report.files and spare is not None:  # a share of few files is one at least
+            await self._verify_one(spare, pace, report)
         if mark:
             await self._records.set_mark(mark, "")
         return report
+
+    async def _verify_one(self, file: FileRecord, pace: Pace, report: VerifyReport) -> None:
+        damage = await self._examine(file, pace, report)
+        now = None if damage is None else await self._files.get(file.id)
+        if damage is not None and now is not None and now.location == file.location and now.state == "complete":
+            report.damaged.append(damage)
+        report.files += 1
 
     async def verify_some(self) -> VerifyReport:
         """A part of the disk's files, on from where the last turn ended; what is elsewhere may cost money to read."""

@@ -132,7 +132,7 @@ class TransferService:
                 transfer.sender_id, transfer.chat_id, transfer.message_id, transfer.client_id,
                 self.snapshot(transfer))
         except HyperSendError as error:
-            if is_new and not error.kind.retryable:
+            if is_new and not error.retryable:
                 await self._transfers.change(transfer.id, OPEN, now, status="failed")
             raise
         if is_posted:

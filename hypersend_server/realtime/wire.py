@@ -248,7 +248,7 @@ def ack(ref: str, data: Json = None) -> bytes:
 
 def error(ref: str | None, problem: HyperSendError) -> bytes:
     document: dict[str, Any] = {"type": "error", "ref": ref, "code": problem.code, "detail": problem.detail,
-                                "retryable": problem.kind.retryable}
+                                "retryable": problem.retryable}
     if problem.errors:
         document["errors"] = problem.errors
     if problem.retry_after_s is not None:

@@ -122,6 +122,14 @@ async def test_an_invite_lets_as_many_in_as_it_says(tmp_path: Path) -> None:
             assert (await phone.client.post("/auth/register", other)).code == "invite_invalid"
         invites = json.loads(command(root, "invite", "list", "--json").stdout)["items"]
         assert [(i["uses"], i["max_uses"]) for i in invites if i["id"] != "first"] == [(1, 1)]
+        code = command(root, "invite", "add").stdout.strip()
+        [found] = [i for i in json.loads(command(root, "invite", "list", "--json").stdout)["items"]
+                   if i["uses"] == 0 and i["id"] != "first"]
+        assert command(root, "invite", "remove", found["id"]).returncode == 0
+        assert command(root, "invite", "remove", found["id"]).returncode == 1
+        async with http_session() as http:
+            late = {"email": "ben@example.org", "username": "ben", "password": PASSWORD, "invite": code}
+            assert (await Phone(server, http).client.post("/auth/register", late)).code == "invite_invalid"
 
 
 async def test_the_first_start_prints_an_invite_that_makes_the_administrator(tmp_path: Path) -> None:
@@ -266,6 +274,36 @@ async def test_verify_finds_a_chunk_that_has_changed_and_gc_what_is_lost(tmp_pat
             gc = command(root, "gc", "--json")
             assert gc.returncode == 0, gc.stderr
             assert json.loads(gc.stdout)["stray"] == []
+            place.unlink()
+            repaired = command(root, "verify", "--repair")
+            assert repaired.returncode == 1
+            assert "0 records without bytes removed; 1 stay" in repaired.stdout
+            lost = command(root, "gc", "--json")
+            assert (lost.returncode, json.loads(lost.stdout)["lost"]) == (1, [kept])
+
+
+@pytest.mark.parametrize("words", [
+    ["verify", "--sample", "0%"], ["verify", "--sample", "x"], ["verify", "--rate", "fast"],
+    ["migrate-storage", "--to", "local", "--rate", "0"], ["migrate-storage", "--to", "local", "--older-than", "30"]])
+def test_what_an_option_takes_is_said_in_words(tmp_path: Path, words: list[str]) -> None:
+    refused = command(tmp_path, *words)
+    assert refused.returncode == 2
+    assert f"argument {words[-2]}: must be " in refused.stderr
+
+
+def test_files_on_a_store_that_is_not_configured_are_neither_read_nor_passed_over(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    assert command(root, "user", "add", "asha@example.org", "--username", "asha", stdin=PASSWORD + "\n").returncode == 0
+    with sqlite3.connect(root / "hypersend.sqlite3") as database:
+        database.execute(
+            "INSERT INTO files (id, owner_id, name, size, mime, state, chunk_size, received_bytes, checksum, backend,"
+            " location, created_at, completed_at) SELECT 'f1', id, 'film', 1, 'video/mp4', 'complete', 8388608, 1,"
+            " zeroblob(32), 's3', 'files/f1/0', 1, 1 FROM users")
+    database.close()
+    verified, swept = command(root, "verify"), command(root, "gc")
+    assert (verified.returncode, swept.returncode) == (1, 1)
+    assert "1 files are on a storage that is not open" in verified.stderr
+    assert "s3: it is not open" in swept.stderr
 
 
 @pytest.mark.parametrize("words", [["user", "list"], ["gc"], ["verify"], ["backup", "copy"]])

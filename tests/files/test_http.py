@@ -366,7 +366,7 @@ async def test_bytes_that_are_missing_are_an_error_of_ours(tmp_path: Path) -> No
         assert record is not None
         room.store.path(record.location).unlink()
         answer = await alice("GET", f"/{file['id']}/download")
-        assert (answer.status, answer.json["code"]) == (503, "storage_unavailable")
+        assert (answer.status, answer.json["code"], answer.json["retryable"]) == (503, "storage_unavailable", False)
 
 
 async def test_lists_page_through_ones_own_files_and_a_chats(tmp_path: Path) -> None:
