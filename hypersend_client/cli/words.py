@@ -143,7 +143,8 @@ def _api(error: ApiError) -> str:
             problems = "; ".join(f"{e.get('field', '')} {e.get('problem', '')}".strip() for e in error.errors)
             return f"The server does not take that: {problems or error.detail}"
     if error.status >= 500:
-        return f"The server failed: {error.detail or error.code}. Try again later."
+        later = " Try again later." if error.retryable else ""
+        return f"The server failed: {(error.detail or error.code).rstrip('.')}.{later}"
     return error.detail or error.code
 
 

@@ -304,6 +304,13 @@ def test_files_on_a_store_that_is_not_configured_are_neither_read_nor_passed_ove
     assert (verified.returncode, swept.returncode) == (1, 1)
     assert "1 files are on a storage that is not open" in verified.stderr
     assert "s3: it is not open" in swept.stderr
+    copy = tmp_path / "copy"
+    assert command(root, "backup", str(copy)).returncode == 0
+    [line] = [json.loads(line) for line in (copy / "files.jsonl").read_text().splitlines()]
+    assert (line["id"], line["backend"], line["location"]) == ("f1", "s3", "files/f1/0")
+    restored = command(tmp_path / "restored", "restore", str(copy))
+    assert restored.returncode == 0
+    assert "1 files are on an object store" in restored.stderr
 
 
 @pytest.mark.parametrize("words", [["user", "list"], ["gc"], ["verify"], ["backup", "copy"]])
