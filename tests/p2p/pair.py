@@ -126,8 +126,8 @@ async def push(sender: End) -> None:
         await sender.ws.send_bytes(bytes(FRAME))
 
 
-async def fill(sender: End) -> asyncio.Task[None]:
-    """Push for as long as it goes; the task pushes on, where there is room again."""
+async def fill(sender: End) -> tuple[asyncio.Task[None], int]:
+    """Push until nothing moves any more: (the task, which pushes on where there is room again, bytes sent so far)."""
     sent = 0
 
     async def push() -> None:
@@ -142,4 +142,4 @@ async def fill(sender: End) -> asyncio.Task[None]:
         while sent != before:
             before = sent
             await asyncio.sleep(0.5)
-    return pushing
+    return pushing, sent

@@ -44,7 +44,7 @@ async def test_a_receiver_that_takes_nothing_costs_the_server_at_most_8_mib(tmp_
             second = await both.accepted(10**9, client_id="second")
             sender, silent, _ = await meet(both, second["id"])
             before = resident(process.pid)
-            filling = await fill(sender)
+            filling, _ = await fill(sender)
             taken = resident(process.pid) - before
             filling.cancel()
             assert not silent.ws.closed

@@ -169,23 +169,10 @@ async def test_a_receiver_that_does_not_read_holds_the_sender_back(server: Serve
     both = await pair(server)
     transfer = await both.accepted(10**9)
     sender, receiver, _ = await meet(both, transfer["id"])
-    sent = 0
-
-    async def push() -> None:
-        nonlocal sent
-        while True:
-            await sender.ws.send_bytes(bytes(FRAME))
-            sent += FRAME
-
-    pushing = asyncio.create_task(push())
-    before = -1
-    async with asyncio.timeout(60):
-        while sent != before:  # until nothing moves any more
-            before = sent
-            await asyncio.sleep(0.5)
+    pushing, held_back = await fill(sender)
     # What lies in the kernel's buffers of four sockets and in the relay; without back-pressure it would not end.
-    assert sent < 64 * 1024 * 1024
-    received, held_back = 0, sent
+    assert held_back < 64 * 1024 * 1024
+    received = 0
     while received < held_back:
         received += len(await receiver.next())
     pushing.cancel()
@@ -195,12 +182,12 @@ async def test_a_sender_that_comes_back_to_a_receiver_without_room_stays(server:
     both = await pair(server)
     transfer = await both.accepted(10**9)
     sender, receiver, number = await meet(both, transfer["id"])
-    filling = await fill(sender)
+    filling, _ = await fill(sender)
     newer = await end(both.asha, "sender", transfer["id"])  # while the relay waits for room at the receiver
     assert await sender.closed() == wire.REPLACED
     assert (await newer.until("peer"))["round"] == number + 1
     filling.cancel()
-    again = await fill(newer)
+    again, _ = await fill(newer)
     last = os.urandom(100)
 
     async def read() -> None:
@@ -222,7 +209,7 @@ async def test_both_ends_are_in_the_last_round_whoever_had_no_room_meanwhile(ser
     receiver = await end(both.ben, "receiver", transfer["id"])  # the first one here is the first to be told
     sender = await end(both.asha, "sender", transfer["id"])
     number = (await sender.until("peer"))["round"]
-    filling = await fill(sender)
+    filling, _ = await fill(sender)
     newer = await end(both.asha, "sender", transfer["id"])
     assert (await newer.until("peer"))["round"] == number + 1  # also while the other one has no room to hear of it
     filling.cancel()
