@@ -146,6 +146,8 @@ async def walk(folder: Path, url: str, network: Network, options: argparse.Names
         p50 = statistics.median(waits)
         print(f"{len(written)} messages: p50 {p50:.2f} s, p90 {p90:.2f} s, longest {waits[-1]:.2f} s;"
               f" seen twice: {len(order) - len(set(order))}; in order: {in_order}")
+        assert len(order) == len(set(order)) == len(written), "messages were lost or doubled"
+        assert in_order, "messages are out of order"
 
 
 if __name__ == "__main__":

@@ -146,17 +146,15 @@ async def _pieces(chunk: bytes):  # type: ignore[no-untyped-def]
         yield bytes(view[start : start + 256 * 1024])
 
 
-async def get_all(http: aiohttp.ClientSession, url: str, token: str, file_id: str) -> None:
-    headers = {"Authorization": f"Bearer {token}"}
-    async with http.get(f"{url}/api/v1/files/{file_id}/download", headers=headers) as answer:
-        async for _ in answer.content.iter_chunked(MIB):
-            pass
-
-
-async def get_directly(http: aiohttp.ClientSession, url: str) -> None:
-    async with http.get(url) as answer:
-        async for _ in answer.content.iter_chunked(MIB):
-            pass
+async def get_all(http: aiohttp.ClientSession, url: str, size: int, token: str = "") -> None:
+    """Raises: RuntimeError where it is not a whole file of this size."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    got = 0
+    async with http.get(url, headers=headers) as answer:
+        async for part in answer.content.iter_chunked(MIB):
+            got += len(part)
+    if (answer.status, got) != (200, size):
+        raise RuntimeError(f"{answer.status}, {got} of {size} bytes")
 
 
 async def files(section: Section, minio: S3Server, folder: Path, source: Path, repeats: int) -> None:
@@ -167,9 +165,7 @@ async def files(section: Section, minio: S3Server, folder: Path, source: Path, r
     rates, client, bucket = Rates(source.stat().st_size), minio.client(), chosen["S3_BUCKET"]
     try:
         hs, transfers = await signed_in(server.url, folder / "bina")
-        account = hs.account
-        assert account is not None
-        token = account.access_token
+        size = source.stat().st_size
         async with aiohttp.ClientSession() as http:
             uploaded: list[str] = []
 
@@ -179,6 +175,9 @@ async def files(section: Section, minio: S3Server, folder: Path, source: Path, r
             def sdk() -> None:
                 client.fput_object(bucket, "sdk", str(source), part_size=CHUNK, num_parallel_uploads=PARALLEL)
 
+            async def fetched(name: str, url: str, token: str = "") -> None:
+                await rates.timed(name, get_all(http, url, size, token))
+
             for repeat in range(repeats):
                 ups: list[Callable[[], Awaitable[None]]] = [
                     lambda: rates.timed("SDK up", asyncio.to_thread(sdk)),
@@ -186,9 +185,12 @@ async def files(section: Section, minio: S3Server, folder: Path, source: Path, r
                     partial(direct_upload, section, minio, folder, source, rates, repeat)]
                 for send in in_turn(ups, repeat):
                     await send()
+                await hs.me.get()  # a token ends after a quarter of an hour
+                assert hs.account is not None
+                plain, token = client.presigned_get_object(bucket, "sdk"), hs.account.access_token
+                ours = f"{server.url}/api/v1/files/{uploaded[-1]}/download"
                 downs: list[Callable[[], Awaitable[None]]] = [
-                    lambda: rates.timed("GET", get_directly(http, client.presigned_get_object(bucket, "sdk"))),
-                    lambda: rates.timed("down", get_all(http, server.url, token, uploaded[-1]))]
+                    partial(fetched, "GET", plain), partial(fetched, "down", ours, token)]
                 for fetch in in_turn(downs, repeat):
                     await fetch()
             section.row("HyperSend, direct upload", rates.all["direct"])

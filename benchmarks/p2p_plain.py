@@ -85,6 +85,8 @@ async def receive(url: str, token: str, mib: int) -> None:
                 left -= 1
                 if not left:
                     break
+        if left:
+            raise SystemExit(f"the relay ended with {left} of {mib * 16} frames to come")
         print(time.monotonic() - began, flush=True)
 
 

@@ -108,7 +108,7 @@ class Person:
                 future.set_result(frame)
 
     async def say(self, **frame: Any) -> dict[str, Any]:
-        """Answered within half a minute, or it counts as failed. Raises: TimeoutError."""
+        """Acknowledged within half a minute, or it counts as failed. Raises: TimeoutError; AssertionError."""
         ref = str(next(self.refs))
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.waiting[ref] = future
@@ -116,9 +116,11 @@ class Person:
         try:
             await self.ws.send_json({**frame, "ref": ref})
             async with asyncio.timeout(DEAF_S):
-                return await future
+                answer = await future
         finally:
             self.waiting.pop(ref, None)
+        assert answer["type"] == "ack", answer
+        return answer
 
 
 class Soak:
@@ -183,9 +185,8 @@ class Soak:
     async def write(self, person: Person) -> None:
         began = time.monotonic()
         text = " ".join(self.moments.choice(WORDS) for _ in range(self.moments.randint(1, 30)))
-        answer = await person.say(
+        await person.say(
             type="message.send", chat_id=self.moments.choice(person.chats), client_id=os.urandom(12).hex(), text=text)
-        assert answer["type"] == "ack", answer
         self.latencies["message"].append(time.monotonic() - began)
         self.done["messages"] += 1
 
@@ -300,6 +301,7 @@ class Soak:
                         if left <= 0:
                             break
                 await sending
+                assert left == 0, f"{left} bytes of a transfer did not arrive"
                 if self.done["transfers"] % 3:
                     await receiver.send_json({"type": "done"})
                 else:
@@ -385,7 +387,10 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    options.folder.mkdir(parents=True)
+    try:
+        options.folder.mkdir(parents=True)
+    except FileExistsError:
+        parser.error(f"{options.folder} exists: name a new folder, which holds what this run leaves")
     with ServerProcess(options.folder / "data", RATE_LIMITS="off") as server:
         asyncio.run(run(server, options.folder, options.minutes, options.people, options.seed))
 

@@ -140,3 +140,25 @@ async def faulty_proxy(
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def is_part(request: Request) -> bool:
+    return request.method == "PUT" and "partNumber=" in request.target and "/files/" in request.target
+
+
+def is_completing(request: Request) -> bool:
+    return request.method == "POST" and "uploadId=" in request.target
+
+
+def times(count: int, wanted: Callable[[Request], bool], fault: Fault) -> Callable[[Request], Fault]:
+    """The fault for the first so many requests of a kind."""
+    left = count
+
+    def decide(request: Request) -> Fault:
+        nonlocal left
+        if not wanted(request) or left == 0:
+            return None
+        left -= 1
+        return fault
+
+    return decide

@@ -110,7 +110,8 @@ async def _chats(hs: HyperSend, options: Namespace, screen: Screen) -> int:
                 "" if last is None else clean(last.text or ", ".join(file.name for file in last.files))[:60],
             )
         )
-    text = screen.table(rows, "There are no chats yet. Write to someone: hypersend send @NAME Hello")
+    none = "There are no chats yet. Write to someone: hypersend send @NAME Hello"
+    text = screen.table(rows, "No chat is archived." if options.archived else none)
     screen.result({"items": [chat.to_json() for chat in chats]}, text)
     return 0
 

@@ -152,7 +152,8 @@ def _note(progress: Progress) -> str:
     match progress.state:
         case "running" | "finishing":
             left = f"  {duration(progress.left_s)} left" if progress.left_s is not None else ""
-            return f"{size(progress.done_bytes)}  {size(progress.bytes_per_s)}/s{left}"
+            speed = f"  {size(progress.bytes_per_s)}/s" if progress.bytes_per_s >= 1 else ""
+            return f"{size(progress.done_bytes)}{speed}{left}"
         case "waiting":
             return f"waiting: {reason(progress.error)}"
         case "done":

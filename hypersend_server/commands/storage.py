@@ -100,16 +100,16 @@ def run_gc(settings: Settings, arguments: argparse.Namespace, console: Console) 
 
 def run_verify(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
     report = VerifyReport()
-    swept = GcReport(deleted=True)
 
     async def work() -> None:
-        nonlocal swept
         async with open_parts(settings, must_exist=True) as parts:
             await parts.housekeeping.verify(
                 sample=arguments.sample, bytes_per_s=arguments.rate, after=arguments.after, report=report,
                 mark="verify")
             if arguments.repair:
                 swept = await parts.housekeeping.gc(delete=True, forget_lost=True)
+                report.forgotten = swept.forgotten
+                report.kept = sorted(set(swept.lost) - set(swept.forgotten))
 
     interrupted = False
     try:
@@ -124,10 +124,9 @@ def run_verify(settings: Settings, arguments: argparse.Namespace, console: Conso
     if report.unread:
         console.note(f"{report.unread} files are on a storage that is not open, and were not read")
     if arguments.repair:
-        kept = len(swept.lost) - len(swept.forgotten)
-        console.say(f"{len(swept.forgotten)} records without bytes removed" + (
-            f"; {kept} stay: of files younger than 24 hours, of another size, or on a storage that holds nothing at all"
-            if kept else ""))
+        console.say(f"{len(report.forgotten)} records without bytes removed" + (
+            f"; {len(report.kept)} stay: of files younger than 24 hours, of another size, or on a storage that holds "
+            "nothing at all" if report.kept else ""))
     console.result(report)
     return 1 if report.damaged or report.unread or interrupted else 0
 

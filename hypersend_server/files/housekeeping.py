@@ -79,13 +79,15 @@ class Damage(msgspec.Struct, frozen=True):
 
 class VerifyReport(msgspec.Struct, kw_only=True):
     """after: the id of the last file that was looked at; a later run can go on from there. unread: files on a store
-    that is not open."""
+    that is not open. forgotten: ids of records without bytes that `--repair` removed. kept: of those it left."""
 
     files: int = 0
     bytes: int = 0
     damaged: list[Damage] = msgspec.field(default_factory=list)
     after: str = ""
     unread: int = 0
+    forgotten: list[str] = msgspec.field(default_factory=list)
+    kept: list[str] = msgspec.field(default_factory=list)
 
 
 class Pace:

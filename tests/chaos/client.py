@@ -1,19 +1,22 @@
 """One person's client, to be killed at any moment.
 
-python -m tests.chaos.client HOME URL RUN PAUSE write     does things until it is killed
-python -m tests.chaos.client HOME URL RUN PAUSE settle    sends what waits, catches up, prints what it shows, and ends
+python -m tests.chaos.client HOME URL RUN PAUSE write     does things until it is killed, or all is calm (HOME/calm)
+python -m tests.chaos.client HOME URL RUN PAUSE settle    as it is from then on
 
-RUN: of this start alone; what it does follows from it. PAUSE: at most so many seconds between two things. A client
-that settles stays until those beside it have nothing left to pass on either (HOME/settled). It writes down, a line of
-HOME/….jsonl for each:
+RUN: of this start alone; what it does follows from it. PAUSE: at most so many seconds between two things. Once it is
+calm it sends what waits, stays until those beside it have nothing left to pass on either (HOME/settled), waits to be
+told what they said, prints what it shows, and ends. It writes down, a line of HOME/….jsonl for each:
 
+    attaching  files that are to go into a message, before they are uploaded
     said       messages that were put into the outbox, after that was safe
     failed     those that were refused for good
-    editing    edits, before they are asked for
+    editing    edits, and deletions for everyone, before they are asked for
     edited     those that were confirmed
     reacted    reactions that were confirmed
+    read       how far chats were read, after that was safe
     passing    files that are to go to somebody's device, before they are offered
     passed     those that the other device is known to have
+    odd        what was refused though nothing was wrong with it, and will not pass by itself
 """
 
 from __future__ import annotations
@@ -33,9 +36,10 @@ from hypersend_client.sdk.transfers import Transfers
 from tests.chaos.checks import EDITED, Note
 
 MIB = 1024 * 1024
-SIZES = (0, 1, 70_000, 3 * MIB, 8 * MIB, 8 * MIB + 1, 11 * MIB)
+SIZES = (*(0, 1, 70_000, 3 * MIB, 8 * MIB, 8 * MIB + 1, 11 * MIB) * 3, 33 * MIB)
 PASSED_SIZES = (0, 1, 70_000, 1 * MIB + 1, 9 * MIB)
 MOST_TO_PASS = 3
+TOLD_S = 10.0  # after which a client that runs shows what others said
 
 
 def lines(path: Path) -> list[Note]:
@@ -73,13 +77,18 @@ class Person:
     async def write(self) -> None:
         """Something that people do, and then the next."""
         actions = [self.say] * 12 + [self.send_file] * 2 + [
-            self.edit, self.react, self.read, self.fetch, self.offer_file]
-        while True:
+            self.edit, self.delete, self.react, self.read, self.fetch, self.offer_file]
+        while not (self.home / "calm").exists():
             await asyncio.sleep(self.moments.uniform(0.005, self.pause_s))
+            action = self.moments.choice(actions)
             try:
-                await self.moments.choice(actions)()
-            except HyperSendError:
-                pass  # the network is bad: what was not confirmed is not counted
+                await action()
+            except HyperSendError as error:  # the network is bad: what was not confirmed is not counted
+                self._wonder(action.__name__, error)
+
+    def _wonder(self, what: str, error: HyperSendError) -> None:
+        if not error.retryable and error.code != "message_deleted":
+            add_line(self.home / "odd.jsonl", what=what, code=error.code, error=repr(error))
 
     async def chat(self, *kinds: str) -> str:
         return self.moments.choice(sorted(
@@ -99,6 +108,7 @@ class Person:
     async def send_file(self) -> None:
         path, sha256 = self._file("sent", SIZES)
         chat_id = await self.chat()
+        add_line(self.home / "attaching.jsonl", file=path.name)
         ref = await self.transfers.attach(path, chat_id=chat_id)
         await self._put(f"file {path.name}", chat_id, ref, sha256)
 
@@ -111,7 +121,8 @@ class Person:
     async def _message(self, *, mine: bool) -> Any:
         me = self.hs.account.user_id if self.hs.account else ""
         found = [message for message in await self.hs.store.messages(await self.chat(), limit=50)
-                 if message.kind in ("text", "file") and not (mine and message.sender_id != me)]
+                 if message.kind in ("text", "file") and message.deleted_at is None
+                 and not (mine and message.sender_id != me)]
         return self.moments.choice(found) if found else None
 
     async def edit(self) -> None:
@@ -122,6 +133,13 @@ class Person:
             add_line(self.home / "editing.jsonl", **what)
             edited = await self.hs.messages.edit(message.chat_id, message.id, what["text"])
             add_line(self.home / "edited.jsonl", **what, rev=edited.rev)
+
+    async def delete(self) -> None:
+        if (message := await self._message(mine=True)) is not None and message.kind == "text":
+            what = {"chat_id": message.chat_id, "client_id": message.client_id, "text": ""}
+            add_line(self.home / "editing.jsonl", **what)
+            await self.hs.messages.delete(message.chat_id, message.id, for_everyone=True)
+            add_line(self.home / "edited.jsonl", **what, rev=message.rev)
 
     async def react(self) -> None:
         if (message := await self._message(mine=False)) is not None:
@@ -134,6 +152,7 @@ class Person:
         chat_id = await self.chat()
         if (chat := await self.hs.store.chat(chat_id)) is not None:
             await self.hs.sync.mark_read(chat_id, chat.seq)
+            add_line(self.home / "read.jsonl", chat_id=chat_id, seq=chat.seq)
 
     async def fetch(self) -> None:
         message = await self._message(mine=False)
@@ -150,15 +169,18 @@ class Person:
         if len(self.to_pass()) < MOST_TO_PASS:
             path, sha256 = self._file("passed", PASSED_SIZES)
             self.count += 1
-            add_line(self.home / "passing.jsonl", chat_id=await self.chat("direct"), file=str(path), sha256=sha256)
+            chat = await self.hs.store.chat(await self.chat("direct"))
+            if chat is not None and chat.peer is not None:
+                add_line(self.home / "passing.jsonl", chat_id=chat.id, to=str(chat.peer.username), file=str(path),
+                         sha256=sha256)
 
     async def pass_on(self) -> None:
         """Offer what is to go, again where it came to nothing, and take what is offered."""
         while True:
             try:
                 await self._pass_once()
-            except HyperSendError:
-                pass
+            except HyperSendError as error:
+                self._wonder("pass on", error)
             await asyncio.sleep(0.5)
 
     async def _pass_once(self) -> None:
@@ -207,6 +229,7 @@ class Person:
         while not all(receiver.ended for receiver in self.receiving.values()):
             await asyncio.sleep(0.2)
         await self.hs.sync.wait_current()
+        await asyncio.sleep(TOLD_S)
         shown = {}
         for chat in await self.hs.store.chats():
             page: list[Any] = []
@@ -220,7 +243,7 @@ class Person:
             shown[chat.id] = {
                 "seq": chat.seq,
                 "messages": [[m.seq, m.rev, m.client_id, m.text, sorted((r.emoji, sorted(r.user_ids))
-                              for r in m.reactions), [f.id for f in m.files]] for m in page]}
+                              for r in m.reactions), [f.id for f in m.files], m.sender_id] for m in page]}
         return shown
 
 

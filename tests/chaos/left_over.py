@@ -60,7 +60,8 @@ def is_alone(pid: int) -> bool:
     """Whether nobody has a TCP connection to this process."""
     links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     own = {link[8:-1] for link in links if link.startswith("socket:[")}
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    rows = [line.split() for kind in ("tcp", "tcp6")
+            for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]]
     listening = {row[1] for row in rows if row[3] == "0A" and row[9] in own}
     return not any(row[9] in own and row[1] in listening and row[3] != "0A" for row in rows)
 

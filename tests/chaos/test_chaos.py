@@ -13,8 +13,8 @@ from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import World
 from tests.parts import require
 
-MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "1"))
-SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "1.5"))
+MINUTES = float(os.environ.get("HYPERSEND_CHAOS_MINUTES", "2"))
+SCALE_MINUTES = float(os.environ.get("HYPERSEND_CHAOS_SCALE_MINUTES", "2"))
 
 
 @pytest.fixture
@@ -43,5 +43,5 @@ async def _suffer_and_check(world: World, minutes: float) -> None:
     await world.suffer(minutes * 60)
     counted = await world.check()
     assert counted["messages"] > 20
-    assert [what for what in ("files", "edits", "reactions", "passed on") if not counted[what]] == []
+    assert [what for what in ("files", "edits", "reactions", "downloads", "passed on") if not counted[what]] == []
     assert [fault.__name__ for fault in world.faults() if not counted.get(fault.__name__)] == []

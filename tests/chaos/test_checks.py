@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -18,9 +20,11 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
-from tests.chaos.checks import Said, find_all
+from tests.chaos.checks import Said, check_passed, find_all
 from tests.chaos.clock import WallClock, sweep
-from tests.chaos.left_over import check_garbage
+from tests.chaos.left_over import check_garbage, is_alone
+from tests.chaos.scale import ScaleWorld
+from tests.chaos.world import FAILURE, require_running
 from tests.mongo_server import MongoServer
 from tests.process import ServerProcess, environment
 
@@ -30,8 +34,8 @@ SAID = Said(ENTRIES, tried=EDITS, edited=EDITS[:2],
             reacted=[{"chat_id": "c", "client_id": "said-1", "emoji": "👍", "user_id": "a"}])
 SHOWN: dict[str, Any] = {
     name: {"c": {"seq": 4, "messages": [
-        [1, 6, "said-0", "text 0 (edited 1)", [], []], [2, 7, "said-1", "text 1", [["👍", ["a", "b"]]], []],
-        [3, 3, "said-2", "text 2", [], []], [4, 4, "said-3", "text 3", [], []]]}}
+        [1, 6, "said-0", "text 0 (edited 1)", [], [], "a"], [2, 7, "said-1", "text 1", [["👍", ["a", "b"]]], [], "a"],
+        [3, 3, "said-2", "text 2", [], [], "a"], [4, 4, "said-3", "text 3", [], [], "a"]]}}
     for name in ("asha", "ben")}
 
 Change = Callable[[dict[str, Any]], object]
@@ -72,7 +76,7 @@ def test_a_message_with_a_file_may_come_after_what_was_said_later() -> None:
     swap,
     lambda shown: [view["c"].update(seq=5) for view in shown.values()],
     for_all(3, 2, "said-0"),
-    lambda shown: [view["c"]["messages"].append([5, 8, "another", "text 3", [], []]) or view["c"].update(seq=5)
+    lambda shown: [view["c"]["messages"].append([5, 8, "another", "text 3", [], [], "a"]) or view["c"].update(seq=5)
                    for view in shown.values()],
     lambda shown: shown["ben"]["c"]["messages"][2].__setitem__(3, "another text"),
     for_all(2, 3, "another text"),
@@ -81,14 +85,78 @@ def test_a_message_with_a_file_may_come_after_what_was_said_later() -> None:
     for_all(0, 1, 5),
     for_all(1, 4, [["👍", ["b"]]]),
     lambda shown: shown["ben"]["c"]["messages"].pop(),
+    for_all(2, 6, "b"),
 ], ids=["lost", "the wrong way round", "two of one person are swapped", "one is missing at the end", "doubled",
         "doubled under another id", "another text for one", "another text for all", "an older edit", "an edit is lost",
-        "an older state", "a reaction is lost", "not on every client"])
+        "an older state", "a reaction is lost", "not on every client", "of somebody else"])
 def test_what_is_lost_doubled_or_different_is_noticed(change: Change) -> None:
     shown = copy.deepcopy(SHOWN)
     change(shown)
     with pytest.raises(AssertionError):
         find_all("asha", SAID, shown)
+
+
+def deleted(text: str) -> dict[str, Any]:
+    """The last message, whose deletion was confirmed before an edit that was not, as it is shown then."""
+    shown = copy.deepcopy(SHOWN)
+    for_all(3, 3, text)(shown)
+    return shown
+
+
+def test_what_was_deleted_stays_so() -> None:
+    gone, late = ({"chat_id": "c", "client_id": "said-3", "text": text, "rev": 4} for text in ("", "text 3 (edited 9)"))
+    said = dataclasses.replace(SAID, tried=[*SAID.tried, gone, late], edited=[*SAID.edited, gone])
+    find_all("asha", said, deleted(""))
+    for text in ("text 3", "text 3 (edited 9)"):
+        with pytest.raises(AssertionError):
+            find_all("asha", said, deleted(text))
+
+
+FILM, SONG = ("ben", "film.bin", "f0"), ("ben", "song.bin", "50")
+
+
+@pytest.mark.parametrize("there", [
+    [FILM], [FILM, FILM, FILM, SONG], [FILM, SONG, SONG], [FILM, ("asha", "song.bin", "50")],
+    [FILM, ("ben", "film.bin", "50")], [FILM, SONG, ("ben", "poem.bin", "90")],
+], ids=["lost", "twice too often", "doubled", "elsewhere", "altered", "of nobody"])
+def test_a_file_that_did_not_go_where_it_should_is_noticed(there: list[tuple[str, str, str]]) -> None:
+    passed, may_be = Counter([FILM, SONG]), Counter([FILM, FILM, SONG])
+    assert check_passed(passed, passed, may_be) == check_passed(may_be, passed, may_be) == 2
+    with pytest.raises(AssertionError):
+        check_passed(Counter(there), passed, may_be)
+
+
+def test_a_connection_and_a_server_that_ended_by_itself_are_noticed(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        require_running(server)
+        assert is_alone(server.pid)
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))):
+            assert not is_alone(server.pid)
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(AssertionError, match="by itself"):
+            require_running(server)
+
+
+def test_a_multipart_that_was_left_at_the_object_store_is_noticed(tmp_path: Path) -> None:
+    world = ScaleWorld(tmp_path, 1)
+    (tmp_path / "minio").mkdir()
+    world.store.start()
+    try:
+        bucket = world.store.new_bucket()
+        assert world._has_no_parts()
+        world.store.client()._create_multipart_upload(bucket, "files/left", {})
+        assert not world._has_no_parts()
+    finally:
+        world.store.kill()
+
+
+@pytest.mark.parametrize("line", [
+    "Traceback (most recent call last):", "2026 ERROR hypersend GET /api/v1/chats 500 3.1 ms 127.0.0.1"])
+def test_a_failure_in_the_servers_log_is_noticed(line: str) -> None:
+    assert FAILURE.search(f"started\n{line}\nmore")
+    assert not FAILURE.search("2026 INFO hypersend.access GET /api/v1/files/500 503 3.1 ms\n")
 
 
 @pytest.mark.parametrize("place", ["files/or/orphan/bytes", "uploads/orphan/bytes"])

@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import random
+import re
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -20,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from hypersend_client.sdk import FileTokenStore, HyperSend
-from tests.chaos.checks import Note, Said, find_all
+from tests.chaos.checks import Note, Said, check_passed, find_all
 from tests.chaos.client import lines
 from tests.chaos.clock import NOTICED_S, WallClock, sweep
 from tests.chaos.left_over import check_garbage, is_alone, until
@@ -28,15 +30,23 @@ from tests.harness import PASSWORD
 from tests.process import REPOSITORY, ServerProcess, command
 from tests.sdk_transfers.line import Line, line_to
 
-SETTLE_S = 900
+SETTLE_S = 300
 MIB = 1024 * 1024
 JUMPS_S = (-86_400, -3600, -60, 60, 1200, 3600, 36_000)
+COUNTED = re.compile(r" \(\d+\)(?=\.bin$)")  # what a name gets behind it where it is there already
+FAILURE = re.compile(r"^Traceback|\b[A-Z]+ /\S* 500 \d", re.MULTILINE)
 Fault = Callable[[], Awaitable[None]]
 log = logging.getLogger("chaos")
 
 
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Writer:
-    """A person's client process. unnoted: SHA-256 → how many kills came before it had noted that it was passed on."""
+    """A person's client process. unnoted: local file → how many kills came before it had noted that it was passed on.
+    """
 
     def __init__(self, home: Path, line: Line, seed: str, pause_s: float) -> None:
         self.home = home
@@ -52,15 +62,16 @@ class Writer:
         if self.process is not None and self.process.returncode not in (None, -signal.SIGKILL):
             raise AssertionError(f"a client ended by itself: {(self.home / 'errors.log').read_text()[-4000:]}")
         if self.process is None or self.process.returncode is not None:
-            self.process = await self._run("write", stdout=asyncio.subprocess.DEVNULL)
+            self.process = await self._run("write")
 
-    async def _run(self, what: str, **options: Any) -> asyncio.subprocess.Process:
+    async def _run(self, what: str) -> asyncio.subprocess.Process:
         errors = (self.home / "errors.log").open("a")
         self._starts += 1
         try:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.chaos.client", str(self.home), self.line.url,
-                f"{self._seed}.{self._starts}", str(self._pause_s), what, cwd=REPOSITORY, stderr=errors, **options)
+                f"{self._seed}.{self._starts}", str(self._pause_s), what, cwd=REPOSITORY, stderr=errors,
+                stdout=asyncio.subprocess.PIPE)
         finally:
             errors.close()
 
@@ -71,18 +82,20 @@ class Writer:
             # Whatever it was passing on may have arrived, and it does not know that.
             passed = {line["file"] for line in lines(self.home / "passed.jsonl")}
             self.unnoted.update(
-                line["sha256"] for line in lines(self.home / "passing.jsonl") if line["file"] not in passed)
+                line["file"] for line in lines(self.home / "passing.jsonl") if line["file"] not in passed)
 
     async def settle(self) -> dict[str, Any]:
-        """What this person's client shows when it has sent and received all."""
-        process = await self._run("settle", stdout=asyncio.subprocess.PIPE)
+        """What this person's client shows when it has sent and received all: the one that runs, else a new one."""
+        process, self.process = self.process or await self._run("settle"), None
         try:
             async with asyncio.timeout(SETTLE_S):
                 out, _ = await process.communicate()
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise AssertionError(f"{self.home.name}'s client did not settle; see {self.home}/errors.log") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         assert process.returncode == 0, (self.home / "errors.log").read_text()[-4000:]
         return dict(json.loads(out))
 
@@ -92,15 +105,29 @@ class Writer:
     def refused(self) -> list[Note]:
         return lines(self.home / "failed.jsonl")
 
-    def passed(self) -> list[str]:
-        """SHA-256 of what the other device confirmed."""
-        sha256 = {line["file"]: line["sha256"] for line in lines(self.home / "passing.jsonl")}
-        return [sha256[line["file"]] for line in lines(self.home / "passed.jsonl")]
+    def offered(self) -> dict[str, tuple[str, str, str]]:
+        """Local file → to whom it was to go, its name, its SHA-256."""
+        return {line["file"]: (line["to"], Path(line["file"]).name, line["sha256"])
+                for line in lines(self.home / "passing.jsonl")}
 
-    def received(self) -> list[str]:
-        """SHA-256 of all that lies where transfers arrive, whole or not."""
-        return [hashlib.sha256(path.read_bytes()).hexdigest()
+    def passed(self) -> list[str]:
+        """Local files of which the other device has confirmed that it has them."""
+        return [line["file"] for line in lines(self.home / "passed.jsonl")]
+
+    def received(self) -> list[tuple[str, str, str]]:
+        """All that lies where transfers arrive, whole or not: whose it is, its name as it was offered, its SHA-256."""
+        return [(self.home.name, COUNTED.sub("", path.name), sha256_of(path))
                 for path in (self.home / "received").rglob("*") if path.is_file()]
+
+    def downloaded(self) -> list[tuple[Path, str]]:
+        """What lies where files are downloaded to, and its SHA-256."""
+        return [(path, sha256_of(path)) for path in (self.home / "Downloads").rglob("*")
+                if path.is_file() and ".part" not in path.suffixes]
+
+    def unsaid(self) -> Counter[str]:
+        """Names of files that were attached to a message of which nothing was noted, since the client was killed."""
+        said = {entry["text"].removeprefix("file ") for entry in lines(self.home / "said.jsonl") if entry["sha256"]}
+        return Counter(line["file"] for line in lines(self.home / "attaching.jsonl") if line["file"] not in said)
 
     def unfinished(self) -> list[Path]:
         """What lies where files are downloaded to and is not a whole one."""
@@ -185,13 +212,14 @@ class World:
             self.done[fault.__name__] = self.done.get(fault.__name__, 0) + 1
             await fault()
         for writer in self.writers:
-            await writer.kill()
             writer.line.bytes_per_s = writer.line.silent_after = None
             writer.line.refusals = 0
             writer.line.is_open = True
         for clock in self.clocks:
             clock.jump(0)
         await asyncio.sleep(2 * NOTICED_S)
+        for writer in self.writers:
+            await writer.start()
 
     def faults(self) -> list[Fault]:
         return [self.kill_server, self.stop_server, self.freeze_server, self.kill_client, self.cut, self.slow,
@@ -200,19 +228,24 @@ class World:
     def _someone(self) -> Writer:
         return self.moments.choice(self.writers)
 
-    async def kill_server(self) -> None:
+    def _some_server(self) -> ServerProcess:
         server = self.moments.choice(self.servers)
+        require_running(server)
+        return server
+
+    async def kill_server(self) -> None:
+        server = self._some_server()
         await asyncio.to_thread(server.kill)
         await asyncio.sleep(self.moments.uniform(0, 2))
         await asyncio.to_thread(server.start)
 
     async def stop_server(self) -> None:
-        server = self.moments.choice(self.servers)
+        server = self._some_server()
         assert await asyncio.to_thread(server.stop) == 0
         await asyncio.to_thread(server.start)
 
     async def freeze_server(self) -> None:
-        server = self.moments.choice(self.servers)
+        server = self._some_server()
         os.kill(server.pid, signal.SIGSTOP)
         await asyncio.sleep(self.moments.uniform(0.5, 4))
         os.kill(server.pid, signal.SIGCONT)
@@ -221,6 +254,7 @@ class World:
         """Of one server, for a while; half the time it is killed and started again meanwhile."""
         number = self.moments.randrange(len(self.servers))
         server = self.servers[number]
+        require_running(server)
         self.clocks[number].jump(self.moments.choice(JUMPS_S))
         await asyncio.sleep(NOTICED_S + self.moments.uniform(0.5, 3))
         if self.moments.random() < 0.5:
@@ -274,10 +308,16 @@ class World:
 
     async def check(self) -> dict[str, int]:
         """Raises: AssertionError naming what was lost, doubled or left over. Returns: what was counted."""
-        await self._settle()  # once each, so that all is sent before anybody is asked what they show
+        running = await self._settle()
         shown = await self._settle()
-        counted = {"messages": 0, "files": 0, "edits": 0, "reactions": 0, "passed on": self._check_passed(),
-                   **self.done}
+        for name, view in running.items():
+            for chat_id, chat in shown[name].items():
+                assert view.get(chat_id) == chat, f"{name}'s client that ran all the while shows {chat_id} differently"
+        for server in self.servers:
+            require_running(server)
+            assert not (found := FAILURE.search(server.log())), f"{server.url} failed: {server.log()[found.start():]}"
+        counted = {"messages": 0, "files": 0, "edits": 0, "reactions": 0, "downloads": self._check_downloaded(),
+                   "passed on": self._check_passed(), **self.done}
         for writer in self.writers:
             name, said = writer.home.name, writer.said()
             for entry, message in zip(said.entries, find_all(name, said, shown), strict=True):
@@ -289,6 +329,8 @@ class World:
             counted["edits"] += len(said.edited)
             counted["reactions"] += len(said.reacted)
             assert not writer.refused(), writer.refused()
+            assert not (odd := lines(writer.home / "odd.jsonl")), f"{name} was refused what was right: {odd}"
+            await self._check_read(writer)
         await self._check_left_over({file_id for view in shown.values() for chat in view.values()
                                      for message in chat["messages"] for file_id in message[5]})
         return counted
@@ -296,21 +338,42 @@ class World:
     async def _settle(self) -> dict[str, Any]:
         for writer in self.writers:
             (writer.home / "settled").unlink(missing_ok=True)
+            (writer.home / "calm").touch()
         async with asyncio.TaskGroup() as group:
             tasks = {writer.home.name: group.create_task(writer.settle()) for writer in self.writers}
         return {name: task.result() for name, task in tasks.items()}
 
     def _check_passed(self) -> int:
-        """What went from device to device, each once; once more for each kill of its sender before that had noted
-        that it had arrived. Returns: how many files."""
-        there = Counter(sha256 for writer in self.writers for sha256 in writer.received())
-        passed = Counter(sha256 for writer in self.writers for sha256 in writer.passed())
-        offered = {line["sha256"] for writer in self.writers for line in lines(writer.home / "passing.jsonl")}
-        assert not passed - there, "a device was told of a file that has not arrived"
-        assert there.keys() <= offered, "an unfinished or altered file was left on a device"
-        unnoted = sum((writer.unnoted for writer in self.writers), Counter[str]())
-        assert there - passed <= unnoted, f"{there - passed} arrived twice, or nobody knows of it"
-        return passed.total()
+        """What went from device to device: where it was to go, under its name, each once; once more for each kill of
+        its sender before that had noted that it had arrived. Returns: how many files."""
+        there = Counter(found for writer in self.writers for found in writer.received())
+        passed: Counter[tuple[str, str, str]] = Counter()
+        may_be: Counter[tuple[str, str, str]] = Counter()
+        for writer in self.writers:
+            offered = writer.offered()
+            passed.update(offered[file] for file in writer.passed())
+            for file, what in offered.items():
+                may_be[what] += 1 + writer.unnoted[file]
+        return check_passed(there, passed, may_be)
+
+    def _check_downloaded(self) -> int:
+        """Every file that was downloaded is one that was sent. Returns: how many."""
+        sent = {line["sha256"] for writer in self.writers for line in lines(writer.home / "said.jsonl")}
+        sent |= {sha256_of(path) for writer in self.writers for path in (writer.home / "sent").glob("*")}
+        found = [entry for writer in self.writers for entry in writer.downloaded()]
+        assert not (wrong := [path for path, sha256 in found if sha256 not in sent]), f"not as they were sent: {wrong}"
+        return len(found)
+
+    async def _check_read(self, writer: Writer) -> None:
+        """The server knows how far each chat was read."""
+        read: Counter[str] = Counter()
+        for line in lines(writer.home / "read.jsonl"):
+            read[line["chat_id"]] = max(read[line["chat_id"]], line["seq"])
+        async with self._as(writer.home.name) as (http, headers):
+            for chat_id, seq in read.items():
+                async with http.get(f"{self.url}/api/v1/chats/{chat_id}", headers=headers) as answer:
+                    known = (await answer.json())["read_seq"]
+                assert known >= seq, f"{writer.home.name} read {chat_id} up to {seq}, and the server knows of {known}"
 
     async def _check_file(self, name: str, file_id: str, sha256: str) -> None:
         async with self._as(name) as (http, headers):
@@ -323,13 +386,12 @@ class World:
         assert digest.hexdigest() == sha256, f"the file {file_id} has other bytes than were sent"
 
     async def _check_left_over(self, shown: set[str]) -> None:
-        """Of what a client that was killed had begun and not noted yet, one file each time may be there, an upload
-        that will expire or one that nothing shows. Given up, nothing is left: no reservation, no bytes without a
+        """Of what a client that was killed had attached to a message and not sent, the file may be there, as an upload
+        that will expire or as one that nothing shows. Given up, nothing is left: no reservation, no bytes without a
         record, no digest that is wrong, no transfer that is open, no socket."""
         unfinished = [path for writer in self.writers for path in writer.unfinished()]
         assert not unfinished, f"unfinished downloads were left over: {unfinished}"
         complete: set[str] = set()
-        given_up = 0
         for writer in self.writers:
             async with self._as(writer.home.name) as (http, headers):
                 async with http.get(f"{self.url}/api/v1/p2p", headers=headers) as answer:
@@ -342,11 +404,11 @@ class World:
                         assert answer.status == 204, await answer.text()
                 async with http.get(f"{self.url}/api/v1/users/me/storage", headers=headers) as answer:
                     assert (await answer.json())["reserved_bytes"] == 0
-                given_up += len(uploads)
-                complete |= {file["id"] for file in await self._files(http, headers, "complete")}
+                done = await self._files(http, headers, "complete")
+                complete |= {file["id"] for file in done}
+                of_nobody = Counter(file["name"] for file in [*uploads, *done] if file["id"] not in shown)
+                assert of_nobody <= writer.unsaid(), f"{writer.home.name}'s {of_nobody} came to nothing"
         assert shown <= complete, "a file that is shown has no record"
-        kills = self.done.get("kill_client", 0) + len(self.writers)
-        assert given_up + len(complete - shown) <= kills, f"{given_up} uploads and {complete - shown} came to nothing"
         server = self.servers[0]
         verified = await asyncio.to_thread(
             command, server.data_root, "verify", "--json", timeout_s=300, **server.settings)
@@ -358,11 +420,17 @@ class World:
             sockets = next(line for line in numbers.splitlines() if line.startswith("hypersend_sockets "))
             assert float(sockets.split()[1]) == 0, sockets
         await until(self._has_no_parts, "bytes of an upload were left over")
+        await asyncio.to_thread(self._check_database)
         await check_garbage(self.servers[0], complete - shown, self._stored, shown)
 
     def _has_no_parts(self) -> bool:
         """Whether the store holds nothing of uploads."""
         return not any((self.servers[0].data_root / "uploads").iterdir())
+
+    def _check_database(self) -> None:
+        """SQLite itself finds nothing wrong."""
+        with contextlib.closing(sqlite3.connect(self.servers[0].data_root / "hypersend.sqlite3")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
     def _stored(self) -> set[str]:
         """Ids of the files that the store holds."""
@@ -388,3 +456,10 @@ class World:
             headers = {"Authorization": f"Bearer {hs.account.access_token}"}
             async with aiohttp.ClientSession() as http:
                 yield http, headers
+
+
+def require_running(server: ServerProcess) -> None:
+    """Raises: AssertionError where it has ended and nobody ended it."""
+    assert server.process is not None
+    status = server.process.poll()
+    assert status is None, f"{server.url} ended by itself with {status}: {server.log()[-4000:]}"

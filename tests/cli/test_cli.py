@@ -135,6 +135,7 @@ def test_chats_are_named_by_id_username_or_title(asha: Terminal, ben: Terminal) 
     listed = {item["id"]: item for item in ben.json("chats")["items"]}
     assert listed[chat]["last_message"]["text"] == "by title\nin two lines"
     assert "by title in two lines" in ben.ok("chats")
+    assert "No chat is archived." in ben.run("chats", "--archived").stderr
     missing = asha.run("send", "@nobody", "hi")
     assert missing.returncode == 1
     assert "Nobody is called @nobody" in missing.stderr

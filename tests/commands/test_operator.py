@@ -278,6 +278,8 @@ async def test_verify_finds_a_chunk_that_has_changed_and_gc_what_is_lost(tmp_pat
             repaired = command(root, "verify", "--repair")
             assert repaired.returncode == 1
             assert "0 records without bytes removed; 1 stay" in repaired.stdout
+            told = json.loads(command(root, "verify", "--repair", "--json").stdout)
+            assert (told["forgotten"], told["kept"]) == ([], [kept])
             lost = command(root, "gc", "--json")
             assert (lost.returncode, json.loads(lost.stdout)["lost"]) == (1, [kept])
 

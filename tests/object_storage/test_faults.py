@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,9 @@ from hypersend_server.app import STORES
 from hypersend_storage.s3 import S3Store
 from hypersend_storage.s3_probe import Probed
 from tests.harness import running
-from tests.object_storage.test_server import CHUNK, CONTENT, begin, chunks_of, download, send, sha
-from tests.s3_proxy import Refuse, Request, faulty_proxy
+from tests.object_storage.calls import CHUNK, CONTENT, Settings, begin, chunks_of, download, send, sha
+from tests.s3_proxy import Refuse, Request, faulty_proxy, is_completing, is_part
 from tests.s3_servers import S3Server
-
-Settings = Callable[..., dict[str, str]]
-
-
-def is_part(request: Request) -> bool:
-    return request.method == "PUT" and "partNumber=" in request.target and "/files/" in request.target
-
-
-def is_completing(request: Request) -> bool:
-    return request.method == "POST" and "uploadId=" in request.target
 
 
 @pytest.mark.parametrize(("refusal", "status", "code", "retryable"), [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.object_storage.calls import Settings
 from tests.s3_servers import S3Server
 from tests.web.test_upload_page import MIB, Visit, make, visit
 
 CHUNK = 8 * MIB
 WAIT_MS = 120_000
-Settings = Callable[..., dict[str, str]]
 
 
 async def assert_stored(there: Visit, file: Path) -> None:

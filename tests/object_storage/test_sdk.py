@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,11 @@ import pytest
 
 from hypersend_client.sdk.uploads import Upload
 from tests.harness import Server, running
-from tests.object_storage.test_server import location_of, objects
+from tests.object_storage.calls import Settings, location_of, objects
 from tests.s3_servers import S3Server
 from tests.sdk_transfers.device import CHUNK, MIB, Device, device, digest
 from tests.sdk_transfers.line import Line, line_to
 
-Settings = Callable[..., dict[str, str]]
 REQUESTS = 2 * MIB  # far above what requests cost besides the bytes of files
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ import pytest
 
 from hypersend_server.settings import SETTINGS
 from tests.harness import Person, Server
-from tests.object_storage.test_server import CHUNK, download, objects, stored
+from tests.object_storage.calls import CHUNK, Settings, download, objects, stored
 from tests.process import REPOSITORY, ServerProcess, command, environment
 from tests.s3_servers import S3Server
 
 GUIDE = (REPOSITORY / "docs" / "object-storage.md").read_text()
 WAIT_S = 180
-Settings = Callable[..., dict[str, str]]
 
 
 def section(title: str) -> str:

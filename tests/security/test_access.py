@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,13 @@ THINGS: dict[str, Any] = {
     "GET /api/v1/p2p/status/{transfer_id}": None, "GET /api/v1/p2p/history/{chat_id}": None,
     "GET /api/v1/p2p/sender/{transfer_id}": None, "GET /api/v1/p2p/receiver/{transfer_id}": None,
 }
+# What anybody may call, in a way that names a thing of others.
+NAMING: dict[str, tuple[str, Any]] = {
+    "GET /api/v1/files": ("?chat_id={chat_id}", None), "GET /api/v1/search": ("?q=tea&chat_id={chat_id}", None),
+    "POST /api/v1/files/init": ("", {"name": "a", "size": 1, "chat_id": "{chat_id}"}),
+    "POST /api/v1/files/upload-ticket": ("", {"chat_id": "{chat_id}"}),
+}
+OF_PEOPLE = {"user_id", "member_ids", "client_id"}  # anybody may name people, and choose an id for what is new
 QUERIES = {"PUT /api/v1/files/{upload_id}/chunk": "?index=0", "GET /api/v1/search": "?q=tea"}
 # Frames that name no chat: to oneself, and about people's presence.
 PERSONAL = {"auth", "ping", "presence.watch"}
@@ -99,10 +106,10 @@ class Town:
     cleo: Person
     ids: dict[str, str]
 
-    async def attempt(self, route: str, who: Any, body: Any = None) -> Any:
+    async def attempt(self, route: str, who: Any, body: Any = None, query: str = "") -> Any:
         method, path = route.split(" ", 1)
         ids = self.ids | {"own_id": who.id if isinstance(who, Person) else self.asha.id}
-        path = path.format(**ids) + QUERIES.get(route, "")
+        path = (path + (query or QUERIES.get(route, ""))).format(**ids)
         if isinstance(body, bytes):
             return await who.request(method, path, data=body)
         if isinstance(body, dict):
@@ -124,6 +131,14 @@ class Town:
         sessions = await me.get("/auth/sessions")
         found.append(sorted(item["id"] for item in sessions.json["items"]))
         return found
+
+
+def with_heads(routes: Iterable[str]) -> Iterator[str]:
+    """Each, and HEAD beside every GET."""
+    for route in routes:
+        yield route
+        if route.startswith("GET "):
+            yield route.replace("GET", "HEAD", 1)
 
 
 def _filled(value: Any, ids: dict[str, str]) -> Any:
@@ -174,11 +189,13 @@ async def test_no_route_escapes_the_table(tmp_path: Path, web_client: str, web: 
 
 async def test_stranger_without_a_session_gets_nowhere(town: Town) -> None:
     before = await town.looks()
-    for route in sorted(ALL - PUBLIC):
+    for route in with_heads(sorted(ALL - PUBLIC)):
         body = ADMIN.get(route, THINGS.get(route))
         answer = await town.attempt(route, town.server, body)
-        if route.startswith(("GET /api/v1/p2p/sender", "GET /api/v1/p2p/receiver")):
+        if "/api/v1/p2p/sender" in route or "/api/v1/p2p/receiver" in route:
             assert answer.status == 400, route  # no WebSocket; its token may come in the first frame
+        elif route.startswith("HEAD"):
+            assert answer.status == 401, route
         else:
             assert (answer.status, answer.code) == (401, "unauthenticated"), route
     assert await town.looks() == before
@@ -205,16 +222,16 @@ async def test_disabled_user_gets_nowhere(town: Town) -> None:
 
 
 async def _all_refused(town: Town, who: Person, status: int) -> None:
-    for route in sorted(ALL - PUBLIC):
+    for route in with_heads(sorted(ALL - PUBLIC)):
         answer = await town.attempt(route, who, ADMIN.get(route, THINGS.get(route)))
         assert answer.status == status, (route, answer)
 
 
 async def test_who_is_no_administrator_administers_nothing(town: Town) -> None:
     before = await town.looks()
-    for route, body in ADMIN.items():
-        answer = await town.attempt(route, town.cleo, body)
-        assert (answer.status, answer.code) == (403, "not_allowed"), (route, answer)
+    for route in with_heads(ADMIN):
+        answer = await town.attempt(route, town.cleo, ADMIN.get(route))
+        assert (answer.status, answer.code) == (403, "" if route.startswith("HEAD") else "not_allowed"), (route, answer)
     assert await town.looks() == before
 
 
@@ -222,10 +239,38 @@ async def test_outsider_reaches_nothing_of_others(town: Town) -> None:
     before = await town.looks()
     dora = await town.server.person("dora")
     await dora.put("/auth/device-key", {"public_key": KEY})
-    for route, body in THINGS.items():
-        answer = await town.attempt(route, dora, body)
+    for route in with_heads(THINGS):
+        answer = await town.attempt(route, dora, THINGS.get(route))
         assert answer.status == 404, (route, answer)  # not even that it is there
+    await _named_in_vain(town, dora)
     assert await town.looks() == before
+
+
+async def _named_in_vain(town: Town, who: Person) -> None:
+    for route, (query, body) in NAMING.items():
+        for tried in with_heads([route]):
+            answer = await town.attempt(tried, who, body, query)
+            assert answer.status in REFUSED, (tried, answer)
+
+
+async def test_no_call_that_names_a_thing_of_others_escapes_the_table(tmp_path: Path) -> None:
+    """By what the API's own description says of queries and bodies."""
+    async with running(tmp_path) as server:
+        document = (await server.get("/openapi.json")).json
+    schemas = document["components"]["schemas"]
+    naming = set()
+    for route in OWN:
+        method, path = route.split(" ", 1)
+        if path not in document["paths"]:
+            continue
+        call = document["paths"][path][method.lower()]
+        names = {parameter["name"] for parameter in call.get("parameters", []) if parameter["in"] == "query"}
+        for content in call.get("requestBody", {}).get("content", {}).values():
+            schema = content["schema"]
+            names |= set(schemas[schema["$ref"].rsplit("/", 1)[1]]["properties"] if "$ref" in schema else ())
+        if any(name.endswith(("_id", "_ids")) for name in names - OF_PEOPLE):
+            naming.add(route)
+    assert naming == set(NAMING)
 
 
 @pytest.mark.parametrize("accepted", [False, True])
@@ -238,7 +283,9 @@ async def test_removed_member_has_lost_everything(town: Town, accepted: bool) ->
     own = (await town.cleo.post(f"/chats/{chat_id}/messages", {"client_id": "c", "text": "mine"})).json
     assert (await town.asha.delete(f"/chats/{chat_id}/members/{town.cleo.id}")).status == 204
     before = await town.looks()
-    for route, body in THINGS.items():
+    await _named_in_vain(town, town.cleo)
+    for route in with_heads(THINGS):
+        body = THINGS.get(route)
         answer = await town.attempt(route, town.cleo, body)
         assert answer.status in REFUSED, (route, answer)
         if "{message_id}" in route:

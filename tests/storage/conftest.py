@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from hypersend_storage import Store, make_store
 from hypersend_storage.base import MIB
+from hypersend_storage.s3 import S3Store
 from tests.s3_servers import S3Server
 
 pytest.register_assert_rewrite("hypersend_storage.conformance")
@@ -25,6 +27,29 @@ def options_of(server: S3Server, bucket: str, **changed: Any) -> dict[str, Any]:
             "lost_pauses_s": (0.1, 0.2, 0), **changed}
 
 
+@asynccontextmanager
+async def opened(server: S3Server, bucket: str | None = None, **changed: Any) -> AsyncIterator[S3Store]:
+    store = S3Store(**options_of(server, bucket or server.new_bucket(), **changed))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def s3_store(s3_server: S3Server) -> AsyncIterator[S3Store]:
+    """On each kind of server."""
+    async with opened(s3_server) as store:
+        yield store
+
+
+@pytest.fixture
+def own_minio(tmp_path: Path) -> Any:
+    """A MinIO that may be killed."""
+    server = S3Server("minio", tmp_path / "own").start()
+    yield server
+    server.kill()
 
 
 @dataclass(frozen=True)
