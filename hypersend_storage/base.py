@@ -5,11 +5,12 @@ in any order and in parallel; which chunks count (have a *receipt*) is the calle
 A store holds bytes and locks, never that state, so that any process can take the next chunk.
 
 `hypersend_storage.conformance` is the suite that every driver passes. Powers that only some stores have are
-the small protocols at the end; ask with `isinstance`.
+the small classes at the end, which a driver inherits; ask with `isinstance`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -237,28 +238,28 @@ class Measured(Protocol):
     def pools(self) -> Sequence[Threads]: ...
 
 
-@runtime_checkable
-class LocalPath(Protocol):
+class LocalPath(ABC):
     """A store whose complete files are files of this machine: sendfile and X-Accel-Redirect can serve them."""
 
+    @abstractmethod
     def path(self, location: str) -> Path:
         """The absolute path of a complete file's bytes."""
 
+    @abstractmethod
     def relative_path(self, location: str) -> str:
         """The same below the store's root, with '/' between its parts, as a proxy in front names it."""
 
 
-@runtime_checkable
-class VolatileWrites(Protocol):
+class VolatileWrites(ABC):
     """A store whose acknowledged bytes are lost by a crash of the machine unless `sync` has run since."""
 
+    @abstractmethod
     def boot_id(self) -> str:
         """Names the present boot of this machine; receipts that carry another one and were not durable are void
         until the bytes were hashed again."""
 
 
-@runtime_checkable
-class NamedFirst(Protocol):
+class NamedFirst(ABC):
     """A store that may not list what was begun and then forgotten. So a location is recorded before anything of the
     upload exists, and again once it has begun:
 
@@ -268,9 +269,11 @@ class NamedFirst(Protocol):
     `create` is both at once, for callers to whom an empty upload that nobody finds does not matter.
     """
 
+    @abstractmethod
     def reserve(self, file_id: str) -> str:
         """A location for a new upload; nothing is there yet. `abort` and `delete` take it too."""
 
+    @abstractmethod
     async def begin(self, upload: UploadRef) -> str:
         """Begin what was reserved. Returns its location; one that has begun is answered as it is, without asking
         the store.
@@ -291,25 +294,29 @@ class SignedRequest:
     headers: Mapping[str, str]
 
 
-@runtime_checkable
-class Presigned(Protocol):
+class Presigned(ABC):
     """A store to which clients send parts, and from which they fetch files, by signed URLs."""
 
     @property
+    @abstractmethod
     def is_direct(self) -> bool:
         """Whether URLs may be handed out: switched on, and the store refused a wrong checksum when it was tried.
         Where it is False, only `parts` is of use."""
 
+    @abstractmethod
     def tells_checksums(self, upload: UploadRef) -> bool:
         """Whether `parts` tells the SHA-256 of this upload's parts. Where not, for example because it was begun while
         the store kept none, only receipts say what has arrived: nobody may send parts to the store directly."""
 
+    @abstractmethod
     def sign_part(self, upload: UploadRef, index: int, sha256: bytes, expires_s: int) -> SignedRequest:
         """A PUT that is good for exactly the bytes of chunk `index` with this SHA-256 (32 bytes), and ends."""
 
+    @abstractmethod
     def sign_read(self, location: str, *, disposition: str, mime: str, expires_s: int) -> SignedRequest:
         """A GET of a complete file, ranges too, answered with these two headers."""
 
+    @abstractmethod
     async def parts(self, upload: UploadRef) -> list[ChunkReceipt]:
         """What the store itself lists of an upload, by index: whole parts with their size, SHA-256 and tag; parts
         whose size or checksum cannot be those of the chunk are left out. A store that keeps no checksums answers
