@@ -162,13 +162,12 @@ def _digest(request: web.Request, name: str) -> bytes | None:
 
 
 async def _parts(request: web.Request) -> AsyncIterator[bytes]:
-    """The body, in the pieces in which it came: aiohttp's other ways copy them together. Who asked with
-    `Expect: 100-continue` is told to send only here, once the bytes are wanted."""
+    """The body. Who asked with `Expect: 100-continue` is told to send only here, once the bytes are wanted."""
     expect = request.headers.get(hdrs.EXPECT)
     if expect is not None and request.version >= HttpVersion11:
         if expect.lower() != "100-continue":
             raise HyperSendError("malformed_body", "Only 'Expect: 100-continue' is understood.")
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun
-    async for part, _ in request.content.iter_chunks():
+    async for part in request.content.iter_any():
         yield part

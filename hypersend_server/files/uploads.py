@@ -207,7 +207,9 @@ class Uploads:
     ) -> Accepted:
         try:
             async with self._turns.take(file.id, index, body):
-                return await self._with_slot(uploader, file, index, body, claims, offset)
+                accepted = await self._with_slot(uploader, file, index, body, claims, offset)
+                await self._durability.keep_up(file)
+                return accepted
         except Superseded:
             raise HyperSendError("chunk_busy", "A newer request for this chunk took over.") from None
         except TooSlow:

@@ -53,6 +53,18 @@ async def test_a_file_goes_up_and_comes_down_whole(tmp_path: Path) -> None:
         assert (repeated.status, repeated.json) == (200, file)
 
 
+async def test_bodies_without_bytes_are_read_however_many_there_are(tmp_path: Path) -> None:
+    """All of them are one object of aiohttp's, of which each reads again."""
+    async with served(tmp_path) as (_, alice):
+        begun = await alice("POST", "/init", json={"name": "film.bin", "size": 5})
+        path = f"/{begun.json['id']}/chunk?index=0"
+        assert (await alice("PUT", path, data=b"bytes")).status == 200
+        for _ in range(3):
+            async with asyncio.timeout(60):
+                answer = await alice("PUT", f"{path}&offset=5", data=b"")
+            assert (answer.status, answer.json["received_bytes"]) == (200, 5)
+
+
 async def test_ranges(tmp_path: Path) -> None:
     content = os.urandom(100_000)
     async with served(tmp_path) as (_, alice):

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from hypersend_server.errors import HyperSendError
+from hypersend_server.files import progress
 from hypersend_server.files.body import Body
 from hypersend_server.files.types import Uploader
 from hypersend_server.files.uploads import Claims
+from hypersend_storage.base import UploadRef
+from hypersend_storage.errors import StorageUnavailable
 from tests.files.room import ALICE, BOB, MIB, Held, Room, body_of, checksum_of, opened, parts_of, sha
 
 CHUNK = 8 * MIB
@@ -478,11 +481,11 @@ async def test_receipts_that_were_not_durable_are_checked_after_a_reboot(tmp_pat
 
 
 async def test_what_another_process_received_is_waited_for_and_at_last_synced_here(tmp_path: Path) -> None:
-    content = os.urandom(2 * CHUNK)
-    async with opened(tmp_path, sync_every_s=3600) as room:
-        file = await room.init(2 * CHUNK)
-        await room.put(file.id, 0, content[:CHUNK])
-        await room.put(file.id, 1, content[CHUNK:])
+    content = os.urandom(2 * MIB)
+    async with opened(tmp_path, sync_every_s=3600, chunk_size_for=lambda size: MIB) as room:
+        file = await room.init(2 * MIB)
+        await room.put(file.id, 0, content[:MIB])
+        await room.put(file.id, 1, content[MIB:])
         ours = room.durability._new.pop(file.id)  # as if another process had taken them
         completing = asyncio.create_task(room.service.complete(ALICE, file.id))
         await asyncio.sleep(0.1)
@@ -492,12 +495,12 @@ async def test_what_another_process_received_is_waited_for_and_at_last_synced_he
         assert (await completing).is_new
         assert await room.content(file.id) == content
 
-        file = await room.init(CHUNK)
-        await room.put(file.id, 0, content[:CHUNK])
+        file = await room.init(MIB)
+        await room.put(file.id, 0, content[:MIB])
         del room.durability._new[file.id]  # its process was killed, and none will
         assert (await room.service.complete(ALICE, file.id)).is_new
         assert [row.boot_id for row in await room.files.chunks(file.id)] == [None]
-        assert await room.content(file.id) == content[:CHUNK]
+        assert await room.content(file.id) == content[:MIB]
 
 
 async def test_verifying_chunks_do_not_count_and_are_not_taken_again(
@@ -532,8 +535,6 @@ async def test_verifying_chunks_do_not_count_and_are_not_taken_again(
 async def test_a_disk_that_fails_takes_back_what_was_not_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hypersend_storage.errors import StorageUnavailable
-
     async with opened(tmp_path, sync_every_s=3600) as room:
         file = await room.init(3 * CHUNK)
         await room.put(file.id, 0, bytes(CHUNK))
@@ -559,6 +560,45 @@ async def test_a_disk_that_fails_takes_back_what_was_not_durable(
         assert shown.upload.received_bytes == CHUNK
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_sends_faster_than_the_disk_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    go = asyncio.Event()
+    async with opened(tmp_path, sync_every_s=3600, behind_bytes=0, chunk_size_for=lambda size: MIB) as room:
+        real = room.store.sync
+
+        async def sync(upload: UploadRef) -> None:
+            await go.wait()
+            if fails:
+                raise StorageUnavailable("EIO")
+            await real(upload)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(room.store, "sync", sync)
+            file = await room.init(6 * MIB)
+            for index in range(4):
+                await room.put(file.id, index, bytes(MIB))
+            fifth = asyncio.create_task(room.put(file.id, 4, bytes(MIB)))
+            while (state := await room.files.get_chunk(file.id, 4)) is None or state.receipt is None:
+                await asyncio.sleep(0.01)
+            await asyncio.wait({fifth}, timeout=0.2)
+            assert not fifth.done()
+            go.set()
+            if fails:
+                assert (await refused(fifth)).code == "storage_unavailable"
+        record = await room.files.get(file.id)
+        assert record is not None
+        if fails:
+            assert record.received_bytes == 0
+        else:
+            assert (await fifth).received_bytes == 5 * MIB
+            assert await room.files.volatile() == []
+        for index in range(6):
+            await room.put(file.id, index, bytes(MIB))
+        assert (await room.service.complete(ALICE, file.id)).file.state == "complete"
+
+
 async def test_a_full_disk_keeps_the_prefix_and_goes_on_later(tmp_path: Path, small_disk: Path) -> None:
     content = os.urandom(CHUNK)
     async with opened(small_disk / "data") as room:
@@ -574,7 +614,10 @@ async def test_a_full_disk_keeps_the_prefix_and_goes_on_later(tmp_path: Path, sm
         assert await room.content(file.id) == content
 
 
-async def test_progress_is_told_at_once_at_most_twice_a_second_and_at_the_end(tmp_path: Path) -> None:
+async def test_progress_is_told_at_once_at_most_twice_a_second_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL_S", 60)  # half a second passes soon on a busy machine
     async with opened(tmp_path) as room:
         file = await room.init(12 * MIB)
         await room.put(file.id, 0, bytes(8 * MIB))
