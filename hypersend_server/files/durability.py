@@ -1,10 +1,9 @@
 """When a receipt survives a crash of the machine.
 
-What was written stands in the page cache for a while. Four times a second, or sooner where much has come, every upload
-with new receipts is synced, and its receipts become durable; who sends faster than the disk takes it waits for the
-disk, chunk by chunk, rather than at completing. A receipt that was not durable when the machine went down counts again
-only after its bytes were hashed. Where syncing fails, the kernel has dropped what it could not write, so every receipt
-that was not durable goes, and so does that of any write that was under way (`generation` tells).
+What was written stands in the page cache for a while. Four times a second every upload with new receipts is synced,
+and its receipts become durable; a receipt that was not durable when the machine went down counts again only after
+its bytes were hashed. Where syncing fails, the kernel has dropped what it could not write, so every receipt that
+was not durable goes, and so does that of any write that was under way (`generation` tells).
 """
 
 from __future__ import annotations
@@ -20,25 +19,15 @@ from hypersend_server.metadata.files import FileRecord, Files, Volatile
 from hypersend_storage.base import Store, VolatileWrites
 from hypersend_storage.errors import StorageError, StorageUnavailable, UploadLost
 
-MIB = 1024 * 1024
 SYNC_EVERY_S = 0.25  # what came since is what completing waits for
-SYNC_BYTES = 16 * MIB  # of one upload: no need to wait for the quarter of a second to pass
-BEHIND_BYTES = 64 * MIB  # of one upload: what may be acknowledged and not on the disk yet, four chunks at least
 log = logging.getLogger(__name__)
 
 
 class Durability:
-    def __init__(
-        self, files: Files, stores: Mapping[str, Store], *, sync_every_s: float = SYNC_EVERY_S,
-        sync_bytes: int = SYNC_BYTES, behind_bytes: int = BEHIND_BYTES,
-    ) -> None:
+    def __init__(self, files: Files, stores: Mapping[str, Store], *, sync_every_s: float = SYNC_EVERY_S) -> None:
         self._files = files
         self._stores = stores
         self._sync_every_s = sync_every_s
-        self._sync_bytes = sync_bytes
-        self._behind_bytes = behind_bytes
-        self._is_due = asyncio.Event()
-        self._under_way: dict[str, int] = {}
         self._new: dict[str, tuple[FileRecord, set[int]]] = {}
         self._syncing: dict[str, asyncio.Lock] = {}
         self._failures: dict[str, int] = {}
@@ -78,20 +67,7 @@ class Durability:
 
     def written(self, file: FileRecord, index: int) -> None:
         """A receipt was recorded that is not durable yet."""
-        _, indexes = self._new.setdefault(file.id, (file, set()))
-        indexes.add(index)
-        if len(indexes) * file.chunk_size >= self._sync_bytes:
-            self._is_due.set()
-
-    async def keep_up(self, file: FileRecord) -> None:
-        """Wait while more of this upload than BEHIND_BYTES is not on the disk. Raises: as `sync`."""
-        while self._behind(file) > max(self._behind_bytes, 4 * file.chunk_size):
-            await self.sync(file.id)
-
-    def _behind(self, file: FileRecord) -> int:
-        """Bytes, of whole chunks."""
-        new = self._new.get(file.id)
-        return ((len(new[1]) if new else 0) + self._under_way.get(file.id, 0)) * file.chunk_size
+        self._new.setdefault(file.id, (file, set()))[1].add(index)
 
     async def is_awaited(self, file: FileRecord) -> bool:
         """Whether receipts of this boot, of whichever process, are not durable yet; older ones are being verified."""
@@ -127,12 +103,7 @@ class Durability:
         try:
             async with lock:
                 if file_id in self._new:
-                    file, indexes = self._new.pop(file_id)
-                    self._under_way[file_id] = len(indexes)
-                    try:
-                        await self._sync(file, indexes)
-                    finally:
-                        del self._under_way[file_id]
+                    await self._sync(*self._new.pop(file_id))
         finally:
             if not lock.locked():
                 self._syncing.pop(file_id, None)
@@ -159,11 +130,8 @@ class Durability:
         loop = asyncio.get_running_loop()
         took_s = 0.0
         while True:
-            # A disk that is slow to sync gets as long to take new bytes in, unless it falls behind.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(self._sync_every_s, took_s)):
-                    await self._is_due.wait()
-            self._is_due.clear()
+            # A disk that is slow to sync gets as long to take new bytes in.
+            await asyncio.sleep(max(self._sync_every_s, took_s))
             began = loop.time()
             await self.sync_all()
             took_s = loop.time() - began

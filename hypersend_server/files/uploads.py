@@ -207,9 +207,7 @@ class Uploads:
     ) -> Accepted:
         try:
             async with self._turns.take(file.id, index, body):
-                accepted = await self._with_slot(uploader, file, index, body, claims, offset)
-                await self._durability.keep_up(file)
-                return accepted
+                return await self._with_slot(uploader, file, index, body, claims, offset)
         except Superseded:
             raise HyperSendError("chunk_busy", "A newer request for this chunk took over.") from None
         except TooSlow:

@@ -24,7 +24,7 @@ from hypersend_server.files.body import Body
 from hypersend_server.files.deletions import Deletions
 from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.downloads import Downloads
-from hypersend_server.files.durability import BEHIND_BYTES, Durability
+from hypersend_server.files.durability import Durability
 from hypersend_server.files.housekeeping import Housekeeping
 from hypersend_server.files.present import FilePresenter
 from hypersend_server.files.progress import ProgressEvents
@@ -207,8 +207,7 @@ async def reencode(data: bytes, max_side: int, max_bytes: int) -> tuple[str, byt
 @asynccontextmanager
 async def opened(
     data_root: Path, *, boot_id: str = "boot-1", quota: int | None = None, max_file_size: int = 2**40,
-    x_accel_prefix: str = "", sync_every_s: float = 0.05, behind_bytes: int = BEHIND_BYTES,
-    chunk_size_for: Callable[[int], int] = chunk_size_for,
+    x_accel_prefix: str = "", sync_every_s: float = 0.05, chunk_size_for: Callable[[int], int] = chunk_size_for,
     others: Mapping[str, Store] = MappingProxyType({}), backend: str = BACKEND, metadata: Metadata | None = None,
 ) -> AsyncIterator[Room]:
     """others: further stores by name. backend: the one for new files. metadata: open, in place of SQLite's files."""
@@ -229,7 +228,7 @@ async def opened(
     frames: list[events.AnyEvent] = []
     bus.subscribe(frames.append)
     deletions = Deletions(files, stores, clock)
-    durability = Durability(files, stores, sync_every_s=sync_every_s, behind_bytes=behind_bytes)
+    durability = Durability(files, stores, sync_every_s=sync_every_s)
     direct = DirectParts(files, stores, clock)
     uploads = Uploads(files, stores, durability, direct, ProgressEvents(bus), upload_ttl_s=7 * 86400, clock=clock,
                       on_full=deletions.hasten)

@@ -15,7 +15,6 @@ from hypersend_server.files import progress
 from hypersend_server.files.body import Body
 from hypersend_server.files.types import Uploader
 from hypersend_server.files.uploads import Claims
-from hypersend_storage.base import UploadRef
 from hypersend_storage.errors import StorageUnavailable
 from tests.files.room import ALICE, BOB, MIB, Held, Room, body_of, checksum_of, opened, parts_of, sha
 
@@ -558,45 +557,6 @@ async def test_a_disk_that_fails_takes_back_what_was_not_durable(
         assert shown.upload is not None
         assert (shown.upload.received, shown.upload.partial) == ([(0, 0)], [])
         assert shown.upload.received_bytes == CHUNK
-
-
-@pytest.mark.parametrize("fails", [False, True])
-async def test_who_sends_faster_than_the_disk_waits_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
-) -> None:
-    go = asyncio.Event()
-    async with opened(tmp_path, sync_every_s=3600, behind_bytes=0, chunk_size_for=lambda size: MIB) as room:
-        real = room.store.sync
-
-        async def sync(upload: UploadRef) -> None:
-            await go.wait()
-            if fails:
-                raise StorageUnavailable("EIO")
-            await real(upload)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(room.store, "sync", sync)
-            file = await room.init(6 * MIB)
-            for index in range(4):
-                await room.put(file.id, index, bytes(MIB))
-            fifth = asyncio.create_task(room.put(file.id, 4, bytes(MIB)))
-            while (state := await room.files.get_chunk(file.id, 4)) is None or state.receipt is None:
-                await asyncio.sleep(0.01)
-            await asyncio.wait({fifth}, timeout=0.2)
-            assert not fifth.done()
-            go.set()
-            if fails:
-                assert (await refused(fifth)).code == "storage_unavailable"
-        record = await room.files.get(file.id)
-        assert record is not None
-        if fails:
-            assert record.received_bytes == 0
-        else:
-            assert (await fifth).received_bytes == 5 * MIB
-            assert await room.files.volatile() == []
-        for index in range(6):
-            await room.put(file.id, index, bytes(MIB))
-        assert (await room.service.complete(ALICE, file.id)).file.state == "complete"
 
 
 async def test_a_full_disk_keeps_the_prefix_and_goes_on_later(tmp_path: Path, small_disk: Path) -> None:
