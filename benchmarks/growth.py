@@ -22,7 +22,7 @@ from benchmarks import growth_load, growth_messages, growth_profiles
 from benchmarks.charts import number
 from benchmarks.growth_tables import FLAT, Growth, cell, flatness, lines_chart, middle, table
 from benchmarks.processes import CACHE, HERE, REPOSITORY, busy, touch_memory
-from benchmarks.report import TOUCHED, machine, touched
+from benchmarks.report import BUSY, TOUCHED, busy_note, machine, touched
 from benchmarks.run import QUICK_TOUCH
 
 MEASURES: dict[str, Callable[[bool], Growth]] = {
@@ -35,7 +35,6 @@ MEASURES: dict[str, Callable[[bool], Growth]] = {
 PROFILES = "profiles"
 EXPLAINED = HERE / "growth.md"
 """Written by hand: what was mended because of these figures."""
-BUSY = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,10 +115,9 @@ def write_document(path: Path, results: dict[str, Any]) -> None:
 
 
 def _section(name: str, section: dict[str, Any], charts: Path) -> list[str]:
-    taken = f" · the machine was {section['busy']:.0%} busy with other work" if section["busy"] > BUSY else ""
     lines = [
         "", f"## {section['title']}", "",
-        f"`{section['command']}` · {section['measured']}{touched(section)}{taken}", "", *table(section)]
+        f"`{section['command']}` · {section['measured']}{touched(section)}{busy_note(section)}", "", *table(section)]
     for chart, rows in section["charts"].items():
         (charts / f"{name}-{chart}.svg").write_text(lines_chart(section, rows))
         lines += ["", f"![{section['title']}: {chart}]({charts.name}/{name}-{chart}.svg)"]

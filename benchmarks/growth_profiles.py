@@ -21,6 +21,7 @@ from benchmarks.measure_messages import GROUP, PAIRS, ours
 from benchmarks.measure_p2p import ours as by_commands
 from benchmarks.people import register
 from benchmarks.processes import folder, hypersend, load
+from benchmarks.report import busy_note
 from tests.process import ServerProcess
 
 RATE = 500  # samples a second
@@ -108,9 +109,10 @@ def profiles(quick: bool) -> list[dict[str, Any]]:
 
 def document(section: dict[str, Any]) -> list[str]:
     """Markdown."""
-    lines = ["", "## Profiles", "", f"`{section['command']}` · {section['measured']}, with `{COMMAND}` on the server "
-             "process while the load runs. Samples are of threads at work, in SQLite, the file system and hashing too; "
-             "own is the function itself, total with what it calls."]
+    lines = ["", "## Profiles", "",
+             f"`{section['command']}` · {section['measured']}{busy_note(section)}, with `{COMMAND}` on the server "
+             "process while the load runs. Samples are of threads at work, in SQLite, the file system and hashing too; own is "
+             "the function itself, total with what it calls."]
     for one in section["paths"]:
         title = one["name"][0].upper() + one["name"][1:]
         lines += ["", f"### {title}", "", "| own | total | function |", "|---|---|---|"]

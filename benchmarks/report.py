@@ -12,6 +12,7 @@ from benchmarks.charts import bars, number
 
 Results = dict[str, Any]
 
+BUSY = 0.1
 EXPLAINED = Path(__file__).with_name("explained.md")
 """Written by hand, the end of the document: what a figure's goal was missed by and why, and figures from elsewhere."""
 
@@ -24,6 +25,11 @@ TOUCHED = (
 def touched(section: dict[str, Any]) -> str:
     """What a section says of it; those measured before runs did so say nothing."""
     return f" · {number(section['touched_gib'])} GiB of memory used once before" if "touched_gib" in section else ""
+
+
+def busy_note(section: dict[str, Any]) -> str:
+    """What a section says of other work that went on when it began."""
+    return f" · the machine was {section['busy']:.0%} busy with other work" if section["busy"] > BUSY else ""
 
 
 def machine() -> dict[str, Any]:

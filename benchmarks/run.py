@@ -31,7 +31,6 @@ MEASURES: dict[str, Callable[[bool, int], Section]] = {
     "s3": measure_s3.object_storage,
     "memory": measure_server.memory,
 }
-BUSY = 0.1
 REPEATS, QUICK_REPEATS = 5, 1
 QUICK_TOUCH = 2 * GIB  # about what a quick run writes at once
 
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         section = measured.document()
         absent += measured.absent
-        if taken > BUSY:
+        if taken > report.BUSY:
             section["notes"].append(f"The machine was {taken:.0%} busy with other work when this began: measure again.")
             print(f"\nThe machine is {taken:.0%} busy with other work; figures will be off.", file=sys.stderr)
         section["command"] = _command(name, options.quick, options.repeats)

@@ -38,7 +38,6 @@ def test_document_and_charts_are_those_of_the_kept_figures(
 SOAK = DOCS / "reliability" / "soak.json"
 
 
-@pytest.mark.skipif(not SOAK.exists(), reason="the records of the last soak were not kept")
 def test_report_of_the_soak_is_that_of_its_records(tmp_path: Path) -> None:
     soak_report.write(soak_report.read(SOAK), tmp_path)
     made = contents(tmp_path)
