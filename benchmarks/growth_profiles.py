@@ -111,8 +111,8 @@ def document(section: dict[str, Any]) -> list[str]:
     """Markdown."""
     lines = ["", "## Profiles", "",
              f"`{section['command']}` · {section['measured']}{busy_note(section)}, with `{COMMAND}` on the server "
-             "process while the load runs. Samples are of threads at work, in SQLite, the file system and hashing too; own is "
-             "the function itself, total with what it calls."]
+             "process while the load runs. Samples are of threads at work, in SQLite, the file system and hashing too; "
+             "own is the function itself, total with what it calls."]
     for one in section["paths"]:
         title = one["name"][0].upper() + one["name"][1:]
         lines += ["", f"### {title}", "", "| own | total | function |", "|---|---|---|"]
