@@ -25,8 +25,8 @@ LINES = {
     "download_p50_ms": ("small download p50", "ms"), "download_p99_ms": ("small download p99", "ms"),
 }
 DRAWN = ("rss_mib", "open_files", "threads", "log_mib", "message_p50_ms", "message_p99_ms", "download_p50_ms")
-GOALS = {"rss_mib": 5.0, "pss_mib": 5.0, "open_files": 1.0, "sockets": 0.0, "threads": 1.0, "log_mib": 1.0,
-         "message_p50_ms": 0.5, "download_p50_ms": 0.5}
+# None for latencies: the same machine does other work beside, which is not the same all the time.
+GOALS = {"rss_mib": 5.0, "pss_mib": 5.0, "open_files": 1.0, "sockets": 0.0, "threads": 1.0, "log_mib": 1.0}
 
 
 def points(records: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:

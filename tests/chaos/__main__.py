@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import World
 
@@ -31,12 +33,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="kept afterwards; by default a new one that is removed")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.folder is not None:
-        arguments.folder.mkdir(parents=True)
-        asyncio.run(run(arguments, arguments.folder))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(run(arguments, Path(folder)))
+    try:
+        if arguments.folder is not None:
+            arguments.folder.mkdir(parents=True)
+            asyncio.run(run(arguments, arguments.folder))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                asyncio.run(run(arguments, Path(folder)))
+    except pytest.skip.Exception as missing:  # what the tests skip without
+        parser.error(f"{missing}: see `make parts` and .ci/run")
 
 
 main()
