@@ -21,6 +21,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # before there is anything to stop
+        sys.stderr.write("Stopped.\n")
+        return 130
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     is_own_process = arguments is None
     if is_own_process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
 import sys
@@ -26,7 +27,7 @@ from hypersend_client.cli.screen import Screen, clean
 from hypersend_client.cli.watch import watch
 from hypersend_client.cli.words import size
 from hypersend_client.sdk.client import HyperSend
-from hypersend_client.sdk.errors import ApiError
+from hypersend_client.sdk.errors import ApiError, HyperSendError
 from hypersend_client.sdk.journal import Journal
 from hypersend_client.sdk.models import File, Message
 from hypersend_client.sdk.places import state_folder
@@ -80,6 +81,10 @@ async def _logout(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     account = hs.account
     assert account is not None
     journal = Journal(_journal_path())
+    for row in await journal.uploads(account.key):
+        if row.file_id and not row.done:  # nobody goes on with it, and it holds space
+            with contextlib.suppress(HyperSendError):
+                await hs.files.delete(row.file_id)
     await journal.forget(account.key)
     await journal.close()
     await hs.logout()

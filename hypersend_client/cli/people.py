@@ -59,7 +59,10 @@ async def signed_in(options: Namespace) -> AsyncIterator[HyperSend]:
             await hs.connect()  # the server may have moved: its account is known by its `server_id`
         if hs.account is None:
             raise SignedOut
-        yield hs
+        try:
+            yield hs
+        except SignedOut as error:  # the account is forgotten by now, and its server with it
+            raise SignedOut(error.reason, hs.url) from error
 
 
 def _choose(name: str, url: str | None, accounts: list[Account]) -> Account:

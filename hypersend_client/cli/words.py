@@ -192,7 +192,7 @@ _KINDS: tuple[tuple[type[HyperSendError], Callable[[Any], str]], ...] = (
         lambda e: (
             "You are not signed in. Sign in: hypersend login EMAIL"
             if e.reason == "no_session"
-            else "Your session has ended. Sign in again: hypersend login EMAIL"
+            else f"Your session has ended. Sign in again: hypersend {f'--server {e.url} ' if e.url else ''}login EMAIL"
         ),
     ),
     (FileUnreadable, lambda e: f"{e.path} cannot be read: {str(e).removeprefix(e.path + ': ')}."),

@@ -108,12 +108,14 @@ class ServerTooOld(HyperSendError):
 
 
 class SignedOut(HyperSendError):
-    """reason: `no_session`, or the API's code that ended it: `session_ended`, `refresh_reused`, …"""
+    """reason: `no_session`, or the API's code that ended it: `session_ended`, `refresh_reused`, … url: of the server,
+    where it is known."""
 
     code = "signed_out"
 
-    def __init__(self, reason: str = "no_session") -> None:
+    def __init__(self, reason: str = "no_session", url: str = "") -> None:
         self.reason = reason
+        self.url = url
         super().__init__(f"signed out: {reason}")
 
 

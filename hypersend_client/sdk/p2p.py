@@ -14,6 +14,7 @@ they were. How it is sealed: `p2p_seal`; what the relay sees: `docs/protocol.md`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -132,7 +133,8 @@ class PeerToPeer:
     async def send(
         self, chat_id: str, path: str | os.PathLike[str], receiver_id: str | None = None, *, name: str | None = None
     ) -> PeerSender:
-        """Offer a file from this device, or go on with the offer of this very file. It is started.
+        """Offer a file from this device, or go on with the offer of this very file. It is started; what was offered of
+        the file before it changed is cancelled.
 
         receiver_id: in a group, who may accept it; None: the first member who does.
         Raises: FileUnreadable, SignedOut; ApiError `device_needed`, `blocked`, `transfer_limit`, …
@@ -142,6 +144,11 @@ class PeerToPeer:
         full, identity = await transfers.identify(path)
         async with self._adding:
             device = await self._device(account)
+            for outdated in await self._journal.outdated(account, chat_id, receiver_id or "", full, identity):
+                if outdated.transfer_id:
+                    with contextlib.suppress(ApiError):  # it is over already
+                        await self.cancel(outdated.transfer_id)
+                await self._journal.drop(outdated.key)
             row = await self._journal.sending(account, chat_id, receiver_id or "", full, identity)
             name = offered_name(text_of(name or Path(path).name))
             while True:

@@ -54,11 +54,19 @@ class PeerJournal:
         self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity
     ) -> PeerRow | None:
         """The row of this very file to these people, if it is on its way."""
-        for row in await self.rows(account):
-            is_same = (row.role, row.chat_id, row.receiver_id, row.path) == ("sender", chat_id, receiver_id, path)
-            if is_same and row.identity.is_content_of(identity):
-                return row
-        return None
+        rows = await self._of_path(account, chat_id, receiver_id, path)
+        return next((row for row in rows if row.identity.is_content_of(identity)), None)
+
+    async def outdated(
+        self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity
+    ) -> list[PeerRow]:
+        """What is on its way to these people of what the file was before."""
+        rows = await self._of_path(account, chat_id, receiver_id, path)
+        return [row for row in rows if not row.identity.is_content_of(identity)]
+
+    async def _of_path(self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str) -> list[PeerRow]:
+        return [row for row in await self.rows(account)
+                if (row.role, row.chat_id, row.receiver_id, row.path) == ("sender", chat_id, receiver_id, path)]
 
     async def add_sending(
         self, account: tuple[str, str], chat_id: str, receiver_id: str, path: str, identity: Identity, name: str

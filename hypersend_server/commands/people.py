@@ -8,6 +8,7 @@ import getpass
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import UNSET
@@ -16,7 +17,7 @@ from hypersend_server.app import Parts, open_parts
 from hypersend_server.commands.console import Console, json_flag, shown_size
 from hypersend_server.errors import HyperSendError
 from hypersend_server.settings import Settings, duration_s, size_bytes
-from hypersend_server.users.types import NewInvite, PatchUser
+from hypersend_server.users.types import MAX_INVITE_S, MIN_INVITE_S, NewInvite, PatchUser
 
 PAGE = 200
 Work = Callable[[Parts, argparse.Namespace, Console], Awaitable[int]]
@@ -144,6 +145,9 @@ async def _add_invite(parts: Parts, arguments: argparse.Namespace, console: Cons
     except ValueError as error:
         console.problem(f"--expires-in must be {error}")
         return 2
+    if not MIN_INVITE_S <= expires_in <= MAX_INVITE_S:
+        console.problem("--expires-in must be from 1m to 3650d")
+        return 2
     if arguments.max_uses < 1:
         console.problem("--max-uses must be at least 1")
         return 2
@@ -168,8 +172,14 @@ async def _list_invites(parts: Parts, arguments: argparse.Namespace, console: Co
         cursor = page.next_cursor
         if cursor is None:
             break
+    now = datetime.now(UTC)
     for invite in found:
-        console.say(f"{invite.id}  used {invite.uses} of {invite.max_uses}, until {invite.expires_at or 'used up'}")
+        until = f"until {invite.expires_at}" if invite.expires_at else "until used up"
+        if invite.uses >= invite.max_uses:
+            until = "used up"
+        elif invite.expires_at and datetime.fromisoformat(invite.expires_at) <= now:
+            until = f"expired {invite.expires_at}"
+        console.say(f"{invite.id}  used {invite.uses} of {invite.max_uses}, {until}")
     console.result({"items": found})
     return 0
 

@@ -62,11 +62,14 @@ class PatchUser(Body, frozen=True):
     quota_bytes: Quota | msgspec.UnsetType | None = msgspec.UNSET
 
 
+MIN_INVITE_S, MAX_INVITE_S = 60, 10 * 365 * 86_400
+
+
 class NewInvite(Body, frozen=True):
     """max_uses: 1 where absent. expires_in: seconds, a week where absent."""
 
     max_uses: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    expires_in: Annotated[int, Meta(ge=60, le=10 * 365 * 86_400)] | None = None
+    expires_in: Annotated[int, Meta(ge=MIN_INVITE_S, le=MAX_INVITE_S)] | None = None
     makes_admin: bool | None = None
 
 

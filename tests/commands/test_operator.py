@@ -112,7 +112,8 @@ async def test_an_invite_lets_as_many_in_as_it_says(tmp_path: Path) -> None:
     root = tmp_path / "data"
     with ServerProcess(root, REGISTRATION="invite") as server:
         code = command(root, "invite", "add", "--max-uses", "1", "--expires-in", "1h").stdout.strip()
-        assert command(root, "invite", "add", "--expires-in", "soon").returncode == 2
+        for wrong in ("soon", "0s", "30s", "4000d"):
+            assert command(root, "invite", "add", "--expires-in", wrong).returncode == 2
         async with http_session() as http:
             phone = Phone(server, http)
             person = {"email": "asha@example.org", "username": "asha", "password": PASSWORD}
@@ -122,6 +123,7 @@ async def test_an_invite_lets_as_many_in_as_it_says(tmp_path: Path) -> None:
             assert (await phone.client.post("/auth/register", other)).code == "invite_invalid"
         invites = json.loads(command(root, "invite", "list", "--json").stdout)["items"]
         assert [(i["uses"], i["max_uses"]) for i in invites if i["id"] != "first"] == [(1, 1)]
+        assert "used 1 of 1, used up" in command(root, "invite", "list").stdout
         code = command(root, "invite", "add").stdout.strip()
         [found] = [i for i in json.loads(command(root, "invite", "list", "--json").stdout)["items"]
                    if i["uses"] == 0 and i["id"] != "first"]

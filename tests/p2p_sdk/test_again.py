@@ -66,6 +66,23 @@ async def test_what_another_device_has_received_is_refused_and_stands_in_nobodys
         await second.stop()
 
 
+async def test_a_file_that_changed_is_offered_anew_and_the_offer_of_what_it_was_is_over(two: Pair) -> None:
+    two.asha.hs.p2p.send_limit.bytes_per_s = 4 * MIB
+    path = two.asha.file("a.bin", 16 * MIB)
+    sending, receiving = await two.begin(path)
+    await until(lambda: receiving.verified_bytes > MIB)
+    await sending.stop()
+    path.write_bytes(os.urandom(16 * MIB))
+    two.asha.hs.p2p.send_limit.bytes_per_s = None
+    again = await two.asha.hs.p2p.send(two.chat_id, path)
+    await until(lambda: receiving.ended)
+    assert [info.id for info in await two.asha.hs.p2p.open()] == [again.transfer_id]
+    anew = await two.ben.hs.p2p.receive()
+    assert anew.transfer_id == again.transfer_id
+    await both(again, anew)
+    assert leftovers(two.ben.home / "Downloads") == []
+
+
 async def test_what_was_cancelled_meanwhile_leaves_no_part(two: Pair) -> None:
     two.asha.hs.p2p.send_limit.bytes_per_s = 4 * MIB
     sending, receiving = await two.begin(two.asha.file("a.bin", 32 * MIB))
