@@ -31,6 +31,7 @@ from tests.process import REPOSITORY, ServerProcess, command
 from tests.sdk_transfers.line import Line, line_to
 
 SETTLE_S = 300
+ROOM = 256 * 1024 * 1024  # that the disk must have left for what waits in the end
 MIB = 1024 * 1024
 JUMPS_S = (-86_400, -3600, -60, 60, 1200, 3600, 36_000)
 COUNTED = re.compile(r" \(\d+\)(?=\.bin$)")  # what a name gets behind it where it is there already
@@ -308,6 +309,8 @@ class World:
 
     async def check(self) -> dict[str, int]:
         """Raises: AssertionError naming what was lost, doubled or left over. Returns: what was counted."""
+        if self.disk is not None and os.statvfs(self.disk).f_bavail * os.statvfs(self.disk).f_frsize < ROOM:
+            raise AssertionError("the disk is full of what was sent: this run needs a larger one")
         running = await self._settle()
         shown = await self._settle()
         for name, view in running.items():
