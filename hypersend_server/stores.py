@@ -102,7 +102,8 @@ class Stores:
         try:
             store = self._make(self._settings, name)
         except (StorageError, ImportError, KeyError, ValueError) as error:
-            return self._note(name, f"files are on the storage '{name}', which cannot be opened: {error}")
+            return self._note(name, f"files, or bytes that wait for their removal, are on the storage '{name}', "
+                              f"which cannot be opened: {error}")
         try:
             await store.open()
         except StorageError as error:

@@ -223,7 +223,13 @@ _KINDS: tuple[tuple[type[HyperSendError], Callable[[Any], str]], ...] = (
     (KeyMissing, lambda e: "The server does not tell the key of both devices, so nothing can be sent safely."),
     (PeerFailed, lambda e: _PEER.get(e.reason, f"The other device cannot go on ({e.reason}).")),
     (PeerEnded, lambda e: _ENDED.get(e.status, f"The transfer is over: {e.status}.")),
-    (UploadRemoved, lambda e: "The upload was removed on the server. Give the command again to begin anew."),
+    (
+        UploadRemoved,
+        lambda e: (
+            "The upload is no longer there: it was removed on the server, or another program has sent it just now. "
+            "Look before you give the command again, which begins anew."
+        ),
+    ),
     (CorruptTransfer, lambda e: "The bytes keep arriving damaged. Something on the way alters them, or a disk fails."),
     (TransferBusy, lambda e: f"Another program is transferring {e.path} just now."),
     (TransferStalled, lambda e: f"Nothing moved for a long time ({reason(e.reason)}). The same command goes on."),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -188,6 +189,32 @@ def test_a_file_whose_sending_was_stopped_goes_on_and_is_one_message(
     (fetched,) = ben.json("get", message["id"])["paths"]
     assert Path(fetched) == ben.home / "Downloads" / path.name
     assert filecmp.cmp(fetched, path, shallow=False)
+
+
+def test_signing_out_gives_up_what_was_half_uploaded(server: ServerProcess, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, server.url)
+    terminal.login("asha")
+    uploads = server.data_root / "uploads"
+    before = {*uploads.iterdir()}
+    line = ["upload", str(big(terminal)), "--limit-rate", "8M"]
+    stop_when(terminal.start(*line), uploads, signal.SIGKILL, size=4 * MIB)
+    assert {*uploads.iterdir()} > before
+    terminal.ok("logout")
+    assert {*uploads.iterdir()} == before
+
+
+def test_a_session_that_has_ended_names_the_server_to_sign_in_at(server: ServerProcess, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, server.url)
+    terminal.login("asha")
+    (accounts,) = tmp_path.rglob("accounts.json")
+    (account,) = json.loads(accounts.read_text())["accounts"]
+    request = urllib.request.Request(
+        f"{server.url}/api/v1/auth/logout", b"", {"Authorization": f"Bearer {account['access_token']}"})
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 204
+    ended = Terminal(tmp_path, "").run("whoami")
+    assert ended.returncode == 1
+    assert f"Sign in again: hypersend --server {server.url} login EMAIL" in ended.stderr
 
 
 def test_a_download_that_was_stopped_goes_on(asha: Terminal) -> None:
