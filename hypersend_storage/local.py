@@ -247,6 +247,8 @@ class LocalStore(Store, LocalPath, VolatileWrites):
             _sync_folder(target.parent)
             _sync_folder(target.parent.parent)
             _sync_folder(target.parent.parent.parent)
+            for other in _entries(source.parent):  # begun by a process that died before it could name it in the record
+                other.unlink(missing_ok=True)
             _sync_folder(_remove_folder(source.parent))
         return target_location
 

@@ -112,13 +112,16 @@ class Screen:
             await asyncio.gather(*(self._lines(transfer) for transfer in transfers))
 
     async def _lines(self, transfer: Transfer[Any]) -> None:
+        """How it goes, a second after it began and then now and then; and each other state that it comes to."""
         loop = asyncio.get_running_loop()
-        name, said_at, said = clean(transfer.name), loop.time() - LINE_S + 1, "running"
+        name, due_at, said = clean(transfer.name), loop.time() + 1, "running"
         async for progress in transfer.updates():
-            is_due = progress.state == "running" and loop.time() - said_at > LINE_S
-            if is_due or progress.state not in (said, "queued", "running"):
+            is_running = progress.state in ("queued", "running", "finishing")
+            if is_running and (progress.state == "queued" or loop.time() < due_at):
+                continue
+            if is_running or progress.state != said:
                 self.say(f"{name}: {_line(progress)}")
-                said_at, said = loop.time(), progress.state
+                due_at, said = loop.time() + (LINE_S if is_running else 1), progress.state
 
     async def _bars(self, transfers: Sequence[Transfer[Any]]) -> None:
         # Imported here, as it costs a tenth of a second that `hypersend chats` need not wait for.

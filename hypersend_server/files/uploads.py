@@ -14,6 +14,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -117,10 +118,26 @@ class Uploads:
                 if isinstance(store, NamedFirst):
                     return await self._begin_named(store, file)
                 location = await store.create(file.id, layout_of(file))
-            return _require_record(await self._files.set_location(file.id, location))
+            return await self._name(store, file, location)
 
         opened, _ = await self._opening.do(file.id, work)
         return opened
+
+    async def _name(self, store: Store, file: FileRecord, location: str) -> FileRecord:
+        """Record where the upload has begun; what no record names by then is nobody's."""
+        async def drop_unless_named(known: FileRecord | None) -> None:
+            if known is None or known.location != location:  # removed meanwhile, or another process was faster
+                with translated():
+                    await store.abort(UploadRef(file.id, location, layout_of(file)))
+
+        try:
+            known = await self._files.set_location(file.id, location)
+        except HyperSendError:
+            with suppress(HyperSendError):
+                await drop_unless_named(await self._files.get(file.id))  # it may have been recorded all the same
+            raise
+        await drop_unless_named(known)
+        return _require_record(known)
 
     async def _begin_named(self, store: NamedFirst, file: FileRecord) -> FileRecord:
         """Record where it will be, and then begin there, so that nothing can be left behind unknown."""

@@ -15,6 +15,7 @@ from hypersend_server.files import progress
 from hypersend_server.files.body import Body
 from hypersend_server.files.types import Uploader
 from hypersend_server.files.uploads import Claims
+from hypersend_storage.base import Layout
 from hypersend_storage.errors import StorageUnavailable
 from tests.files.room import ALICE, BOB, MIB, Held, Room, body_of, checksum_of, opened, parts_of, sha
 
@@ -557,6 +558,55 @@ async def test_a_disk_that_fails_takes_back_what_was_not_durable(
         assert shown.upload is not None
         assert (shown.upload.received, shown.upload.partial) == ([(0, 0)], [])
         assert shown.upload.received_bytes == CHUNK
+
+
+@pytest.mark.parametrize("code", ["storage_full", "metadata_unavailable"])
+async def test_what_was_begun_and_could_not_be_recorded_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    async with opened(tmp_path) as room:
+        async def refuse(*arguments: Any) -> None:
+            raise HyperSendError(code)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(room.files, "set_location", refuse)
+            assert await room.code_of(room.init(3, key="once")) == code
+        assert [*(tmp_path / "uploads").iterdir()] == []
+        file = await room.init(3, key="once")
+        await room.put(file.id, 0, b"tea")
+        assert (await room.service.complete(ALICE, file.id)).file.state == "complete"
+        assert await room.content(file.id) == b"tea"
+        assert [*(tmp_path / "uploads").iterdir()] == []
+
+
+async def test_what_a_process_began_that_died_before_it_was_recorded_goes_when_the_upload_is_complete(
+    tmp_path: Path
+) -> None:
+    async with opened(tmp_path) as room:
+        file = await room.init(3)
+        await room.store.create(file.id, Layout(3, MIB))
+        await room.put(file.id, 0, b"tea")
+        assert (await room.service.complete(ALICE, file.id)).file.state == "complete"
+        assert await room.content(file.id) == b"tea"
+        assert [*(tmp_path / "uploads").iterdir()] == []
+
+
+async def test_of_two_processes_that_begin_an_upload_one_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as room:
+        real = room.files.set_location
+
+        async def late(file_id: str, location: str, instead_of: str = "") -> Any:
+            await real(file_id, await room.store.create(file_id, Layout(3, MIB)))
+            return await real(file_id, location, instead_of)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(room.files, "set_location", late)
+            file = await room.init(3)
+        assert len([*(tmp_path / "uploads" / file.id).iterdir()]) == 1
+        await room.put(file.id, 0, b"tea")
+        assert (await room.service.complete(ALICE, file.id)).file.state == "complete"
 
 
 async def test_a_full_disk_keeps_the_prefix_and_goes_on_later(tmp_path: Path, small_disk: Path) -> None:
