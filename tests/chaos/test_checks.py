@@ -22,7 +22,7 @@ from pymongo import WriteConcern
 
 from tests.chaos.checks import Said, check_passed, find_all
 from tests.chaos.clock import WallClock, sweep
-from tests.chaos.left_over import check_garbage, is_alone
+from tests.chaos.left_over import check_garbage, is_alone, until
 from tests.chaos.scale import ScaleWorld
 from tests.chaos.world import FAILURE, require_running
 from tests.mongo_server import MongoServer
@@ -126,12 +126,12 @@ def test_a_file_that_did_not_go_where_it_should_is_noticed(there: list[tuple[str
         check_passed(Counter(there), passed, may_be)
 
 
-def test_a_connection_and_a_server_that_ended_by_itself_are_noticed(tmp_path: Path) -> None:
+async def test_a_connection_and_a_server_that_ended_by_itself_are_noticed(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
         require_running(server)
-        assert is_alone(server.pid)
+        await until(lambda: is_alone(server.pid), "it has connections")
         with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))):
-            assert not is_alone(server.pid)
+            await until(lambda: not is_alone(server.pid), "a connection is not noticed")
         assert server.process is not None
         server.process.kill()
         server.process.wait()
