@@ -81,10 +81,11 @@ async def _logout(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     account = hs.account
     assert account is not None
     journal = Journal(_journal_path())
-    for row in await journal.uploads(account.key):
-        if row.file_id and not row.done:  # nobody goes on with it, and it holds space
-            with contextlib.suppress(HyperSendError):
-                await hs.files.delete(row.file_id)
+    with contextlib.suppress(HyperSendError):  # without a network the rest is not tried: it expires by itself
+        for row in await journal.uploads(account.key):
+            if row.file_id and not row.done:  # nobody goes on with it, and it holds space
+                with contextlib.suppress(ApiError):
+                    await hs.files.delete(row.file_id)
     await journal.forget(account.key)
     await journal.close()
     await hs.logout()

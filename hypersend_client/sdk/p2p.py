@@ -14,7 +14,6 @@ they were. How it is sealed: `p2p_seal`; what the relay sees: `docs/protocol.md`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -145,9 +144,11 @@ class PeerToPeer:
         async with self._adding:
             device = await self._device(account)
             for outdated in await self._journal.outdated(account, chat_id, receiver_id or "", full, identity):
-                if outdated.transfer_id:
-                    with contextlib.suppress(ApiError):  # it is over already
-                        await self.cancel(outdated.transfer_id)
+                end = self.sending.get(outdated.transfer_id)
+                if end is not None and not end.ended:
+                    await end.cancel()
+                elif outdated.transfer_id:
+                    await self._endings.say(account, outdated.transfer_id)  # until the server has heard it
                 await self._journal.drop(outdated.key)
             row = await self._journal.sending(account, chat_id, receiver_id or "", full, identity)
             name = offered_name(text_of(name or Path(path).name))
