@@ -21,7 +21,7 @@ from hypersend_client.sdk.transfers import Transfers
 from tests.app.driver import Screen
 from tests.app_chat.gallery import upload
 from tests.sdk.people import person, user_id
-from tests.web.chromium import chromium
+from tests.web.chromium import choose_files, chromium
 from tests.web.site import site
 
 MB = 1_000_000
@@ -188,11 +188,10 @@ async def main(folder: Path) -> None:
                 await screen.click("attach")
                 await screen.click("attach-file")
                 frame = screen.page.frame_locator("iframe").first
-                await frame.locator("#files").wait_for(state="attached")
                 poster = data / "poster A2.jpg"
                 await asyncio.to_thread(poster.write_bytes, hills(2000, 1400, LAKE, 7))
                 await screen.page.route("**/chunk?**", _slowly)
-                await frame.locator("#files").set_input_files([poster, large])
+                await choose_files(frame, [poster, large])
                 await frame.locator("li.done").first.wait_for()
                 await screen.page.wait_for_timeout(4000)
             shrink(await screen.page.screenshot(), folder / f"{name}.png")

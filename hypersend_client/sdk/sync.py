@@ -21,7 +21,8 @@ from hypersend_client.sdk import events
 from hypersend_client.sdk.cache import Writer
 from hypersend_client.sdk.chats import Chats, Messages
 from hypersend_client.sdk.connection import Connection
-from hypersend_client.sdk.errors import ApiError, ConnectionFailed, HyperSendError, NotHyperSend, SignedOut
+from hypersend_client.sdk.errors import ApiError, HyperSendError, NotHyperSend, SignedOut
+from hypersend_client.sdk.marks import Marks
 from hypersend_client.sdk.models import Chat, Member, Message, User, text_of
 from hypersend_client.sdk.retry import Random
 from hypersend_client.sdk.store import Store
@@ -68,7 +69,7 @@ class Sync:
         self._backoff = transport.backoff(1.0, 60.0)
         self._sync_at: float | None = None
         self._behind_at: float | None = None
-        self._marks_at: float | None = None
+        self._marks = Marks(store, messages, connection, transport.backoff(1.0, 60.0), monotonic)
         self._behind: set[str] = set()
         self._unknown: set[str] = set()
         self._applied = 0
@@ -81,13 +82,14 @@ class Sync:
             self._unsubscribe = self._connection.on(self.take)
             if self._connection.state == "online":
                 self._sync_at = self._monotonic()
-            self._marks_at = self._monotonic()
+            self._marks.start()
             self._wake.set()
             self._task = asyncio.create_task(self._run(), name="hypersend sync")
             self._task.add_done_callback(report)
 
     async def stop(self) -> None:
         self._unsubscribe()
+        await self._marks.stop()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -142,7 +144,7 @@ class Sync:
             writer.to_tell(chat_id, "read", seq)
 
         await self._store.write(work)
-        self._tell_marks()
+        self._marks.tell()
 
     # The loop
 
@@ -164,9 +166,6 @@ class Sync:
                 if self._is_due(self._behind_at) or self._unknown:
                     self._behind_at = None
                     await self._catch_up()
-                if self._is_due(self._marks_at) and self._connection.state == "online":
-                    self._marks_at = None
-                    await self._send_marks()
                 self._backoff.reset()
             except SignedOut:
                 return
@@ -178,7 +177,7 @@ class Sync:
 
     async def _pause(self) -> None:
         online = self._connection.state == "online"
-        due = [t for t in (self._sync_at, self._behind_at, self._marks_at) if t is not None] if online else []
+        due = [t for t in (self._sync_at, self._behind_at) if t is not None] if online else []
         wait_s = max(0.0, min(due) - self._monotonic()) if due else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -211,7 +210,7 @@ class Sync:
 
             await self._store.write(forget)
         self.request()
-        self._tell_marks()
+        self._marks.connected()
 
     async def _apply(self, batch: list[events.Event]) -> None:
         def work(writer: Writer) -> Writer:
@@ -247,8 +246,7 @@ class Sync:
     def _mark_delivered(self, writer: Writer, message: Message) -> None:
         if message.sender_id != self._store.me and message.kind != "system":
             writer.to_tell(message.chat_id, "delivered", message.seq)
-            if self._marks_at is None:
-                self._marks_at = self._monotonic() + MARKS_S
+            self._marks.tell(MARKS_S)
 
     def _note(self, writer: Writer) -> None:
         self._unknown |= writer.unknown
@@ -410,32 +408,6 @@ class Sync:
             if reached <= rev or len(page.items) < PAGE:
                 return
             rev = reached
-
-    # Marks
-
-    def _tell_marks(self) -> None:
-        if self._marks_at is None:
-            self._marks_at = self._monotonic()
-        self._wake.set()
-
-    async def _send_marks(self) -> None:
-        marks = await self._store.read(lambda db: db.execute("SELECT chat_id, kind, seq FROM marks").fetchall())
-        reads = {chat_id: seq for chat_id, kind, seq in marks if kind == "read"}
-        try:
-            for chat_id, kind, seq in marks:
-                if kind == "read" or reads.get(chat_id, 0) < seq:
-                    try:
-                        await self._messages.mark(chat_id, kind, seq)
-                    except ApiError as error:
-                        if error.retryable:
-                            raise
-                await self._store.write(
-                    lambda w, m=(chat_id, kind, seq): w.db.execute(  # type: ignore[misc]
-                        "DELETE FROM marks WHERE chat_id = ? AND kind = ? AND seq = ?", m
-                    )
-                )
-        except (ApiError, ConnectionFailed) as error:
-            self._marks_at = self._monotonic() + self._backoff.next_s(error)
 
     def _set(self, state: SyncState) -> None:
         if state == "current":

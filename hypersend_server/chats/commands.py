@@ -42,10 +42,10 @@ def commands(service: ChatService) -> Mapping[type[wire.ClientFrame], Command]:
         )
 
     async def read(caller: Caller, frame: wire.Read) -> None:
-        await service.read(caller.user_id, frame.chat_id, frame.seq)
+        await service.read(caller.user_id, frame.chat_id, frame.seq, until_written=frame.ref is not None)
 
     async def delivered(caller: Caller, frame: wire.Delivered) -> None:
-        await service.delivered(caller.user_id, frame.chat_id, frame.seq)
+        await service.delivered(caller.user_id, frame.chat_id, frame.seq, until_written=frame.ref is not None)
 
     async def typing(caller: Caller, frame: wire.Typing) -> None:
         await service.typing(caller.user_id, frame.chat_id, caller.session_id)

@@ -1,8 +1,7 @@
 """Delivered and read marks, written at most once a second a member and chat.
 
 The first mark is written and told at once; those within the next second wait and are written together when
-it is over. What waits is lost if the process is killed: the client marks again with the next message it
-shows.
+it is over. Whoever asks is answered only then, so that a client may forget a mark that was answered.
 """
 
 from __future__ import annotations
@@ -20,18 +19,21 @@ log = logging.getLogger(__name__)
 
 
 class _Recent:
-    """Marks of one member and chat that was written within the last second."""
+    """Marks of one member and chat that was written within the last second. waiting: what those get who wait for
+    them to be written: why they were not, or None."""
 
-    __slots__ = ("delivered_seq", "read_seq", "timer")
+    __slots__ = ("delivered_seq", "read_seq", "timer", "waiting")
 
     def __init__(self, timer: asyncio.TimerHandle) -> None:
         self.delivered_seq = 0
         self.read_seq = 0
         self.timer = timer
+        self.waiting: asyncio.Future[HyperSendError | None] | None = None
 
-    def take(self) -> tuple[int, int]:
-        taken = (self.delivered_seq, self.read_seq)
+    def take(self) -> tuple[int, int, asyncio.Future[HyperSendError | None] | None]:
+        taken = (self.delivered_seq, self.read_seq, self.waiting)
         self.delivered_seq = self.read_seq = 0
+        self.waiting = None
         return taken
 
 
@@ -43,8 +45,10 @@ class MarkWriter:
         self._recent: dict[str, dict[str, _Recent]] = {}  # by person, then chat
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def mark(self, user_id: str, chat_id: str, *, delivered_seq: int = 0, read_seq: int = 0) -> None:
-        """Raises: `not_found`."""
+    async def mark(
+        self, user_id: str, chat_id: str, *, delivered_seq: int = 0, read_seq: int = 0, until_written: bool = True
+    ) -> None:
+        """Raises: `not_found`; with `until_written` also why a mark that waited was not written."""
         own = self._recent.setdefault(user_id, {})
         recent = own.get(chat_id)
         if recent is not None:
@@ -54,6 +58,12 @@ class MarkWriter:
                 return
             recent.delivered_seq = max(recent.delivered_seq, delivered_seq)
             recent.read_seq = max(recent.read_seq, read_seq)
+            if until_written:
+                if recent.waiting is None:
+                    recent.waiting = asyncio.get_running_loop().create_future()
+                # shield: others wait for it too
+                if (error := await asyncio.shield(recent.waiting)) is not None:
+                    raise error
             return
         own[chat_id] = _Recent(self._timer(user_id, chat_id))
         try:
@@ -72,7 +82,10 @@ class MarkWriter:
         for own in self._recent.values():
             for recent in own.values():
                 recent.timer.cancel()
-        self._tasks |= {asyncio.create_task(self.flush(user_id)) for user_id in self._recent}
+        self._tasks |= {
+            asyncio.create_task(self._write_late(user_id, chat_id, *recent.take()))
+            for user_id, own in self._recent.items() for chat_id, recent in own.items()
+        }
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_S)
             for task in late:
@@ -86,12 +99,12 @@ class MarkWriter:
         recent = self._recent.get(user_id, {}).get(chat_id)
         if recent is None:
             return
-        delivered_seq, read_seq = recent.take()
-        if not delivered_seq and not read_seq:
+        delivered_seq, read_seq, waiting = recent.take()
+        if not delivered_seq and not read_seq and waiting is None:
             self._forget(user_id, chat_id)
             return
         recent.timer = self._timer(user_id, chat_id)
-        task = asyncio.create_task(self._write_late(user_id, chat_id, delivered_seq, read_seq))
+        task = asyncio.create_task(self._write_late(user_id, chat_id, delivered_seq, read_seq, waiting))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -103,15 +116,22 @@ class MarkWriter:
         if not own:
             self._recent.pop(user_id, None)
 
-    async def _write_late(self, user_id: str, chat_id: str, delivered_seq: int, read_seq: int) -> None:
-        if not delivered_seq and not read_seq:
-            return
+    async def _write_late(
+        self, user_id: str, chat_id: str, delivered_seq: int, read_seq: int,
+        waiting: asyncio.Future[HyperSendError | None] | None,
+    ) -> None:
+        failed: HyperSendError | None = HyperSendError("metadata_unavailable", retry_after_s=5)  # where this is ended
         try:
-            await self._write(user_id, chat_id, delivered_seq, read_seq)
+            if delivered_seq or read_seq:
+                await self._write(user_id, chat_id, delivered_seq, read_seq)
+            failed = None
         except HyperSendError as error:
-            # Nobody waits for the answer any more; who left the chat meanwhile needs no mark.
-            if error.code != "not_found":
+            failed = error
+            if waiting is None and error.code != "not_found":  # who left the chat meanwhile needs no mark
                 log.warning("a mark was not written: %s", error)
+        finally:
+            if waiting is not None:
+                waiting.set_result(failed)
 
     async def _write(self, user_id: str, chat_id: str, delivered_seq: int, read_seq: int) -> None:
         known = self._publisher.known(chat_id)

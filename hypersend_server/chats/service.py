@@ -229,13 +229,13 @@ class ChatService:
             self._publisher.changed(changed, raw, except_session)
         return raw
 
-    async def read(self, user_id: str, chat_id: str, seq: int) -> None:
-        """Raises: `not_found`."""
-        await self._marks.mark(user_id, chat_id, read_seq=seq, delivered_seq=seq)
+    async def read(self, user_id: str, chat_id: str, seq: int, *, until_written: bool = True) -> None:
+        """Within a second, with the marks that come in it. Raises: `not_found`, `metadata_unavailable`."""
+        await self._marks.mark(user_id, chat_id, read_seq=seq, delivered_seq=seq, until_written=until_written)
 
-    async def delivered(self, user_id: str, chat_id: str, seq: int) -> None:
-        """Raises: `not_found`."""
-        await self._marks.mark(user_id, chat_id, delivered_seq=seq)
+    async def delivered(self, user_id: str, chat_id: str, seq: int, *, until_written: bool = True) -> None:
+        """As `read`."""
+        await self._marks.mark(user_id, chat_id, delivered_seq=seq, until_written=until_written)
 
     async def typing(self, user_id: str, chat_id: str, except_session: str | None = None) -> None:
         """Told to the others, stored nowhere. Raises: `not_found`."""

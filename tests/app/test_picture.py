@@ -11,7 +11,7 @@ from PIL import Image
 from hypersend_client.sdk import HyperSend
 from tests.app.driver import WAIT_MS, Screen
 from tests.harness import PASSWORD
-from tests.web.chromium import chromium
+from tests.web.chromium import choose_files, chromium
 from tests.web.site import site
 
 PAGE = 'iframe[src*="picture.html"]'
@@ -28,7 +28,7 @@ async def choose(screen: Screen, name: str, data: bytes) -> None:
     """In the page that opens over the screen."""
     await screen.click("choose-picture")
     frame = screen.page.frame_locator(PAGE)
-    await frame.locator("#files").set_input_files([{"name": name, "mimeType": "image/jpeg", "buffer": data}])
+    await choose_files(frame, [{"name": name, "mimeType": "image/jpeg", "buffer": data}])
 
 
 async def test_a_phones_photo_is_made_small_in_the_browser_and_set(tmp_path: Path) -> None:

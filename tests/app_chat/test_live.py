@@ -16,7 +16,7 @@ from hypersend_client.sdk import HyperSend
 from tests.app.driver import Screen
 from tests.parts import program
 from tests.sdk.people import person, until, user_id
-from tests.web.chromium import chromium
+from tests.web.chromium import choose_files, chromium
 from tests.web.site import Site, site
 
 MENU_WAIT_MS = 20_000
@@ -135,7 +135,7 @@ async def test_a_file_goes_through_the_upload_page_and_comes_back_byte_for_byte(
     await ann.click("attach")
     await ann.click("attach-file")
     frame = ann.page.frame_locator("iframe").first
-    await frame.locator("#files").set_input_files(path, timeout=30_000)
+    await choose_files(frame, path)
     await world.bo.go(f"/chat/{world.chat_id}")
     await world.bo.reads("holiday.bin")
 

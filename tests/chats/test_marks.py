@@ -64,7 +64,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_a_burst_of_marks_is_two_writes(world: World) -> None:
     room = Room(world, interval_s=0.05)
     for seq in range(1, 15):
-        await room.marks.mark("bob", "g", delivered_seq=seq, read_seq=seq)
+        await room.marks.mark("bob", "g", delivered_seq=seq, read_seq=seq, until_written=False)
     assert (await room.stored())[:2] == (1, 1)
     room.heard.clear()
     await asyncio.wait_for(room.heard.wait(), 5)
@@ -76,12 +76,47 @@ async def test_a_burst_of_marks_is_two_writes(world: World) -> None:
 async def test_who_looks_sees_their_own_marks_and_closing_loses_none(world: World) -> None:
     room = Room(world, interval_s=60)
     for seq in (1, 5):
-        await room.marks.mark("bob", "g", read_seq=seq)
+        await room.marks.mark("bob", "g", read_seq=seq, until_written=False)
     await room.marks.flush("bob")
     assert (await room.stored())[:2] == (5, 5)
-    await room.marks.mark("bob", "g", delivered_seq=9)
+    await room.marks.mark("bob", "g", delivered_seq=9, until_written=False)
     await room.marks.close()
     assert (await room.stored())[:2] == (9, 5)
+
+
+@pytest.mark.parametrize("ends", ["it is over", "its person looks", "the server stops"])
+async def test_who_marks_is_answered_when_it_is_written(world: World, ends: str) -> None:
+    room = Room(world, interval_s=0.2 if ends == "it is over" else 60)
+    await room.marks.mark("bob", "g", read_seq=1)
+    waiting = [asyncio.create_task(room.marks.mark("bob", "g", read_seq=seq)) for seq in (7, 6)]
+    await asyncio.sleep(0.02)
+    assert not any(task.done() for task in waiting)
+    assert (await room.stored())[1] == 1
+    waiting[1].cancel()  # the first still waits
+    if ends == "its person looks":
+        await room.marks.flush("bob")
+    elif ends == "the server stops":
+        await room.marks.close()
+    await asyncio.wait_for(waiting[0], 5)
+    assert (await room.stored())[1] == 7
+    await room.marks.close()
+
+
+async def test_who_marks_hears_why_it_was_not_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(world, interval_s=0.05)
+    await room.marks.mark("bob", "g", read_seq=1)
+
+    async def fails(*_: object) -> None:
+        raise HyperSendError("metadata_unavailable")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.chats, "set_marks", fails)
+        told = await asyncio.gather(
+            *(room.marks.mark("bob", "g", read_seq=seq) for seq in (2, 3)), return_exceptions=True)
+    assert [str(getattr(error, "code", error)) for error in told] == ["metadata_unavailable"] * 2
+    await room.marks.mark("bob", "g", read_seq=2)
+    assert (await room.stored())[1] == 2
+    await room.marks.close()
 
 
 async def test_marks_that_change_nothing_write_nothing(world: World) -> None:
@@ -89,7 +124,7 @@ async def test_marks_that_change_nothing_write_nothing(world: World) -> None:
     await room.marks.mark("bob", "g", read_seq=5)
     before = await room.stored()
     await room.marks.flush("bob")
-    await room.marks.mark("bob", "g", read_seq=3)
+    await room.marks.mark("bob", "g", read_seq=3, until_written=False)
     await room.marks.close()
     assert await room.stored() == before
     assert len(room.frames) == 1

@@ -161,3 +161,27 @@ async def test_every_acknowledged_message_is_there_once_after_kills_in_twenty_bu
             assert len(acknowledged) == 40 * bursts
     finally:
         server.kill()
+
+
+async def test_a_mark_that_was_answered_outlives_a_kill(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data", RATE_LIMITS="off").start()
+    try:
+        async with http_session() as http:
+            phone = Phone(server, http)
+            await phone.register("asha")
+            chat = await phone.call("POST", "/chats", {"kind": "group", "title": "Marks", "member_ids": []})
+            messages = [{"client_id": str(n), "text": "x"} for n in range(4)]
+            for message in messages:
+                await phone.call("POST", f"/chats/{chat['id']}/messages", message)
+            # The second is within a second of the first, and so waits with what comes after it.
+            await phone.call("POST", f"/chats/{chat['id']}/read", {"seq": 1})
+            await asyncio.gather(
+                phone.call("POST", f"/chats/{chat['id']}/read", {"seq": 2}),
+                phone.call("POST", f"/chats/{chat['id']}/delivered", {"seq": 4}))
+            server.kill()
+            server.start()
+            assert (await phone.call("GET", f"/chats/{chat['id']}"))["read_seq"] == 2
+            [member] = (await phone.call("GET", f"/chats/{chat['id']}/members"))["items"]
+            assert (member["delivered_seq"], member["read_seq"]) == (4, 2)
+    finally:
+        server.kill()

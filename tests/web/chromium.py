@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Frame, FrameLocator, Page, async_playwright
 
 from tests.parts import program
 
@@ -25,6 +25,12 @@ async def chromium(*arguments: str) -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+async def choose_files(page: Page | Frame | FrameLocator, files: Any, timeout_ms: float = 60_000) -> None:
+    """In a page that takes files, once its script runs: nobody hears of what is chosen before."""
+    await page.locator("#choose:not(:empty)").wait_for(state="attached", timeout=timeout_ms)
+    await page.locator("#files").set_input_files(files)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import Page
 
-from tests.web.chromium import Watched, chromium, watch
+from tests.web.chromium import Watched, choose_files, chromium, watch
 from tests.web.site import Site, site
 
 FIRST_LOAD_BYTES = 5_500_000
@@ -82,6 +82,6 @@ async def test_upload_page_works_in_a_frame_of_the_app(tmp_path: Path) -> None:
             "url => { const frame = document.createElement('iframe'); frame.src = url; document.body.append(frame) }",
             url)
         frame = watched.page.frame_locator("iframe")
-        await frame.locator("#files").set_input_files([{"name": "a.txt", "mimeType": "text/plain", "buffer": b"hi"}])
+        await choose_files(frame, [{"name": "a.txt", "mimeType": "text/plain", "buffer": b"hi"}])
         await frame.locator("li.done").wait_for()
         assert watched.errors == []

@@ -485,9 +485,10 @@ class AccountsConformance:
 
     async def test_failures_at_once_are_all_counted(self, metadata: Metadata) -> None:
         accounts = metadata.accounts
-        limit = GuessLimit("k", 5, 900)
-        await asyncio.gather(*(accounts.guess_failed([limit], now_ms=NOW, forget_after_ms=1000) for _ in range(7)))
-        assert await accounts.guess_wait([limit], now_ms=NOW) == 8000
+        for n in range(10):
+            limit = GuessLimit(f"k{n}", 5, 900)
+            await asyncio.gather(*(accounts.guess_failed([limit], now_ms=NOW, forget_after_ms=1000) for _ in range(7)))
+            assert await accounts.guess_wait([limit], now_ms=NOW) == 8000
 
     async def test_known_keys_and_failures_are_forgotten_at_their_own_times(self, metadata: Metadata) -> None:
         accounts = metadata.accounts

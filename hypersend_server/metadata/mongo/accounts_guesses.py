@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pymongo.errors import DuplicateKeyError
-
 from hypersend_server.metadata.accounts import GuessLimit
 from hypersend_server.metadata.mongo.engine import Engine, Tx
 
@@ -34,17 +32,20 @@ class GuessCounts:
         for limit in limits:
 
             async def job(tx: Tx, limit: GuessLimit = limit) -> None:
-                doc = await tx.changed("guesses", {"_id": limit.key}, [{"$set": {
-                    "failures": {"$cond": [
-                        {"$lt": [{"$ifNull": ["$updated_at", 0]}, now_ms - forget_after_ms]},
-                        1, {"$add": [{"$ifNull": ["$failures", 0]}, 1]}]},
-                    "blocked_until": {"$ifNull": ["$blocked_until", 0]},
-                    "updated_at": now_ms,
-                }}], upsert=True)
-                if doc is None:  # somebody else made it at the same moment: once more
-                    raise DuplicateKeyError("guesses")
-                if wait := limit.wait_ms(doc["failures"]):
-                    await tx.update("guesses", {"_id": limit.key}, {"$max": {"blocked_until": now_ms + wait}})
+                # By number of failures, up to where waiting does not grow any more.
+                waits = [limit.wait_ms(failures) for failures in range(limit.free + limit.cap_s.bit_length())]
+                until = [now_ms + wait if wait else 0 for wait in waits]
+                await tx.update("guesses", {"_id": limit.key}, [
+                    {"$set": {
+                        "failures": {"$cond": [
+                            {"$lt": [{"$ifNull": ["$updated_at", 0]}, now_ms - forget_after_ms]},
+                            1, {"$add": [{"$ifNull": ["$failures", 0]}, 1]}]},
+                        "updated_at": now_ms,
+                    }},
+                    {"$set": {"blocked_until": {"$max": [
+                        {"$ifNull": ["$blocked_until", 0]},
+                        {"$arrayElemAt": [until, {"$min": ["$failures", len(until) - 1]}]}]}}},
+                ], upsert=True)
 
             await self._engine.single(job)
 
