@@ -6,6 +6,7 @@ HYPERSEND_ORDER_MESSAGES sets how many messages; 5,000 by default.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ import time
 from hypersend_server.metadata.chats import Chats, SyncPosition
 from hypersend_server.metadata.conformance.chats_people import group, people
 from hypersend_server.metadata.mongo import MongoMetadata
+from hypersend_server.metadata.mongo.engine import TURNS_AT_ONCE, Tx
 from tests.metadata.mongo_writer import CHAT, EDIT_EVERY, write_all
 from tests.mongo_server import MongoServer
 
@@ -92,3 +94,21 @@ async def test_no_reader_sees_a_rev_before_a_lower_one(mongo_server: MongoServer
     print(f"{MESSAGES} messages and {edits} edits by {2 * WRITERS} writers in two processes: {seconds:.1f} s")
     await here.close()
     await reading.close()
+
+
+async def test_a_process_that_writes_without_end_lets_others_have_a_turn(mongo_server: MongoServer) -> None:
+    """The one whose transactions are open never collides, so it does not notice whom it turns away."""
+    busy = MongoMetadata(mongo_server.fresh_uri())
+    await busy.open()
+    began: list[float] = []
+
+    async def hold(tx: Tx) -> None:
+        began.append(time.monotonic())
+        await asyncio.sleep(0.3)
+
+    for _ in range(TURNS_AT_ONCE + 2):  # each is there as soon as the one before was answered
+        await busy.chats._engine.write(f"chat:{CHAT}", hold)
+    pauses = [after - before - 0.3 for before, after in itertools.pairwise(began)]
+    assert pauses[TURNS_AT_ONCE - 1] > 0.25
+    assert max(pauses[:TURNS_AT_ONCE - 1]) < 0.25
+    await busy.close()

@@ -5,8 +5,8 @@ Every change is a job, a function of a `Tx`, under a key that names what it chan
 together in one transaction; processes meet at the document that each of them writes first, where MongoDB lets one
 through and the others begin again. It is the very first step of the transaction, since its snapshot begins there:
 whoever reads first has mostly lost by the time they write, and beside a busy process never gets a turn. For the same
-reason a process that collided pauses between its own transactions for a while. A job may run several times, so its
-ids are made before it is queued.
+reason a process that collided pauses between its own transactions for a while, and one that does not hear of those
+that it turns away lets a turn pass now and then. A job may run several times, so its ids are made before it is queued.
 
 A job that raises before it wrote anything fails alone. One that raises after that spoils its transaction, whose
 jobs are then run one by one.
@@ -15,6 +15,7 @@ jobs are then run one by one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
@@ -39,6 +40,9 @@ CLOSE_S = 3.0
 GIVE_UP_S = 20.0  # a transaction that collides for so long is given up
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05  # between attempts, doubling, each a random part of it
 WARY_FOR = 20  # transactions after a collision between which others are let through
+TURNS_AT_ONCE, TURNS_FOR_S = 8, 3.0  # transactions under one key after which the time of the last is left to others
+LONGEST_TURN_S = 1.0
+LINGER_S = 0.05
 TURNS = {"chat": "chats", "file": "files"}
 """Where the turn of a key (`chat:ID`) is taken: the collection of the document that is written first."""
 NOW = {"$toLong": "$$NOW"}
@@ -61,6 +65,14 @@ class Grouped:
 class _Waiting(NamedTuple):
     job: Job[Any] | Grouped
     future: asyncio.Future[Any]
+
+
+class _Queue(deque[_Waiting]):
+    """What waits under one key. filled: set when something came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filled = asyncio.Event()
 
 
 class _Spoilt(Exception):
@@ -165,7 +177,7 @@ class Engine:
         self._client = client
         self.db = db
         self._rand = rand
-        self._queues: dict[str, deque[_Waiting]] = {}
+        self._queues: dict[str, _Queue] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self.collisions = 0  # transactions that had to begin again
 
@@ -221,11 +233,12 @@ class Engine:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = deque()
+            queue = self._queues[key] = _Queue()
             worker = asyncio.create_task(self._work(key, queue))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
         queue.append(_Waiting(job, future))
+        queue.filled.set()
         try:
             done, _ = await asyncio.wait([future], timeout=WAIT_S)
         except asyncio.CancelledError:
@@ -236,12 +249,13 @@ class Engine:
             raise HyperSendError("metadata_unavailable", retry_after_s=5)
         return future.result()
 
-    async def _work(self, key: str, queue: deque[_Waiting]) -> None:
+    async def _work(self, key: str, queue: _Queue) -> None:
         clock = asyncio.get_running_loop().time
-        wary = 0
+        wary = turns = 0
+        took_in_all = 0.0
         batch: list[_Waiting] = []
         try:
-            while queue:
+            while queue or await self._more(queue):
                 batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
                 batch = [waiting for waiting in batch if not waiting.future.done()]
                 began, collisions = clock(), self.collisions
@@ -255,13 +269,27 @@ class Engine:
                         waiting.future.set_exception(answer)
                     else:
                         waiting.future.set_result(answer)
-                if wary:
-                    wary -= 1
-                    await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, clock() - began))
+                turns += 1
+                took = clock() - began
+                took_in_all += took
+                if turns == TURNS_AT_ONCE or took_in_all > TURNS_FOR_S:
+                    turns, took_in_all = 0, 0.0
+                    await asyncio.sleep(min(LONGEST_TURN_S, took))
+                elif wary:
+                    await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, took))
+                wary = max(0, wary - 1)
         finally:
             del self._queues[key]
             for waiting in (*batch, *queue):  # none is left but where this was cancelled
                 waiting.future.cancel()
+
+    async def _more(self, queue: _Queue) -> bool:
+        """Whether more comes soon: those who were just answered write again, and are the same turn of this process."""
+        queue.filled.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await queue.filled.wait()
+        return bool(queue)
 
     async def _commit(self, key: str, batch: list[_Waiting]) -> list[Any]:
         """A result or an exception for each."""
