@@ -90,9 +90,12 @@ class Marks:
     async def _tell_all(self) -> None:
         marks = await self._store.read(lambda db: db.execute("SELECT chat_id, kind, seq FROM marks").fetchall())
         reads = {chat_id: seq for chat_id, kind, seq in marks if kind == "read"}
-        calls = [self._tell(chat_id, kind, seq, reads.get(chat_id, 0)) for chat_id, kind, seq in marks]
-        for start in range(0, len(calls), AT_ONCE):
-            told = await asyncio.gather(*calls[start : start + AT_ONCE], return_exceptions=True)
+        for start in range(0, len(marks), AT_ONCE):
+            few = marks[start : start + AT_ONCE]
+            told = await asyncio.gather(
+                *(self._tell(chat_id, kind, seq, reads.get(chat_id, 0)) for chat_id, kind, seq in few),
+                return_exceptions=True,
+            )
             for error in told:
                 if error is not None:
                     raise error

@@ -30,6 +30,9 @@ class _Recent:
         self.timer = timer
         self.waiting: asyncio.Future[HyperSendError | None] | None = None
 
+    def has_any(self) -> bool:
+        return bool(self.delivered_seq or self.read_seq or self.waiting)
+
     def take(self) -> tuple[int, int, asyncio.Future[HyperSendError | None] | None]:
         taken = (self.delivered_seq, self.read_seq, self.waiting)
         self.delivered_seq = self.read_seq = 0
@@ -79,13 +82,10 @@ class MarkWriter:
 
     async def close(self) -> None:
         """Write what waits, unless the database holds it up."""
-        for own in self._recent.values():
-            for recent in own.values():
+        for user_id, own in self._recent.items():
+            for chat_id, recent in own.items():
                 recent.timer.cancel()
-        self._tasks |= {
-            asyncio.create_task(self._write_late(user_id, chat_id, *recent.take()))
-            for user_id, own in self._recent.items() for chat_id, recent in own.items()
-        }
+                self._write_soon(user_id, chat_id, recent)
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_S)
             for task in late:
@@ -99,12 +99,14 @@ class MarkWriter:
         recent = self._recent.get(user_id, {}).get(chat_id)
         if recent is None:
             return
-        delivered_seq, read_seq, waiting = recent.take()
-        if not delivered_seq and not read_seq and waiting is None:
+        if not recent.has_any():
             self._forget(user_id, chat_id)
             return
         recent.timer = self._timer(user_id, chat_id)
-        task = asyncio.create_task(self._write_late(user_id, chat_id, delivered_seq, read_seq, waiting))
+        self._write_soon(user_id, chat_id, recent)
+
+    def _write_soon(self, user_id: str, chat_id: str, recent: _Recent) -> None:
+        task = asyncio.create_task(self._write_late(user_id, chat_id, *recent.take()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -113,6 +115,8 @@ class MarkWriter:
         recent = own.pop(chat_id, None)
         if recent is not None:
             recent.timer.cancel()
+            if recent.has_any():  # it waited for a first write that failed, and is answered for itself
+                self._write_soon(user_id, chat_id, recent)
         if not own:
             self._recent.pop(user_id, None)
 

@@ -14,7 +14,6 @@ import pytest
 
 from hypersend_client.sdk import HyperSend
 from tests.app.driver import Screen
-from tests.parts import program
 from tests.sdk.people import person, until, user_id
 from tests.web.chromium import choose_files, chromium
 from tests.web.site import Site, site
@@ -36,8 +35,6 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    if program("chromium") is None:
-        pytest.skip("Chromium is not installed")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(site(tmp_path / "server"))
         ann_sdk = await stack.enter_async_context(person(server.url, "ann"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -115,6 +116,31 @@ async def test_who_marks_hears_why_it_was_not_written(world: World, monkeypatch:
             *(room.marks.mark("bob", "g", read_seq=seq) for seq in (2, 3)), return_exceptions=True)
     assert [str(getattr(error, "code", error)) for error in told] == ["metadata_unavailable"] * 2
     await room.marks.mark("bob", "g", read_seq=2)
+    assert (await room.stored())[1] == 2
+    await room.marks.close()
+
+
+async def test_who_waits_behind_a_first_mark_that_fails_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(world, interval_s=60)
+    write, may_fail, calls = world.chats.set_marks, asyncio.Event(), 0
+
+    async def fails_once(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            return await write(*given)
+        await may_fail.wait()
+        raise HyperSendError("metadata_unavailable")
+
+    monkeypatch.setattr(world.chats, "set_marks", fails_once)
+    first, second = (asyncio.create_task(room.marks.mark("bob", "g", read_seq=seq)) for seq in (1, 2))
+    await asyncio.sleep(0.02)
+    may_fail.set()
+    with pytest.raises(HyperSendError, match="metadata_unavailable"):
+        await first
+    await asyncio.wait_for(second, 5)
     assert (await room.stored())[1] == 2
     await room.marks.close()
 
