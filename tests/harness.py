@@ -23,6 +23,7 @@ from hypersend_server.app import build_app
 from hypersend_server.auth.passwords import Passwords
 from hypersend_server.clock import Clock, system_clock
 from hypersend_server.settings import Settings
+from tests.http_session import http_session
 
 PASSWORD = "correct horse battery"
 
@@ -208,9 +209,7 @@ async def running(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    # DummyCookieJar: every person of a test shares one connection pool and nothing else.
-    jar, connector = aiohttp.DummyCookieJar(), aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as http:
+    async with http_session() as http:
         try:
             yield Server(http, f"http://127.0.0.1:{port}", app=app, settings=settings)
         finally:

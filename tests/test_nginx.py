@@ -14,8 +14,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
 from tests.harness import Client
+from tests.http_session import http_session
 from tests.parts import program
 from tests.process import ServerProcess
 

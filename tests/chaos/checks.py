@@ -90,3 +90,13 @@ def check_passed(there: Counter[Passed], passed: Counter[Passed], may_be: Counte
     assert not (missing := passed - there), f"a device was told of what has not arrived: {missing}"
     assert not (wrong := there - may_be), f"arrived twice, elsewhere, altered, unfinished, or nobody's: {wrong}"
     return passed.total()
+
+
+def differences(shown: dict[str, Any] | None, later: dict[str, Any]) -> list[str]:
+    """How a chat was shown, and how it is later, where the two differ."""
+    if shown is None:
+        return ["it was not shown"]
+    found = [f"seq {shown['seq']}, later {later['seq']}"] if shown["seq"] != later["seq"] else []
+    before, after = ({message[0]: message for message in chat["messages"]} for chat in (shown, later))
+    return found + [f"{before.get(seq)}, later {after.get(seq)}" for seq in sorted(before.keys() | after.keys())
+                    if before.get(seq) != after.get(seq)]

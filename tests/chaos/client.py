@@ -39,6 +39,7 @@ MIB = 1024 * 1024
 SIZES = (*(0, 1, 70_000, 3 * MIB, 8 * MIB, 8 * MIB + 1, 11 * MIB) * 3, 33 * MIB)
 PASSED_SIZES = (0, 1, 70_000, 1 * MIB + 1, 9 * MIB)
 MOST_TO_PASS = 3
+MOST_TO_FETCH = 2
 TOLD_S = 10.0  # after which a client that runs shows what others said
 
 
@@ -118,15 +119,16 @@ class Person:
         entry = await self.hs.outbox.put(chat_id, text, local_files=[ref] if ref else ())
         add_line(self.home / "said.jsonl", chat_id=chat_id, client_id=entry.client_id, text=text, sha256=sha256)
 
-    async def _message(self, *, mine: bool) -> Any:
+    async def _message(self, *kinds: str, mine: bool) -> Any:
+        """One of those last said in a chat."""
         me = self.hs.account.user_id if self.hs.account else ""
         found = [message for message in await self.hs.store.messages(await self.chat(), limit=50)
-                 if message.kind in ("text", "file") and message.deleted_at is None
+                 if message.kind in (kinds or ("text", "file")) and message.deleted_at is None
                  and not (mine and message.sender_id != me)]
         return self.moments.choice(found) if found else None
 
     async def edit(self) -> None:
-        if (message := await self._message(mine=True)) is not None and message.kind == "text":
+        if (message := await self._message("text", mine=True)) is not None:
             self.count += 1
             what = {"chat_id": message.chat_id, "client_id": message.client_id,
                     "text": f"{message.text.partition(EDITED)[0]}{EDITED}{self.run}.{self.count})"}
@@ -135,7 +137,7 @@ class Person:
             add_line(self.home / "edited.jsonl", **what, rev=edited.rev)
 
     async def delete(self) -> None:
-        if (message := await self._message(mine=True)) is not None and message.kind == "text":
+        if (message := await self._message("text", mine=True)) is not None:
             what = {"chat_id": message.chat_id, "client_id": message.client_id, "text": ""}
             add_line(self.home / "editing.jsonl", **what)
             await self.hs.messages.delete(message.chat_id, message.id, for_everyone=True)
@@ -155,8 +157,8 @@ class Person:
             add_line(self.home / "read.jsonl", chat_id=chat_id, seq=chat.seq)
 
     async def fetch(self) -> None:
-        message = await self._message(mine=False)
-        if message is not None and message.files:
+        under_way = [download for download in self.transfers.downloads.values() if not download.ended]
+        if len(under_way) < MOST_TO_FETCH and (message := await self._message("file", mine=False)) is not None:
             await self.transfers.download(message.files[0])
 
     # From device to device

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from hypersend_client.sdk import FileTokenStore, HyperSend
-from tests.chaos.checks import Note, Said, check_passed, find_all
+from tests.chaos.checks import Note, Said, check_passed, differences, find_all
 from tests.chaos.client import lines
 from tests.chaos.clock import NOTICED_S, WallClock, sweep
 from tests.chaos.left_over import check_garbage, is_alone, until
@@ -315,7 +315,8 @@ class World:
         shown = await self._settle()
         for name, view in running.items():
             for chat_id, chat in shown[name].items():
-                assert view.get(chat_id) == chat, f"{name}'s client that ran all the while shows {chat_id} differently"
+                differs = differences(view.get(chat_id), chat)
+                assert not differs, f"{name}'s client that ran all the while shows in {chat_id} what is not: {differs}"
         for server in self.servers:
             require_running(server)
             assert not (found := FAILURE.search(server.log())), f"{server.url} failed: {server.log()[found.start():]}"

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
 from tests.harness import PASSWORD
+from tests.http_session import http_session
 from tests.process import REPOSITORY, ServerProcess, command, environment
 
 CHUNK = 8 * 1024 * 1024

@@ -6,8 +6,9 @@ import asyncio
 import os
 from pathlib import Path
 
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
 from tests.harness import PASSWORD
+from tests.http_session import http_session
 from tests.process import ServerProcess
 
 MIB = 1024 * 1024

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from tests.harness import PASSWORD, Client
+from tests.http_session import http_session
 from tests.process import ServerProcess
 
 CHUNK = 8 * 1024 * 1024
@@ -43,10 +44,6 @@ class Phone:
             "email": f"{name}@example.org", "username": name, "password": PASSWORD})
         self.client.headers["Authorization"] = f"Bearer {session['access_token']}"
         return str(session["user"]["id"])
-
-
-def http_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 class Killer:

@@ -45,6 +45,7 @@ from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.resources import File
 from hypersend_storage.base import Store, chunk_size_for
 from hypersend_storage.local import LocalStore
+from tests.http_session import http_session
 
 MIB = 1024 * 1024
 PEOPLE = ("alice", "bob", "carol")
@@ -334,8 +335,7 @@ async def served(data_root: Path, **options: Any) -> AsyncIterator[tuple[Room, C
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as http:
+        async with http_session() as http:
             try:
                 yield room, Client(http, f"http://127.0.0.1:{runner.addresses[0][1]}")
             finally:

@@ -16,8 +16,8 @@ import pytest
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files import bodies
 from hypersend_server.files.bodies import Bodies
-from tests.faults.test_kill import http_session
 from tests.harness import Person, Server, running
+from tests.http_session import http_session
 from tests.process import ServerProcess
 
 MIB = 1024 * 1024

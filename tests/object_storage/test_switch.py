@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from hypersend_server.settings import SETTINGS
 from tests.harness import Person, Server
+from tests.http_session import http_session
 from tests.object_storage.calls import CHUNK, Settings, download, objects, stored
 from tests.process import REPOSITORY, ServerProcess, command, environment
 from tests.s3_servers import S3Server
@@ -42,8 +42,7 @@ def told_settings(title: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def people(url: str) -> AsyncIterator[Server]:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), connector=connector) as http:
+    async with http_session() as http:
         yield Server(http, url)
 
 

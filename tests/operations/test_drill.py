@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.commands.test_operator import sign_in, upload
 from tests.doctor.front import free_port
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
+from tests.http_session import http_session
 from tests.process import REPOSITORY, ServerProcess, command
 
 PAGE = (REPOSITORY / "docs" / "backup.md").read_text()

@@ -15,8 +15,9 @@ import pytest
 from hypersend_server.app import PARTS
 from hypersend_server.logs import JsonFormatter, TextFormatter
 from hypersend_server.web_client.sign_in import _browser
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
 from tests.harness import PASSWORD, running
+from tests.http_session import http_session
 from tests.process import ServerProcess, command
 
 SECRET = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from tests.doctor.front import free_port
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
+from tests.http_session import http_session
 from tests.mongo_server import MongoServer
 from tests.process import ServerProcess, command
 from tests.s3_servers import S3Server

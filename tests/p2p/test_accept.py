@@ -8,7 +8,6 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
@@ -16,6 +15,7 @@ from hypersend_server.p2p import relay, wire
 from hypersend_server.p2p.accept import accept
 from hypersend_server.p2p.line import Buffers
 from tests.harness import Server
+from tests.http_session import http_session
 from tests.p2p.pair import Pair, meet, pair
 from tests.p2p.test_frames import client_frame, server_frames
 
@@ -100,7 +100,7 @@ async def test_aiohttp_forgets_a_connection_that_ended_and_closes_what_is_left()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     assert runner.server is not None
-    async with aiohttp.ClientSession() as http:
+    async with http_session() as http:
         async def opened(name: str) -> Any:
             return await http.ws_connect(f"http://127.0.0.1:{runner.addresses[0][1]}/?name={name}")
 

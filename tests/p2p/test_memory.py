@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.faults.test_kill import http_session
 from tests.harness import Server
+from tests.http_session import http_session
 from tests.p2p.pair import FRAME, End, fill, meet, pair
 from tests.process import ServerProcess
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from hypersend_server.p2p import edge
+from tests.http_session import http_session
 
 
 async def echo(request: web.Request) -> web.StreamResponse:
@@ -28,7 +29,7 @@ async def test_silence_of_the_device_ends_the_pipe_and_waiting_does_not(monkeypa
     ended: list[str] = []
     there, front = web.Application(), web.Application()
     there.router.add_get("/", echo)
-    async with TestServer(there) as joining, aiohttp.ClientSession() as http:
+    async with TestServer(there) as joining, http_session() as http:
         async def pipe(request: web.Request) -> web.StreamResponse:
             ws = web.WebSocketResponse()
             await ws.prepare(request)
@@ -70,7 +71,7 @@ async def test_a_device_that_speaks_and_takes_nothing_ends_the_pipe(monkeypatch:
     monkeypatch.setattr(edge, "SILENCE_S", 1.0)
     there, front, ended = web.Application(), web.Application(), asyncio.Event()
     there.router.add_get("/", flood)
-    async with TestServer(there) as joining, aiohttp.ClientSession() as http:
+    async with TestServer(there) as joining, http_session() as http:
         async def pipe(request: web.Request) -> web.StreamResponse:
             ws = web.WebSocketResponse(timeout=0.1)
             await ws.prepare(request)

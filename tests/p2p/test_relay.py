@@ -14,8 +14,8 @@ import pytest
 from hypersend_server.app import PARTS, RELAY
 from hypersend_server.metadata.sqlite import FILE_NAME
 from hypersend_server.p2p import wire
-from tests.faults.test_kill import http_session
 from tests.harness import Server, SettableClock, running
+from tests.http_session import http_session
 from tests.p2p.pair import FRAME, KEY, begun, end, fill, meet, pair
 from tests.process import ServerProcess
 

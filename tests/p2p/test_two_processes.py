@@ -12,8 +12,8 @@ import pytest
 
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.edge import PASS_HEADER
-from tests.faults.test_kill import http_session
 from tests.harness import Person, Server
+from tests.http_session import http_session
 from tests.mongo_server import MongoServer, free_port
 from tests.p2p.pair import KEY, End, Pair, end, pair
 from tests.process import ServerProcess

@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType, web
 
+from tests.http_session import http_session
+
 # What is of a connection, and of how bytes go over it, is not passed on.
 OF_THE_LINE = frozenset({
     "host", "connection", "keep-alive", "upgrade", "transfer-encoding", "content-length", "content-encoding",
@@ -39,7 +41,7 @@ class Hostile:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_LINE}
-        async with aiohttp.ClientSession(self._target) as http:
+        async with http_session(self._target) as http:
             if request.headers.get("Upgrade") == "websocket":
                 return await self._socket(request, http, headers)
             body = await request.read()

@@ -215,6 +215,7 @@ async def test_what_comes_together_with_the_answer_is_not_lost(size: int) -> Non
         assert found == ["joined", data] * 3
         line.abort()
         assert await line.receive() == []
+        await line.close()
 
 
 @pytest.mark.parametrize("change", [
@@ -396,6 +397,7 @@ async def test_lost_line_first_gives_what_came_whole() -> None:
         assert [bytes(message) for message in await line.receive() if isinstance(message, memoryview)] == [b"whole"]
         assert await line.receive() == []
         assert line.close_code == 1006
+        await line.close()
 
 
 async def test_direct_messages_come_whole_and_a_longer_one_than_any_frame_is_refused() -> None:

@@ -27,6 +27,7 @@ from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import PATH, SocketEdge
 from hypersend_server.realtime.unknown import UnknownSockets
+from tests.http_session import http_session
 
 
 class Sessions:
@@ -278,7 +279,7 @@ async def serving(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     await hub.start()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with http_session() as http:
         server = Serving(runner.addresses[0][1], bus, hub, edge, presence, sessions, commands, http, chats,
                          rendered, seen, sights)
         try:

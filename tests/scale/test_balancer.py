@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.harness import Person, Server
+from tests.http_session import http_session
 from tests.mongo_server import MongoServer
 from tests.p2p.pair import KEY, end, meet, pair
 from tests.redis_server import RedisServer
@@ -34,7 +35,7 @@ def two(tmp_path: Path, mongo_server: MongoServer, redis_server: RedisServer) ->
 async def test_both_ends_of_each_transfer_meet_though_the_processes_cannot_reach_each_other(two: Deployment) -> None:
     """INSTANCE_URL is not set, so one end at each process would wait for the other for ever."""
     url = two.balance()
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with http_session() as http:
         both = await pair(Server(http, url))
         for number in range(TRANSFERS):
             transfer = await both.accepted(1000, client_id=f"k{number}")
@@ -80,7 +81,7 @@ class Device:
 async def test_ends_that_came_to_two_processes_find_each_other_and_stay(two: Deployment) -> None:
     """While one process is away the other one takes its ends; when it is back, the other ends come to it."""
     url = two.balance()
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http, AsyncExitStack() as stack:
+    async with http_session() as http, AsyncExitStack() as stack:
         both = await pair(Server(http, url))
         transfers = [await both.accepted(1000, client_id=f"k{number}") for number in range(8)]
         senders, receivers = (

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from tests.harness import Person, Server
+from tests.http_session import http_session
 from tests.mongo_server import MongoServer
 from tests.redis_server import RedisServer
 from tests.s3_servers import S3Server
@@ -38,7 +38,7 @@ async def download(person: Person, file_id: str) -> bytes:
 
 async def test_parts_go_through_either_process_or_none_and_completing_happens_once(two: Deployment) -> None:
     data = os.urandom(4 * CHUNK + 5)
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with http_session() as http:
         alice = await Server(http, two.urls[0]).person("alice")
         sides = alice, at(two.urls[1], alice)
         file = (await alice.post("/files/init", {"name": "tea.bin", "size": len(data)})).json
@@ -64,7 +64,7 @@ async def test_parts_go_through_either_process_or_none_and_completing_happens_on
 
 async def test_the_processes_keep_nothing_in_their_data_root(two: Deployment) -> None:
     """So a platform that throws containers away serves as well, and one with a read-only root."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with http_session() as http:
         alice = await Server(http, two.urls[0]).person("alice")
         file = (await alice.post("/files/init", {"name": "tea.txt", "size": 3})).json
         assert (await alice.put(f"/files/{file['id']}/chunk?index=0", data=b"tea")).status == 200
@@ -78,6 +78,6 @@ async def test_the_processes_keep_nothing_in_their_data_root(two: Deployment) ->
     (two.folder / "data").write_text("a file, so that no folder can be made here")
     for server in two.servers:
         await asyncio.to_thread(server.start)
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with http_session() as http:
         again = await Server(http, two.urls[1]).login("alice@example.org")
         assert await download(again, file["id"]) == b"tea"

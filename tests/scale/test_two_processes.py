@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from pymongo import AsyncMongoClient
 
@@ -20,6 +19,7 @@ from hypersend_server.app import open_parts
 from hypersend_server.chats.types import NewMessage
 from hypersend_server.settings import Settings
 from tests.harness import PASSWORD, Answer, Person, Server
+from tests.http_session import http_session
 from tests.mongo_server import MongoServer
 from tests.process import environment
 from tests.redis_server import RedisServer
@@ -39,8 +39,7 @@ def two(tmp_path: Path, mongo_server: MongoServer, redis_server: RedisServer) ->
 
 @asynccontextmanager
 async def clients(deployment: Deployment) -> AsyncIterator[tuple[Server, Server]]:
-    jar, connector = aiohttp.DummyCookieJar(), aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as http:
+    async with http_session() as http:
         yield Server(http, deployment.urls[0]), Server(http, deployment.urls[1])
 
 

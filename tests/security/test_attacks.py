@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from passlib.context import CryptContext  # type: ignore[import-untyped]
 
-from tests.faults.test_kill import Phone, http_session
+from tests.faults.test_kill import Phone
 from tests.harness import running
+from tests.http_session import http_session
 from tests.process import REPOSITORY, ServerProcess
 
 SCRIPT = '"><script>alert(1)</script>.html'

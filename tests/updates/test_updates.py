@@ -149,7 +149,7 @@ async def test_the_operators_command_publishes_shares_and_withdraws(tmp_path: Pa
         for wrong in ("1.4", "v1.5.0"):
             assert (await run("add", str(build), "--version", wrong))[0] == 2
         assert (await run("share", "1.4.0", "100"))[0] == 0
-        from tests.faults.test_kill import http_session
+        from tests.http_session import http_session
 
         async with http_session() as http:
             phone = Server(http, server.url)

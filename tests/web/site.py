@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 from aiohttp import web
 
 from hypersend_client.web.build import DEFAULT_TARGET, build
@@ -17,6 +16,7 @@ from hypersend_server.limits import Buckets, NoLimits
 from hypersend_server.settings import Settings
 from hypersend_server.web_client import WebClient
 from tests.harness import Server
+from tests.http_session import http_session
 
 
 class Site(Server):
@@ -52,7 +52,7 @@ async def site(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with http_session() as http:
         server = Site(http, address, app=app, settings=settings)
         server.web_client, server.runner = client, runner
         try:
