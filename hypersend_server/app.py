@@ -226,7 +226,6 @@ async def open_parts(
             metadata.releases, bus, find_build=_builds(files, downloads), clock=clock, new_id=new_id)
         account_deletion = AccountDeletion(
             metadata.accounts, bus, clock, transfer_endings.forget_user, chats.forget_in_chats, files.forget_files)
-        stack.push_async_callback(account_deletion.close)
         sessions = LiveSessions(metadata.accounts, bus, clock)
         yield Parts(
             settings=settings, process=process, secret_key=secret_key, clock=clock, new_id=new_id, metadata=metadata,
@@ -400,7 +399,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         # Encoded bodies are refused; unpacked meanwhile, a bomb would cost memory and a broken one its connection.
         handler_args={"read_bufsize": READ_CHUNK_BYTES, "auto_decompress": False})
     install_headers(app, settings)
-    register(app, routes, authenticator)
+    under_way = register(app, routes, authenticator)
     app.router.add_get(PATH, edge.handle, allow_head=False)
     relay_edge.add_to(app)
     WebClient(
@@ -449,7 +448,7 @@ async def _assemble(parts: Parts, stack: AsyncExitStack) -> web.Application:
         yield
         system.ready = False
         await background.close()
-        await edge.close()
+        await asyncio.gather(edge.close(), under_way.close())
         await relay.close()
         await relay_edge.close()
         await hub.close()

@@ -6,10 +6,11 @@ The same table makes the OpenAPI document, so what is served and what is documen
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -19,7 +20,10 @@ from hypersend_server.errors import HyperSendError, from_msgspec, validation_fai
 MAX_JSON_BYTES = 1024 * 1024
 MAX_UNKNOWN_JSON_BYTES = 128 * 1024  # of somebody who has not said who it is
 BODY_TIMEOUT_S = 30
+CLOSE_S = 3.0  # calls that are under way when the server stops get this long
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,7 +62,7 @@ class Call:
         return self.request.match_info[name]
 
 
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[Call], Coroutine[Any, Any, web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ class Route:
     auth: 'session' an access token, 'admin' an administrator's, 'upload' either that or an upload ticket,
     'ticket' either that or a ticket in the query; there the handler itself asks for one of both.
     continues: the handler itself answers `Expect: 100-continue`, once it wants the body.
+    changes: done to the end once begun, though the client leaves. None: unless it is GET or HEAD.
     """
 
     method: str
@@ -89,6 +94,7 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict)
     auth: Literal["none", "session", "admin", "upload", "ticket"] = "session"
     continues: bool = False
+    changes: bool | None = None
 
 
 def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -99,12 +105,47 @@ def no_content() -> web.Response:
     return web.Response(status=204)
 
 
-def register(app: web.Application, routes: Iterable[Route], authenticator: Authenticator) -> None:
-    """Add the routes to `app`. GET routes answer HEAD too, except where HEAD has a route of its own."""
+class UnderWay:
+    """Calls that change something. aiohttp cancels a handler whose client leaves; between the commit and the events
+    that tell of it, that would leave a change of which nobody hears."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Raises: what `work` raises; CancelledError at once, and then `work` goes on by itself."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_report)
+            raise
+
+    async def close(self) -> None:
+        """Wait for those whose clients have left."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=CLOSE_S)
+
+
+def _report(task: asyncio.Task[Any]) -> None:
+    """Log what would else be the answer `internal`."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, (HyperSendError, web.HTTPException, ConnectionError)):
+        log.error("a call whose client had left failed", exc_info=error)
+
+
+def register(app: web.Application, routes: Iterable[Route], authenticator: Authenticator) -> UnderWay:
+    """Add the routes to `app`. GET routes answer HEAD too, except where HEAD has a route of its own.
+
+    Returns: the calls to be closed before what they use.
+    """
     table = list(routes)
+    under_way = UnderWay()
     heads = {route.path for route in table if route.method == "HEAD"}
     for route in table:
-        handler = _endpoint(route, authenticator)
+        handler = _endpoint(route, authenticator, under_way)
         # Only what can be an id matches: else `/files/init` would also be a file called init.
         path = re.sub(r"{(\w*id)}", r"{\1:[0-9a-z]{26}}", route.path).replace("{version}", "{version:[0-9][^/]*}")
         if route.method == "GET":
@@ -112,17 +153,21 @@ def register(app: web.Application, routes: Iterable[Route], authenticator: Authe
         else:
             app.router.add_route(
                 route.method, path, handler, expect_handler=_leave_to_handler if route.continues else None)
+    return under_way
 
 
 async def _leave_to_handler(request: web.Request) -> None:
     return
 
 
-def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _endpoint(
+    route: Route, authenticator: Authenticator, under_way: UnderWay
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     decoder = None if route.body is None else msgspec.json.Decoder(route.body)
     # Once: asking msgspec evaluates every annotation anew. {key in the query: field}
     limit = MAX_UNKNOWN_JSON_BYTES if route.auth == "none" else MAX_JSON_BYTES
     keys = {f.encode_name: f.name for f in msgspec.structs.fields(route.query)} if route.query else {}
+    changes = route.method not in ("GET", "HEAD") if route.changes is None else route.changes
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         call = Call(request)
@@ -137,7 +182,7 @@ def _endpoint(route: Route, authenticator: Authenticator) -> Callable[[web.Reque
                 call.body = await _read_json(request, decoder, limit)
             else:
                 call.body = decoder.decode(b"{}")
-        return await route.handler(call)
+        return await (under_way.to_the_end(route.handler(call)) if changes else route.handler(call))
 
     return endpoint
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hypersend_server import __version__
 from hypersend_server.errors import HyperSendError
-from hypersend_server.http import Call, Route, json_reply
+from hypersend_server.http import Call, Handler, Route, json_reply
 from hypersend_server.metrics import CONTENT_TYPE, Metrics
 from hypersend_server.openapi import build_document, render_page
 from hypersend_server.resources import Resource
@@ -80,7 +80,7 @@ class System:
         self._page = render_page(document)
 
     def routes(self) -> list[Route]:
-        def get(path: str, handler: Callable[[Call], Awaitable[web.StreamResponse]], summary: str,
+        def get(path: str, handler: Handler, summary: str,
                 reply: object, errors: Sequence[str] = ()) -> Route:
             return Route(method="GET", path=path, handler=handler, summary=summary, tag="server", auth="none",
                          replies={200: reply}, errors=errors)

@@ -354,6 +354,7 @@ def routes(service: ChatService, reencode: Reencode) -> list[Route]:
             body=SyncBody,
             body_optional=True,
             summary="What changed since a token",
+            changes=False,
             replies={200: SyncAnswer},
             errors=("cursor_invalid",),
         ),

@@ -130,6 +130,7 @@ def routes(
         Route(method="PUT", path="/api/v1/files/{upload_id}/chunk", handler=put_chunk, auth="upload", query=ChunkQuery,
               summary="Send one chunk, in any order; the body is its bytes from `offset` on.",
               accepts=("application/octet-stream",), replies={200: ChunkReceived}, headers=_DIGESTS, continues=True,
+              changes=False,  # a client that leaves ends the body; what was begun with it goes on
               errors=("chunk_index_invalid", "chunk_size_mismatch", "chunk_offset", "chunk_conflict", "chunk_busy",
                       "digest_mismatch", "digest_malformed", "verifying", "rate_limited", "busy", "not_ready",
                       *_UPLOADING), **common),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -27,18 +26,13 @@ class AccountDeletion:
         self._bus = bus
         self._clock = clock
         self._forget = forget
-        self._running: set[asyncio.Task[dict[str, int]]] = set()
 
     async def delete(self, user_id: str, audit: AuditEntry | None = None) -> Deleted:
         """Raises: `not_found`, `last_admin`."""
         ended = await self._accounts.begin_deletion(user_id, now_ms=self._clock(), audit=audit)
         if ended:
             self._bus.publish(SessionsEnded(user_id, ended))
-        # The person's own connection may go at any moment now; what was begun is not to wait for the next round.
-        task = asyncio.create_task(self._finish(user_id))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return Deleted(user_id=user_id, removed={"sessions": len(ended), **await asyncio.shield(task)})
+        return Deleted(user_id=user_id, removed={"sessions": len(ended), **await self._finish(user_id)})
 
     async def _finish(self, user_id: str) -> dict[str, int]:
         removed: dict[str, int] = {}
@@ -55,7 +49,3 @@ class AccountDeletion:
                 await self._finish(user_id)
             except HyperSendError as error:
                 log.warning("the deletion of account %s goes on later: %s", user_id, error)
-
-    async def close(self) -> None:
-        """Wait for those under way."""
-        await asyncio.gather(*self._running, return_exceptions=True)

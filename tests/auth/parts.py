@@ -189,7 +189,6 @@ async def rooms(root: Path, *, registration: str = "open") -> AsyncIterator[Room
         online,
         ended,
     )
-    await deletion.close()
     await live.close()
     pictures.close()
     passwords.close()

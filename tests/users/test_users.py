@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from hypersend_server.metadata.sqlite.engine import Tx
@@ -114,26 +113,6 @@ async def test_a_deletion_that_was_cut_off_is_finished_later(tmp_path: Path) -> 
         assert await room.metadata.accounts.unfinished_deletions() == []
         await room.deletion.resume()
         assert room.files.seen == [alice]
-
-
-async def test_a_deletion_goes_on_when_the_client_leaves(tmp_path: Path) -> None:
-    async with rooms(tmp_path) as room:
-        alice = (await room.register("alice")).user.id
-        reached, go_on = asyncio.Event(), asyncio.Event()
-
-        async def slow(user_id: str) -> dict[str, int]:
-            reached.set()
-            await go_on.wait()
-            return {}
-
-        room.deletion._forget = (slow,)
-        request = asyncio.create_task(room.users.delete_me(alice, PASSWORD))
-        await reached.wait()
-        request.cancel()
-        await asyncio.gather(request, return_exceptions=True)
-        go_on.set()
-        await room.deletion.close()
-        assert await room.metadata.accounts.unfinished_deletions() == []
 
 
 async def test_every_change_by_an_administrator_is_in_the_audit_trail(tmp_path: Path) -> None:
