@@ -1,0 +1,63 @@
+"""Calls that are done to their end, though whoever made them has left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from hypersend_server.errors import HyperSendError
+from hypersend_server.http import UnderWay
+
+
+async def leave_in_the_middle(under_way: UnderWay, error: Exception | None) -> asyncio.Event:
+    """Ends with `error`, once the event is set."""
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        if error is not None:
+            raise error
+
+    caller = asyncio.create_task(under_way.to_the_end(work()))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    return go_on
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault of ours"), HyperSendError("not_found"), None])
+async def test_what_fails_after_its_caller_left_is_logged_unless_it_was_only_refused(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    under_way = UnderWay()
+    (await leave_in_the_middle(under_way, error)).set()
+    await under_way.close()
+    await asyncio.sleep(0)
+    logged = [record.exc_info[1] for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
+    assert logged == ([error] if isinstance(error, RuntimeError) else [])
+
+
+async def test_closing_waits_for_what_is_under_way_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way = UnderWay()
+    go_on = await leave_in_the_middle(under_way, None)
+    closing = asyncio.create_task(under_way.close())
+    done, _ = await asyncio.wait([closing], timeout=0.1)
+    assert not done
+    go_on.set()
+    await closing
+    monkeypatch.setattr("hypersend_server.http.CLOSE_S", 0.05)
+    go_on = await leave_in_the_middle(under_way, None)
+    await under_way.close()
+    go_on.set()
+    await under_way.close()
+
+
+async def test_who_stays_is_answered_with_what_it_raises() -> None:
+    async def work() -> None:
+        raise HyperSendError("not_found")
+
+    with pytest.raises(HyperSendError, match="not_found"):
+        await UnderWay().to_the_end(work())
