@@ -4,9 +4,9 @@ Every change is a job, a function of a `Tx`, under a key that names what it chan
 `accounts`). Jobs of one key wait for each other inside this process, and those that wait together are committed
 together in one transaction; processes meet at the document that each of them writes first, where MongoDB lets one
 through and the others begin again. It is the very first step of the transaction, since its snapshot begins there:
-whoever reads first has mostly lost by the time they write, and beside a busy process never gets a turn. For the same
-reason a process that collided pauses between its own transactions for a while, and one that does not hear of those
-that it turns away lets a turn pass now and then. A job may run several times, so its ids are made before it is queued.
+whoever reads first has mostly lost by the time they write, and beside a busy process never gets a turn. A process
+whose transactions follow each other does not hear of those that it turns away, so it lets a turn pass now and then.
+A job may run several times, so its ids are made before it is queued.
 
 A job that raises before it wrote anything fails alone. One that raises after that spoils its transaction, whose
 jobs are then run one by one.
@@ -39,7 +39,6 @@ WAIT_S = 30.0  # the longest a caller waits for its write; afterwards nobody kno
 CLOSE_S = 3.0
 GIVE_UP_S = 20.0  # a transaction that collides for so long is given up
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05  # between attempts, doubling, each a random part of it
-WARY_FOR = 20  # transactions after a collision between which others are let through
 TURNS_AT_ONCE, TURNS_FOR_S = 8, 3.0  # transactions under one key after which the time of the last is left to others
 LONGEST_TURN_S = 1.0
 LINGER_S = 0.05
@@ -251,17 +250,15 @@ class Engine:
 
     async def _work(self, key: str, queue: _Queue) -> None:
         clock = asyncio.get_running_loop().time
-        wary = turns = 0
+        turns = 0
         took_in_all = 0.0
         batch: list[_Waiting] = []
         try:
             while queue or await self._more(queue):
                 batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
                 batch = [waiting for waiting in batch if not waiting.future.done()]
-                began, collisions = clock(), self.collisions
+                began = clock()
                 answers = await self._commit(key, batch)
-                if self.collisions > collisions:
-                    wary = WARY_FOR
                 for waiting, answer in zip(batch, answers, strict=True):
                     if waiting.future.done():
                         continue
@@ -275,9 +272,6 @@ class Engine:
                 if turns == TURNS_AT_ONCE or took_in_all > TURNS_FOR_S:
                     turns, took_in_all = 0, 0.0
                     await asyncio.sleep(min(LONGEST_TURN_S, took))
-                elif wary:
-                    await asyncio.sleep(self._rand() * min(LONGEST_PAUSE_S, took))
-                wary = max(0, wary - 1)
         finally:
             del self._queues[key]
             for waiting in (*batch, *queue):  # none is left but where this was cancelled
