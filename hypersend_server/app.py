@@ -70,7 +70,7 @@ from hypersend_server.pictures import Pictures
 from hypersend_server.probe import ProbeEdge, probe_signer
 from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.realtime.describe import websocket_document
-from hypersend_server.realtime.events import AnyEvent, Bus, SessionsEnded, TransferEnded
+from hypersend_server.realtime.events import AnyEvent, Bus, Resync, SessionsEnded, TransferEnded
 from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import FRAMES_BURST, FRAMES_PER_S, PATH, SocketEdge
@@ -178,6 +178,7 @@ async def open_parts(
         process = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         bus = await _make_bus(settings, process, metadata)
         stack.push_async_callback(bus.close)
+        metadata.on_unheard(lambda: bus.publish(Resync()))
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
         pictures = Pictures(secret_key, metadata.accounts.get_picture, clock)

@@ -7,6 +7,7 @@ in their callers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from hypersend_server.metadata.accounts import Accounts
@@ -44,6 +45,10 @@ class Metadata(Protocol):
     @property
     def waiting(self) -> int:
         """Writes that wait for their turn, for metrics."""
+
+    def on_unheard(self, listener: Callable[[], None]) -> None:
+        """`listener()` is called once writes succeed again after one whose writer was told that it failed, though it
+        was made, or may have been: nobody has told of it whom it concerns."""
 
     @property
     def has_room(self) -> bool:

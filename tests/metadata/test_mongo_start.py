@@ -17,7 +17,7 @@ from hypersend_server.__main__ import main
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.conformance.chats_people import NOW, group, people, say, texts
 from hypersend_server.metadata.errors import MetadataError, MetadataTooNew
-from hypersend_server.metadata.mongo import MongoMetadata
+from hypersend_server.metadata.mongo import MongoMetadata, engine
 from hypersend_server.metadata.mongo.indexes import INDEXES, SCHEMA_VERSION
 from hypersend_server.settings import Settings, SettingsError
 from tests.harness import running
@@ -222,3 +222,24 @@ async def test_a_write_that_mongodb_does_not_answer_is_unavailable() -> None:
         await metadata.accounts.update_profile("a", about="x")
     assert (caught.value.code, caught.value.retry_after_s) == ("metadata_unavailable", 5)
     await metadata.close()
+
+
+async def test_what_is_written_after_its_writer_was_refused_is_caught_up_on_by_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WAIT_S", 0.5)
+    server = MongoServer(tmp_path / "mongo").start()
+    try:
+        async with running(tmp_path / "data", MONGODB_URI=server.uri("late")) as site:
+            alice, bob = await site.person("alice"), await site.person("bob")
+            chat_id = (await alice.post("/chats", {"kind": "direct", "user_id": bob.id})).json["id"]
+            live = await bob.socket()
+            server.freeze()
+            late = await alice.post(f"/chats/{chat_id}/messages", {"client_id": "1", "text": "late"})
+            assert (late.status, late.code) == (503, "metadata_unavailable")
+            server.thaw()
+            await live.until("resync")
+            listed = await bob.get(f"/chats/{chat_id}/messages")
+            assert [message["text"] for message in listed.json["items"]] == ["late"]
+    finally:
+        server.stop()

@@ -149,6 +149,9 @@ class MongoMetadata:
     def waiting(self) -> int:
         return self.engine.waiting
 
+    def on_unheard(self, listener: Callable[[], None]) -> None:
+        self.engine.on_unheard = listener
+
     @property
     def has_room(self) -> bool:
         return True  # a full disk of MongoDB's is answered by itself, with errors

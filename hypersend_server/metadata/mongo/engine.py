@@ -179,6 +179,8 @@ class Engine:
         self._queues: dict[str, _Queue] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self.collisions = 0  # transactions that had to begin again
+        self.on_unheard: Callable[[], None] = lambda: None  # see Metadata
+        self._is_unsure = False
 
     @property
     def waiting(self) -> int:
@@ -260,12 +262,16 @@ class Engine:
                 began = clock()
                 answers = await self._commit(key, batch)
                 for waiting, answer in zip(batch, answers, strict=True):
+                    is_made = not isinstance(answer, Exception)
                     if waiting.future.done():
-                        continue
-                    if isinstance(answer, Exception):
-                        waiting.future.set_exception(answer)
-                    else:
+                        self._is_unsure |= is_made
+                    elif is_made:
                         waiting.future.set_result(answer)
+                    else:
+                        waiting.future.set_exception(answer)
+                    if is_made and self._is_unsure:
+                        self._is_unsure = False
+                        self.on_unheard()
                 turns += 1
                 took = clock() - began
                 took_in_all += took
@@ -328,6 +334,7 @@ class Engine:
                 if is_last:
                     raise _Spoilt from error
             except PyMongoError as error:
+                self._is_unsure |= error.has_error_label("UnknownTransactionCommitResult")
                 raise unavailable(error) from error
         raise AssertionError
 

@@ -89,6 +89,9 @@ class SqliteMetadata:
             self._watch = None
         await self.engine.close()
 
+    def on_unheard(self, listener: Callable[[], None]) -> None:
+        """Never called: who writes waits until it is known what became of it."""
+
     @property
     def waiting(self) -> int:
         return self.engine.waiting
