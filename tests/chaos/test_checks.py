@@ -20,7 +20,7 @@ import pymongo
 import pytest
 from pymongo import WriteConcern
 
-from tests.chaos.checks import Said, check_passed, find_all
+from tests.chaos.checks import Said, check_passed, differences, find_all
 from tests.chaos.clock import WallClock, sweep
 from tests.chaos.left_over import check_garbage, is_alone, until
 from tests.chaos.scale import ScaleWorld
@@ -55,6 +55,18 @@ def swap(shown: dict[str, Any]) -> None:
 
 def test_what_is_whole_passes() -> None:
     assert [message[2] for message in find_all("asha", SAID, SHOWN)] == [entry["client_id"] for entry in ENTRIES]
+
+
+def test_what_a_client_showed_differently_is_named() -> None:
+    later = SHOWN["asha"]["c"]
+    assert differences(copy.deepcopy(later), later) == []
+    assert differences(None, later)
+    before = copy.deepcopy(later)
+    before["messages"][0][3] = "text 0"
+    assert differences(before, later) == [f"{before['messages'][0]}, later {later['messages'][0]}"]
+    del before["messages"][3]
+    before["seq"] = 3
+    assert [text.partition(",")[0] for text in differences(before, later)] == ["seq 3", "[1", "None"]
 
 
 def test_an_edit_that_was_not_confirmed_may_have_been_made() -> None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from hypersend_server.clock import Ids, system_clock
@@ -349,3 +350,9 @@ def sha(data: bytes) -> bytes:
 def checksum_of(content: bytes, chunk_size: int) -> str:
     digests = [sha(content[start : start + chunk_size]) for start in range(0, len(content), chunk_size)]
     return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+async def refused(awaitable: Any) -> HyperSendError:
+    with pytest.raises(HyperSendError) as caught:
+        await awaitable
+    return caught.value
