@@ -154,11 +154,12 @@ class ChatService:
             raise HyperSendError("idempotency_conflict", "This client_id was used for another message.")
         return posted.created
 
-    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> None:
-        """The message shows the transfer as it is now, and its readers hear of it."""
+    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> bool:
+        """The message shows the transfer as it is now, and its readers hear of it. Returns: whether it is there."""
         changed = await self._chats.show_transfer(chat_id, message_id, transfer)
         if changed is not None and changed.changed:
             self._publisher.changed(changed, encode(self._presenter.message(changed.message)))
+        return changed is not None
 
     def _draft(self, user_id: str, chat_id: str, new: Outgoing) -> Draft:
         text = new.text or ""

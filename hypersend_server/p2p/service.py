@@ -23,6 +23,7 @@ from hypersend_server.resources import Items
 
 MOST_OPEN = 200  # of one sender
 OFFER_MS = 3 * 86_400_000  # an offer that nobody takes ends after this
+UNPOSTED_MS = 3_600_000  # one whose message could not be posted, unless its sender tries again by then
 GRACE_MS = 7 * 86_400_000  # one that was accepted ends so long after its last byte
 BATCH = 100
 STORED: tuple[Status, ...] = ("cancelled",)  # and with a file_id
@@ -68,7 +69,7 @@ class InChats(Protocol):
         """The message that offers it, once; whether it is new. Raises: `not_found`, `blocked`,
         `idempotency_conflict`, …"""
 
-    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> None: ...
+    async def show_transfer(self, chat_id: str, message_id: str, transfer: dict[str, Any]) -> bool: ...
 
 
 class Limit(Protocol):
@@ -247,7 +248,8 @@ class TransferService:
     async def open(self, caller: Caller) -> Items[Transfer]:
         """What this person sends, or was offered by name, and is not over: oldest first."""
         found = await self._transfers.open_of(caller.user_id, MOST_OPEN)
-        return Items([self.present(transfer) for transfer in found], None)
+        return Items([self.present(transfer) for transfer in found if transfer.sender_id == caller.user_id
+                      or transfer.shown or transfer.status not in OFFERED], None)
 
     # For the relay
 
@@ -294,7 +296,8 @@ class TransferService:
         for transfer in await self._transfers.abandoned(now, BATCH):
             await self.moved(transfer.id, "paused")
         for transfer in await self._transfers.unshown(now - 5000, BATCH):
-            await self._show(transfer)
+            if not await self._show(transfer) and transfer.updated_at < now - UNPOSTED_MS:
+                await self._transfers.change(transfer.id, OFFERED, now, status="failed")
 
     async def withdraw(self, transfer_id: str) -> None:
         """Cancelled by what ended elsewhere; where it is over, nothing happens."""
@@ -338,11 +341,15 @@ class TransferService:
         await self._show(transfer)
         return self.present(transfer)
 
-    async def _show(self, transfer: TransferRecord) -> None:
+    async def _show(self, transfer: TransferRecord) -> bool:
+        """False: it is an offer whose message was never posted."""
         # The message keeps to what lasts: that bytes move at the moment is for the frames.
-        if transfer.status in _STEADY:
-            await self._chats.show_transfer(transfer.chat_id, transfer.message_id, self.snapshot(transfer))
+        is_there = transfer.status not in _STEADY or await self._chats.show_transfer(
+            transfer.chat_id, transfer.message_id, self.snapshot(transfer))
+        if not is_there and transfer.status in OFFERED:
+            return False
         await self._transfers.mark_shown(transfer.id, transfer.status)
+        return True
 
     def _tell(self, transfer: TransferRecord) -> None:
         people = dict.fromkeys(filter(None, (transfer.sender_id, transfer.receiver_id)))

@@ -12,7 +12,8 @@ import pytest
 from hypersend_server.app import PARTS, RELAY
 from hypersend_server.errors import HyperSendError
 from hypersend_server.p2p import wire
-from tests.harness import running
+from hypersend_server.p2p.service import UNPOSTED_MS
+from tests.harness import Person, SettableClock, running
 from tests.p2p.pair import end, pair
 
 
@@ -92,23 +93,47 @@ async def test_what_ended_while_its_ends_were_coming_joins_nobody(
         assert relay.meetings == 0
 
 
+def full() -> None:
+    raise HyperSendError("storage_full")
+
+
+async def open_of(person: Person) -> list[tuple[str, str]]:
+    return [(item["name"], item["status"]) for item in (await person.get("/p2p")).json["items"]]
+
+
 async def test_a_full_server_leaves_the_offer_to_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path) as server:
+    clock = SettableClock()
+    async with running(tmp_path, clock=clock) as server:
         both = await pair(server)
-        chats = server.app[PARTS].chats
-
-        def full() -> None:
-            raise HyperSendError("storage_full")
-
         with monkeypatch.context() as patch:
-            patch.setattr(chats, "_require_room", full)
+            patch.setattr(server.app[PARTS].chats, "_require_room", full)
             assert (await both.try_offer()).code == "storage_full"
+        clock.advance(600)
+        await server.app[PARTS].transfers.tidy()
+        assert len(await open_of(both.asha)) == 1
+        assert await open_of(both.ben) == []
         again = await both.try_offer()
         assert (again.status, again.json["status"]) == (200, "offered")
+        assert await open_of(both.ben) == await open_of(both.asha) != []
         [message] = (await both.ben.get(f"/chats/{both.chat_id}/messages")).json["items"]
         assert message["transfer"]["status"] == "offered"
+
+
+async def test_an_offer_that_could_not_be_posted_and_is_not_tried_again_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SettableClock()
+    async with running(tmp_path, clock=clock) as server:
+        both = await pair(server)
+        monkeypatch.setattr(server.app[PARTS].chats, "_require_room", full)
+        assert (await both.try_offer()).code == "storage_full"
+        clock.advance(UNPOSTED_MS / 1000 + 1)
+        await server.app[PARTS].transfers.tidy()
+        both.asha = await server.login(both.asha.email)
+        both.ben = await server.login(both.ben.email)
+        assert await open_of(both.asha) == await open_of(both.ben) == []
 
 
 async def test_another_file_under_the_same_client_id_is_refused(tmp_path: Path) -> None:
