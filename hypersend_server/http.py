@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -21,8 +23,8 @@ MAX_JSON_BYTES = 1024 * 1024
 MAX_UNKNOWN_JSON_BYTES = 128 * 1024  # of somebody who has not said who it is
 BODY_TIMEOUT_S = 30
 CLOSE_S = 3.0  # calls that are under way when the server stops get this long
+MOST_LEFT = 32  # calls of one person whose client did not wait for the answer
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
@@ -111,29 +113,40 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._left: Counter[str] = Counter()  # by person: those whose client has left
 
-    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Raises: what `work` raises; CancelledError at once, and then `work` goes on by itself."""
-        task = asyncio.get_running_loop().create_task(work)
+    async def to_the_end(self, handler: Handler, call: Call) -> web.StreamResponse:
+        """Raises: what `handler` raises; `busy` where too much of this person's is under way that they left;
+        CancelledError at once, and then it goes on by itself."""
+        user_id = "" if call._caller is None else call._caller.user_id
+        if user_id and self._left[user_id] >= MOST_LEFT:
+            raise HyperSendError("busy", "Too many calls are under way that nobody waits for.", retry_after_s=2)
+        task = asyncio.get_running_loop().create_task(handler(call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(_report)
+            self._left[user_id] += 1
+            task.add_done_callback(partial(self._ended, user_id))
             raise
 
+    def _ended(self, user_id: str, task: asyncio.Task[Any]) -> None:
+        """Log what would else be the answer `internal`."""
+        self._left[user_id] -= 1
+        if not self._left[user_id]:
+            del self._left[user_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, (HyperSendError, web.HTTPException, ConnectionError)):
+            log.error("a call whose client had left failed", exc_info=error)
+
     async def close(self) -> None:
-        """Wait for those whose clients have left."""
+        """Wait for those whose clients have left, and end them where they take too long."""
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=CLOSE_S)
-
-
-def _report(task: asyncio.Task[Any]) -> None:
-    """Log what would else be the answer `internal`."""
-    error = None if task.cancelled() else task.exception()
-    if error is not None and not isinstance(error, (HyperSendError, web.HTTPException, ConnectionError)):
-        log.error("a call whose client had left failed", exc_info=error)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def register(app: web.Application, routes: Iterable[Route], authenticator: Authenticator) -> UnderWay:
@@ -182,7 +195,7 @@ def _endpoint(
                 call.body = await _read_json(request, decoder, limit)
             else:
                 call.body = decoder.decode(b"{}")
-        return await (under_way.to_the_end(route.handler(call)) if changes else route.handler(call))
+        return await (under_way.to_the_end(route.handler, call) if changes else route.handler(call))
 
     return endpoint
 

@@ -6,21 +6,28 @@ import asyncio
 import logging
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.http import UnderWay
+from hypersend_server.http import MOST_LEFT, Call, Caller, UnderWay, no_content
 
 
-async def leave_in_the_middle(under_way: UnderWay, error: Exception | None) -> asyncio.Event:
+def call_of(user_id: str) -> Call:
+    return Call(make_mocked_request("POST", "/"), _caller=Caller(user_id, "session"))
+
+
+async def leave_in_the_middle(under_way: UnderWay, error: Exception | None, user_id: str = "a") -> asyncio.Event:
     """Ends with `error`, once the event is set."""
     go_on = asyncio.Event()
 
-    async def work() -> None:
+    async def work(call: Call) -> web.StreamResponse:
         await go_on.wait()
         if error is not None:
             raise error
+        return no_content()
 
-    caller = asyncio.create_task(under_way.to_the_end(work()))
+    caller = asyncio.create_task(under_way.to_the_end(work, call_of(user_id)))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -55,9 +62,26 @@ async def test_closing_waits_for_what_is_under_way_and_not_for_ever(monkeypatch:
     await under_way.close()
 
 
+async def answer(call: Call) -> web.StreamResponse:
+    return no_content()
+
+
+async def test_who_leaves_again_and_again_is_refused_and_others_are_not() -> None:
+    under_way = UnderWay()
+    going_on = [await leave_in_the_middle(under_way, None) for _ in range(MOST_LEFT)]
+    with pytest.raises(HyperSendError, match="busy"):
+        await under_way.to_the_end(answer, call_of("a"))
+    assert (await under_way.to_the_end(answer, call_of("b"))).status == 204
+    for go_on in going_on:
+        go_on.set()
+    await under_way.close()
+    await asyncio.sleep(0)
+    assert (await under_way.to_the_end(answer, call_of("a"))).status == 204
+
+
 async def test_who_stays_is_answered_with_what_it_raises() -> None:
-    async def work() -> None:
+    async def work(call: Call) -> web.StreamResponse:
         raise HyperSendError("not_found")
 
     with pytest.raises(HyperSendError, match="not_found"):
-        await UnderWay().to_the_end(work())
+        await UnderWay().to_the_end(work, call_of("a"))

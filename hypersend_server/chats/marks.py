@@ -77,8 +77,11 @@ class MarkWriter:
 
     async def flush(self, user_id: str) -> None:
         """Write what waits of this person, who is about to look."""
-        for chat_id, recent in list(self._recent.get(user_id, {}).items()):
-            await self._write_late(user_id, chat_id, *recent.take())
+        # Each in a task: whoever looks may leave, and what is written is to be told all the same.
+        writing = [self._write_soon(user_id, chat_id, recent)
+                   for chat_id, recent in self._recent.get(user_id, {}).items() if recent.has_any()]
+        if writing:
+            await asyncio.wait(writing)
 
     async def close(self) -> None:
         """Write what waits, unless the database holds it up."""
@@ -105,10 +108,11 @@ class MarkWriter:
         recent.timer = self._timer(user_id, chat_id)
         self._write_soon(user_id, chat_id, recent)
 
-    def _write_soon(self, user_id: str, chat_id: str, recent: _Recent) -> None:
+    def _write_soon(self, user_id: str, chat_id: str, recent: _Recent) -> asyncio.Task[None]:
         task = asyncio.create_task(self._write_late(user_id, chat_id, *recent.take()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _forget(self, user_id: str, chat_id: str) -> None:
         own = self._recent.get(user_id, {})

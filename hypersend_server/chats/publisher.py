@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from hypersend_server.chats.present import NOBODY, ChatPresenter, encode
+from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.chats import Audience, Changed, Marks, MemberChange, Posted
 from hypersend_server.realtime import wire
-from hypersend_server.realtime.events import Bus, ChatChanged, ChatGone, Frame
+from hypersend_server.realtime.events import Bus, ChatChanged, ChatGone, Frame, Resync
 
+log = logging.getLogger(__name__)
 KNOWN_CHATS = 20_000
 Unblocked = Callable[[str, Collection[str]], Awaitable[Collection[str]]]
 """(user_id, others) → those of the others who may see that this person is there."""
@@ -107,7 +110,11 @@ class Publisher:
     async def marked(self, chat_id: str, user_id: str, marks: Marks, known: Readers | None) -> None:
         user_ids = [user_id]
         if marks.members_count <= MAX_MARKED_MEMBERS:
-            user_ids = await self.present_to(user_id, self.readers(marks.audience, known))
+            try:
+                user_ids = await self.present_to(user_id, self.readers(marks.audience, known))
+            except HyperSendError as error:  # they are written, and a repetition would move nothing
+                log.warning("marks were told to nobody else: %s", error)
+                self._bus.publish(Resync())
         if marks.read_moved:
             self._bus.publish(Frame(user_ids, wire.read(chat_id, user_id, marks.read_seq)))
         if marks.delivered_moved and not (marks.read_moved and marks.delivered_seq == marks.read_seq):

@@ -139,6 +139,7 @@ def routes(
               replies={200: Direct},
               errors=("chunk_index_invalid", "direct_unavailable", *_UPLOADING), **common),
         Route(method="POST", path="/api/v1/files/{upload_id}/complete", handler=complete, auth="upload",
+              changes=False,  # it waits for what goes on by itself
               summary="Make a file of the upload, once all chunks are there; repeatable. 202: it needs more time.",
               replies={201: File, 200: File, 202: File},
               errors=("chunks_missing", "verifying", "chunk_busy", *_UPLOADING), **common),

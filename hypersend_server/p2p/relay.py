@@ -60,6 +60,7 @@ class Relay:
         self._clock = clock
         self._meetings: dict[str, Meeting] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._recording: set[asyncio.Task[None]] = set()
         self.relayed_bytes = 0
 
     @property
@@ -262,8 +263,11 @@ class Relay:
         # Recorded before the other end hears it: that one goes away then, and if we were killed, nobody would say it
         # again.
         meeting.last = None if there is None else (there, raw)
+        recording = asyncio.create_task(self._book.finished(meeting.transfer.id, status))
+        self._recording.add(recording)
+        recording.add_done_callback(self._recording.discard)
         try:
-            await self._book.finished(meeting.transfer.id, status)
+            await asyncio.shield(recording)  # this end may leave, and what is recorded is to be told
         except BaseException:
             if status == "done":
                 meeting.last = None  # the receiver comes back, and says it again
@@ -330,3 +334,5 @@ class Relay:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await asyncio.gather(*(end.gone.wait() for end in ends))
+        if self._recording:
+            await asyncio.wait(self._recording, timeout=STOP_S)

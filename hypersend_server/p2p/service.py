@@ -5,6 +5,7 @@ The bytes go from device to device (`relay`); here is only what is known about t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple, Protocol
@@ -136,7 +137,7 @@ class TransferService:
             if is_new and not error.retryable:
                 await self._transfers.change(transfer.id, OPEN, now, status="failed")
             raise
-        if is_posted:
+        if is_posted or not transfer.shown:
             await self._transfers.mark_shown(transfer.id, "offered")
             self._tell(transfer)
         return self.present(transfer), is_new
@@ -297,7 +298,9 @@ class TransferService:
             await self.moved(transfer.id, "paused")
         for transfer in await self._transfers.unshown(now - 5000, BATCH):
             if not await self._show(transfer) and transfer.updated_at < now - UNPOSTED_MS:
-                await self._transfers.change(transfer.id, OFFERED, now, status="failed")
+                with contextlib.suppress(HyperSendError):  # its sender was quicker
+                    failed = await self._transfers.change(transfer.id, OFFERED, now, status="failed")
+                    self._bus.publish(Frame([failed.sender_id], wire.transfer(self.present(failed))))
 
     async def withdraw(self, transfer_id: str) -> None:
         """Cancelled by what ended elsewhere; where it is over, nothing happens."""

@@ -182,7 +182,7 @@ class PresenceTracker:
                     continue
             except Exception:
                 log.exception("presence of one person was not told")
-                return
+                continue
             # The state of this moment: what was told last is then always true.
             frame = wire.presence(user_id, self.online(user_id), seen_at)
             for connection in connections:

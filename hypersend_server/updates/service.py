@@ -41,6 +41,7 @@ class UpdateService:
         self._new_id = new_id
         self._change = -1
         self._published: list[ReleaseRecord] = []
+        self._announced: set[str] | None = None  # by `poll`; of itself, since whoever asks refreshes too
 
     async def check(self, query: CheckQuery, who: str) -> Checked:
         """who: stands for the person or the address that asks, for a release that only a share of people gets."""
@@ -100,8 +101,8 @@ class UpdateService:
 
     async def poll(self) -> None:
         """Tell people of what was published since the last time, by whichever process or command."""
-        known = None if self._change < 0 else {release.id for release in self._published}
         await self.refresh()
+        known, self._announced = self._announced, {release.id for release in self._published}
         for release in self._published:
             if known is not None and release.id not in known and release.share == 100:
                 self._bus.publish(Announcement(wire.update(self.present(release))))

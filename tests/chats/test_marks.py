@@ -103,6 +103,32 @@ async def test_who_marks_is_answered_when_it_is_written(world: World, ends: str)
     await room.marks.close()
 
 
+async def test_what_waited_is_told_though_its_person_looked_and_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(world, interval_s=60)
+    write, written, go_on = world.chats.set_marks, asyncio.Event(), asyncio.Event()
+
+    async def slow(*given: Any) -> Any:
+        found = await write(*given)
+        written.set()
+        await go_on.wait()
+        return found
+
+    for seq in (1, 5):
+        await room.marks.mark("bob", "g", read_seq=seq, until_written=False)
+    monkeypatch.setattr(world.chats, "set_marks", slow)
+    looking = asyncio.create_task(room.marks.flush("bob"))
+    await written.wait()
+    looking.cancel()
+    await asyncio.wait([looking])
+    room.heard.clear()
+    go_on.set()
+    await asyncio.wait_for(room.heard.wait(), 5)
+    assert room.frames[-1][1]["seq"] == 5
+    await room.marks.close()
+
+
 async def test_who_marks_hears_why_it_was_not_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     room = Room(world, interval_s=0.05)
     await room.marks.mark("bob", "g", read_seq=1)

@@ -42,6 +42,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05  # between attempts, doubling, each
 TURNS_AT_ONCE, TURNS_FOR_S = 8, 3.0  # transactions under one key after which the time of the last is left to others
 LONGEST_TURN_S = 1.0
 LINGER_S = 0.05
+UNHEARD_S = 3.0
 TURNS = {"chat": "chats", "file": "files"}
 """Where the turn of a key (`chat:ID`) is taken: the collection of the document that is written first."""
 NOW = {"$toLong": "$$NOW"}
@@ -181,6 +182,7 @@ class Engine:
         self.collisions = 0  # transactions that had to begin again
         self.on_unheard: Callable[[], None] = lambda: None  # see Metadata
         self._is_unsure = False
+        self._telling: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -189,6 +191,8 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is queued, unless the database holds it up: nobody was told that it is done."""
+        if self._telling is not None:
+            self._telling.cancel()
         if self._workers:
             await asyncio.wait(self._workers, timeout=CLOSE_S)
         for worker in self._workers:
@@ -215,15 +219,20 @@ class Engine:
 
         Raises: as `read`.
         """
+        tx = Tx(self.db, None)
         try:
-            for _ in range(3):
+            for is_last in (False, False, False, True):
                 try:
-                    return await job(Tx(self.db, None))
+                    found = await job(tx)
+                    break
                 except DuplicateKeyError:  # made by somebody else at the same moment: now it is there to be changed
-                    continue
-            return await job(Tx(self.db, None))
+                    if is_last:
+                        raise
         except PyMongoError as error:
+            self._is_unsure |= tx.wrote
             raise unavailable(error) from error
+        self._made()
+        return found
 
     async def write(self, key: str, job: Job[T] | Grouped) -> T:
         """Run `job` in a transaction, after those before it under `key`; the answer comes after the commit.
@@ -246,8 +255,7 @@ class Engine:
             future.cancel()
             raise
         if not done:
-            future.cancel()
-            raise HyperSendError("metadata_unavailable", retry_after_s=5)
+            future.set_exception(HyperSendError("metadata_unavailable", retry_after_s=5))
         return future.result()
 
     async def _work(self, key: str, queue: _Queue) -> None:
@@ -264,14 +272,13 @@ class Engine:
                 for waiting, answer in zip(batch, answers, strict=True):
                     is_made = not isinstance(answer, Exception)
                     if waiting.future.done():
-                        self._is_unsure |= is_made
+                        self._is_unsure |= is_made and not waiting.future.cancelled()
                     elif is_made:
                         waiting.future.set_result(answer)
                     else:
                         waiting.future.set_exception(answer)
-                    if is_made and self._is_unsure:
-                        self._is_unsure = False
-                        self.on_unheard()
+                    if is_made:
+                        self._made()
                 turns += 1
                 took = clock() - began
                 took_in_all += took
@@ -282,6 +289,16 @@ class Engine:
             del self._queues[key]
             for waiting in (*batch, *queue):  # none is left but where this was cancelled
                 waiting.future.cancel()
+
+    def _made(self) -> None:
+        """Writes succeed: where one may have been made whose writer heard otherwise, that is told, with the others of
+        a moment, since an outage leaves many."""
+        if self._is_unsure and self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(UNHEARD_S, self._tell_unheard)
+
+    def _tell_unheard(self) -> None:
+        self._telling, self._is_unsure = None, False
+        self.on_unheard()
 
     async def _more(self, queue: _Queue) -> bool:
         """Whether more comes soon: those who were just answered write again, and are the same turn of this process."""

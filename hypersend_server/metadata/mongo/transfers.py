@@ -89,7 +89,8 @@ class MongoTransfers:
         await self._engine.single(job)
 
     async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
-        return await self._list({"shown": False, "updated_at": {"$lt": before}}, [("updated_at", 1)], limit)
+        where = {"shown": False, "updated_at": {"$lt": before}}
+        return await self._list(where, [("status", 1), ("updated_at", 1)], limit)
 
     async def history(
         self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0

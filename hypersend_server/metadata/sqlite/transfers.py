@@ -104,7 +104,7 @@ class SqliteTransfers:
         await self._engine.write(job)
 
     async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
-        return await self._list("WHERE shown = 0 AND updated_at < ? ORDER BY updated_at LIMIT ?", before, limit)
+        return await self._list("WHERE shown = 0 AND updated_at < ? ORDER BY status, updated_at LIMIT ?", before, limit)
 
     async def history(
         self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0
