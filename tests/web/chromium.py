@@ -62,6 +62,8 @@ async def watch(browser: Browser, width: int = 400, height: int = 850, **options
             watched.errors.append(f"{message.text} {where} {watched.refused}")  # type: ignore[attr-defined]
 
     page.on("console", on_console)
+    context.on("response", lambda answer: watched.refused.append(  # of its frames, too
+        f"{answer.status} {answer.request.method} {answer.url}") if answer.status >= 400 else None)
     page.on("pageerror", lambda error: watched.errors.append(str(error)))
     session = await context.new_cdp_session(page)
     await session.send("Network.enable")
@@ -75,12 +77,7 @@ async def watch(browser: Browser, width: int = 400, height: int = 850, **options
         if event.get("blockedReason") == "csp":
             watched.urls.remove(asked[event["requestId"]])
 
-    def on_response(event: dict[str, Any]) -> None:
-        if (status := event["response"]["status"]) >= 400:
-            watched.refused.append(f"{status} {event['response']['url']}")
-
     session.on("Network.requestWillBeSent", on_request)
-    session.on("Network.responseReceived", on_response)
     session.on("Network.loadingFailed", on_failure)
     session.on("Network.loadingFinished", lambda event: watched.sizes.__setitem__(
         event["requestId"], int(event["encodedDataLength"])))
