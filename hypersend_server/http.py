@@ -98,6 +98,11 @@ class Route:
     continues: bool = False
     changes: bool | None = None
 
+    @property
+    def goes_on_alone(self) -> bool:
+        """Whether it is done to the end though the client leaves."""
+        return self.method not in ("GET", "HEAD") if self.changes is None else self.changes
+
 
 def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(body=_encode(data), status=status, content_type="application/json", headers=headers)
@@ -180,7 +185,6 @@ def _endpoint(
     # Once: asking msgspec evaluates every annotation anew. {key in the query: field}
     limit = MAX_UNKNOWN_JSON_BYTES if route.auth == "none" else MAX_JSON_BYTES
     keys = {f.encode_name: f.name for f in msgspec.structs.fields(route.query)} if route.query else {}
-    changes = route.method not in ("GET", "HEAD") if route.changes is None else route.changes
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         call = Call(request)
@@ -195,7 +199,7 @@ def _endpoint(
                 call.body = await _read_json(request, decoder, limit)
             else:
                 call.body = decoder.decode(b"{}")
-        return await (under_way.to_the_end(route.handler, call) if changes else route.handler(call))
+        return await (under_way.to_the_end(route.handler, call) if route.goes_on_alone else route.handler(call))
 
     return endpoint
 

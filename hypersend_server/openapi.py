@@ -82,6 +82,7 @@ def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
     codes = [*route.errors, *_EVERYWHERE]
     if route.auth != "none":
         codes += _SIGNED_IN
+        codes += ["busy"] if route.goes_on_alone and "busy" not in codes else []
     if route.auth == "admin":
         codes.append("not_allowed")
     if "{" in route.path:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from hypersend_server.app import PARTS
 from hypersend_server.errors import HyperSendError
 from hypersend_server.http import MOST_LEFT, Call, Caller, UnderWay, no_content
+from tests.harness import running
 
 
 def call_of(user_id: str) -> Call:
@@ -85,3 +89,37 @@ async def test_who_stays_is_answered_with_what_it_raises() -> None:
 
     with pytest.raises(HyperSendError, match="not_found"):
         await UnderWay().to_the_end(work, call_of("a"))
+
+
+@pytest.mark.parametrize(("method", "what", "body"), [
+    ("POST", "append", {"client_id": "m2", "text": "more tea"}), ("PATCH", "edit", {"text": "no tea"})])
+async def test_what_was_written_is_told_though_its_sender_left_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str, what: str,
+    body: dict[str, str],
+) -> None:
+    async with running(tmp_path) as server:
+        caplog.set_level(logging.INFO)
+        alice, bob = await server.person("alice"), await server.person("bob")
+        chat_id = (await alice.post("/chats", {"kind": "direct", "user_id": bob.id})).json["id"]
+        message = (await alice.post(f"/chats/{chat_id}/messages", {"client_id": "m1", "text": "tea"})).json
+        chats = server.app[PARTS].metadata.chats
+        write, written, go_on = getattr(chats, what), asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any) -> Any:
+            found = await write(*arguments)
+            written.set()
+            await go_on.wait()
+            return found
+
+        monkeypatch.setattr(chats, what, slow)
+        live = await bob.socket()
+        path = f"/chats/{chat_id}/messages" + (f"/{message['id']}" if method == "PATCH" else "")
+        leaving = asyncio.create_task(alice.request(method, path, body))
+        async with asyncio.timeout(10):
+            await written.wait()
+            leaving.cancel()
+            while not any(record.__dict__.get("status") == 499 for record in caplog.records):
+                await asyncio.sleep(0.01)
+            go_on.set()
+        told = await live.until("message" if method == "POST" else "message.changed")
+        assert told["message"]["text"] == body["text"]

@@ -86,8 +86,8 @@ class Transfers(Protocol):
         """Its message shows this status; nothing happens where it has another one meanwhile."""
 
     async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
-        """Those whose message shows an older status, and that have not changed since `before`: by status, so that
-        offers, whose message may never have been posted, keep those behind them from little else."""
+        """Those whose message shows an older status, and that have not changed since `before`: by status, then the
+        oldest first. So offers, which wait here for an hour where they could not be posted, come behind what ended."""
 
     async def history(
         self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0

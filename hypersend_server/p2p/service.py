@@ -298,7 +298,7 @@ class TransferService:
             await self.moved(transfer.id, "paused")
         for transfer in await self._transfers.unshown(now - 5000, BATCH):
             if not await self._show(transfer) and transfer.updated_at < now - UNPOSTED_MS:
-                with contextlib.suppress(HyperSendError):  # its sender was quicker
+                with contextlib.suppress(HyperSendError):  # its sender was quicker, or the next turn is for it
                     failed = await self._transfers.change(transfer.id, OFFERED, now, status="failed")
                     self._bus.publish(Frame([failed.sender_id], wire.transfer(self.present(failed))))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from hypersend_server.app import PARTS
 from tests.harness import Person, Server, Socket, running
 
 
@@ -489,36 +487,3 @@ async def test_a_block_between_two_hides_typing_and_marks_as_they_come_and_group
     assert (await hers.until("read"))["chat_id"] == pair
     await his.send(type="read", chat_id=direct, seq=told["seq"])
     assert (await hers.until("read"))["chat_id"] == direct
-
-
-@pytest.mark.parametrize(("method", "what", "body"), [
-    ("POST", "append", {"client_id": "m2", "text": "more tea"}), ("PATCH", "edit", {"text": "no tea"})])
-async def test_what_was_written_is_told_though_its_sender_left_meanwhile(
-    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str, what: str,
-    body: dict[str, str],
-) -> None:
-    alice, bob, _ = await trio(server)
-    chat_id = await group(alice, bob)
-    message = await say(alice, chat_id, "tea")
-    caplog.set_level(logging.INFO)
-    chats = server.app[PARTS].metadata.chats
-    write, written, go_on = getattr(chats, what), asyncio.Event(), asyncio.Event()
-
-    async def slow(*arguments: Any) -> Any:
-        found = await write(*arguments)
-        written.set()
-        await go_on.wait()
-        return found
-
-    monkeypatch.setattr(chats, what, slow)
-    live = await bob.socket()
-    path = f"/chats/{chat_id}/messages" + (f"/{message['id']}" if method == "PATCH" else "")
-    leaving = asyncio.create_task(alice.request(method, path, body))
-    async with asyncio.timeout(10):
-        await written.wait()
-        leaving.cancel()
-        while not any(record.__dict__.get("status") == 499 for record in caplog.records):
-            await asyncio.sleep(0.01)
-        go_on.set()
-    told = await live.until("message" if method == "POST" else "message.changed")
-    assert told["message"]["text"] == body["text"]

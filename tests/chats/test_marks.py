@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hypersend_server.app import PARTS
 from hypersend_server.chats.marks import MarkWriter
 from hypersend_server.chats.present import ChatPresenter
 from hypersend_server.chats.publisher import MAX_MARKED_MEMBERS, Publisher
@@ -20,6 +21,7 @@ from hypersend_server.realtime.bus_local import LocalBus
 from hypersend_server.realtime.events import AnyEvent, Frame
 from hypersend_server.resources import User
 from tests.chats.world import World, opened, prepare
+from tests.harness import running
 
 CROWD = [f"p{n:03d}" for n in range(MAX_MARKED_MEMBERS + 1)]
 
@@ -196,3 +198,20 @@ async def test_in_a_large_group_marks_go_to_ones_own_devices(world: World) -> No
     await room.marks.mark("bob", "g", read_seq=3)
     assert room.frames == [(["bob"], {"type": "read", "chat_id": "g", "user_id": "bob", "seq": 3})]
     await room.marks.close()
+
+
+async def test_marks_whose_viewers_cannot_be_read_are_caught_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> Any:
+        raise HyperSendError("metadata_unavailable")
+
+    async with running(tmp_path) as server:
+        alice, bob = await server.person("alice"), await server.person("bob")
+        chat_id = (await alice.post("/chats", {"kind": "direct", "user_id": bob.id})).json["id"]
+        await alice.post(f"/chats/{chat_id}/messages", {"client_id": "1", "text": "tea"})
+        live, own = await alice.socket(), await bob.socket()
+        monkeypatch.setattr(server.app[PARTS].chats._publisher, "_unblocked", fails)
+        assert (await bob.post(f"/chats/{chat_id}/read", {"seq": 1})).status == 204
+        assert (await live.receive())["type"] == "resync"
+        assert (await own.until("read"))["seq"] == 1

@@ -27,6 +27,13 @@ async def cut_after(room: Room, file_id: str, data: bytes, *, index: int = 0, of
     await settled(room)
 
 
+async def prefixes(room: Room, file_id: str) -> list[tuple[int, int]]:
+    """(chunk, bytes) of what has begun to come."""
+    upload = (await room.service.get(ALICE, file_id)).upload
+    assert upload is not None
+    return upload.partial
+
+
 async def settled(room: Room) -> None:
     """Wait for writes whose request has gone."""
     while room.uploads._writing:
@@ -38,9 +45,7 @@ async def test_a_chunk_that_was_cut_goes_on_where_it_stopped(tmp_path: Path) -> 
     async with opened(tmp_path) as room:
         file = await room.init(CHUNK)
         await cut_after(room, file.id, content[: 3 * MIB])
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == [(0, 3 * MIB)]
+        assert await prefixes(room, file.id) == [(0, 3 * MIB)]
         error = await refused(room.put(file.id, 0, content[4 * MIB :], offset=4 * MIB))
         assert (error.code, error.extra["have"]) == ("chunk_offset", 3 * MIB)
         await cut_after(room, file.id, content[3 * MIB : 5 * MIB], offset=3 * MIB)
@@ -63,9 +68,7 @@ async def test_a_body_that_fails_keeps_what_came_before(tmp_path: Path) -> None:
         held.fail(ConnectionResetError("gone"))
         with pytest.raises(ConnectionResetError):
             await room.uploads.put_chunk(ALICE, file.id, 0, held.body, Claims())
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == [(0, MIB)]
+        assert await prefixes(room, file.id) == [(0, MIB)]
 
 
 async def test_a_prefix_whose_end_is_wrong_is_dropped(tmp_path: Path) -> None:
@@ -96,9 +99,7 @@ async def test_starting_anew_below_a_prefix_forgets_it_first(tmp_path: Path) -> 
         held.give(os.urandom(MIB))
         task = asyncio.create_task(room.uploads.put_chunk(ALICE, file.id, 0, held.body, Claims()))
         await held.asked.wait()
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == []  # whatever happens now, nobody goes on from what is being overwritten
+        assert await prefixes(room, file.id) == []  # nobody goes on from what is being overwritten
         task.cancel()
         await asyncio.wait([task])
         await settled(room)
@@ -112,19 +113,13 @@ async def test_a_prefix_is_void_after_a_reboot(tmp_path: Path) -> None:
         file = await room.init(CHUNK)
         await cut_after(room, file.id, bytes(2 * MIB))
     async with opened(tmp_path, boot_id="boot-1") as room:
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == [(0, 2 * MIB)]
+        assert await prefixes(room, file.id) == [(0, 2 * MIB)]
     async with opened(tmp_path, boot_id="boot-2") as room:
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == []
+        assert await prefixes(room, file.id) == []
         error = await refused(room.put(file.id, 0, bytes(6 * MIB), offset=2 * MIB))
         assert (error.code, error.extra["have"]) == ("chunk_offset", 0)
         await cut_after(room, file.id, bytes(MIB))
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == [(0, MIB)]
+        assert await prefixes(room, file.id) == [(0, MIB)]
 
 
 async def test_the_newest_request_for_a_chunk_cuts_the_older_off(tmp_path: Path) -> None:
@@ -167,6 +162,4 @@ async def test_a_slow_body_is_answered_and_keeps_its_prefix(tmp_path: Path) -> N
         held.give(bytes(50))
         error = await refused(room.uploads.put_chunk(ALICE, file.id, 0, body, Claims()))
         assert (error.code, error.kind.status) == ("request_timeout", 408)
-        shown = await room.service.get(ALICE, file.id)
-        assert shown.upload is not None
-        assert shown.upload.partial == [(0, 50)]
+        assert await prefixes(room, file.id) == [(0, 50)]

@@ -11,10 +11,10 @@ import pytest
 
 from hypersend_server.app import PARTS, RELAY
 from hypersend_server.errors import HyperSendError
-from hypersend_server.p2p import wire
+from hypersend_server.p2p import relay, wire
 from hypersend_server.p2p.service import UNPOSTED_MS
-from tests.harness import Person, SettableClock, running
-from tests.p2p.pair import end, pair
+from tests.harness import Person, Server, SettableClock, running
+from tests.p2p.pair import KEY, Pair, end, meet, pair
 
 
 async def test_offers_from_before_one_joined_stay_closed_where_the_group_says_so(tmp_path: Path) -> None:
@@ -93,6 +93,60 @@ async def test_what_ended_while_its_ends_were_coming_joins_nobody(
         assert relay.meetings == 0
 
 
+async def unavailable(*_: Any) -> Any:
+    raise HyperSendError("metadata_unavailable")
+
+
+async def test_who_was_removed_loses_their_transfers_though_nobody_could_be_shown_the_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server:
+        asha, ben = await server.person("asha"), await server.person("ben")
+        group = (await asha.post("/chats", {"kind": "group", "title": "g", "member_ids": [ben.id]})).json["id"]
+        body = {"chat_id": group, "receiver_id": ben.id, "name": "a", "size": 5, "client_id": "k"}
+        offer = (await asha.post("/p2p/send", body)).json
+        with monkeypatch.context() as patch:
+            patch.setattr(server.app[PARTS].chats.groups._publisher._presenter, "members", unavailable)
+            assert (await asha.delete(f"/chats/{group}/members/{ben.id}")).code == "metadata_unavailable"
+        async with asyncio.timeout(10):
+            while (await asha.get(f"/p2p/status/{offer['id']}")).json["status"] != "cancelled":
+                await asyncio.sleep(0.02)
+
+
+async def test_an_end_that_leaves_while_the_end_is_recorded_takes_the_word_with_it_from_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "STOP_S", 0.05)
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        transfer = await both.accepted()
+        sender, receiver, number = await meet(both, transfer["id"])
+        await receiver.send(type="ready", round=number, key=KEY, offset=0)
+        await sender.until("ready")
+        transfers = server.app[PARTS].metadata.transfers
+        change, recorded, go_on = transfers.change, asyncio.Event(), asyncio.Event()
+
+        async def slow(*given: Any, **fields: Any) -> Any:
+            found = await change(*given, **fields)
+            if found.status == "done":
+                recorded.set()
+                await go_on.wait()
+            return found
+
+        monkeypatch.setattr(transfers, "change", slow)
+        live = await both.asha.socket()
+        await receiver.send(type="done")
+        async with asyncio.timeout(10):
+            await recorded.wait()
+            receiver.ws._response.connection.transport.abort()  # type: ignore[union-attr]
+            while server.app[RELAY].sockets > 1:
+                await asyncio.sleep(0.02)
+            go_on.set()
+            while (await live.until("transfer"))["transfer"]["status"] != "done":
+                pass
+            assert await sender.closed() == 1000
+
+
 def full() -> None:
     raise HyperSendError("storage_full")
 
@@ -101,15 +155,21 @@ async def open_of(person: Person) -> list[tuple[str, str]]:
     return [(item["name"], item["status"]) for item in (await person.get("/p2p")).json["items"]]
 
 
+async def unposted(server: Server, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """One of them has offered a file while there was no room for the message that says so."""
+    both = await pair(server)
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app[PARTS].chats, "_require_room", full)
+        assert (await both.try_offer()).code == "storage_full"
+    return both
+
+
 async def test_a_full_server_leaves_the_offer_to_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SettableClock()
     async with running(tmp_path, clock=clock) as server:
-        both = await pair(server)
-        with monkeypatch.context() as patch:
-            patch.setattr(server.app[PARTS].chats, "_require_room", full)
-            assert (await both.try_offer()).code == "storage_full"
+        both = await unposted(server, monkeypatch)
         clock.advance(600)
         await server.app[PARTS].transfers.tidy()
         assert len(await open_of(both.asha)) == 1
@@ -126,9 +186,7 @@ async def test_an_offer_that_could_not_be_posted_and_is_not_tried_again_fails(
 ) -> None:
     clock = SettableClock()
     async with running(tmp_path, clock=clock) as server:
-        both = await pair(server)
-        monkeypatch.setattr(server.app[PARTS].chats, "_require_room", full)
-        assert (await both.try_offer()).code == "storage_full"
+        both = await unposted(server, monkeypatch)
         clock.advance(UNPOSTED_MS / 1000 + 1)
         await server.app[PARTS].transfers.tidy()
         both.asha = await server.login(both.asha.email)

@@ -71,6 +71,18 @@ async def test_strangers_are_never_told() -> None:
         assert (await alice.receive())["type"] == "pong"
 
 
+async def test_one_viewer_of_whom_nothing_can_be_read_keeps_it_from_no_other() -> None:
+    visible = {"alice": {"bob": None}, "dave": {"bob": None}}
+    async with serving(visible=visible) as server:
+        alice, dave = await server.sign_in("alice"), await server.sign_in("dave")
+        for viewer in (alice, dave):
+            await viewer.send(type="presence.watch", user_ids=["bob"])
+            assert (await viewer.receive())["online"] is False
+        server.visible["alice"] = None  # type: ignore[assignment]
+        await server.sign_in("bob")
+        assert (await dave.receive())["online"] is True
+
+
 async def test_a_block_that_comes_later_hides_changes() -> None:
     async with serving(grace_s=0.01, visible={"alice": {"bob": None}}) as server:
         alice = await server.sign_in("alice")

@@ -255,6 +255,8 @@ class TransfersConformance:
         assert await metadata.transfers.unshown(NOW + 1, 10) == []
         await metadata.transfers.change("t01", OPEN, LATER, status="cancelled")
         assert [t.status for t in await metadata.transfers.unshown(LATER + 1, 10)] == ["cancelled"]
+        await kept(metadata, 2)
+        assert [t.id for t in await metadata.transfers.unshown(LATER + 1, 10)] == ["t01", "t02"]  # the older one last
 
     async def test_history_and_what_is_open(self, metadata: Metadata) -> None:
         for number in range(1, 6):

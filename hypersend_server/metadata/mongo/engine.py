@@ -42,7 +42,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05  # between attempts, doubling, each
 TURNS_AT_ONCE, TURNS_FOR_S = 8, 3.0  # transactions under one key after which the time of the last is left to others
 LONGEST_TURN_S = 1.0
 LINGER_S = 0.05
-UNHEARD_S = 3.0
+UNHEARD_S = 3.0  # from the first write that succeeds again to the word that something may have been missed
 TURNS = {"chat": "chats", "file": "files"}
 """Where the turn of a key (`chat:ID`) is taken: the collection of the document that is written first."""
 NOW = {"$toLong": "$$NOW"}
@@ -191,14 +191,14 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is queued, unless the database holds it up: nobody was told that it is done."""
-        if self._telling is not None:
-            self._telling.cancel()
         if self._workers:
             await asyncio.wait(self._workers, timeout=CLOSE_S)
         for worker in self._workers:
             worker.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
+        if self._telling is not None:
+            self._telling.cancel()
 
     async def read(self, job: Job[T]) -> T:
         """Run `job`, whose reads each see at least what the ones before saw. Raises: what it raises;
