@@ -138,6 +138,13 @@ async def test_ping_is_answered_with_pong_and_with_ack_where_asked() -> None:
             {"type": "pong"}, {"type": "ack", "ref": "1", "data": None}]
 
 
+async def test_a_test_leaves_no_socket_of_its_own_open() -> None:
+    """The garbage collector would complain of some of them, in whatever test comes next."""
+    async with serving() as server:
+        alice = await server.sign_in("alice")
+    assert alice.raw.closed
+
+
 async def test_success_without_ref_is_silent_and_failure_is_not() -> None:
     async with serving() as server:
         alice = await server.sign_in("alice")
