@@ -76,7 +76,8 @@ class Child:
         number = self._listener.fileno()
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "hypersend_client.web.child", "--fd", str(number), "--parent", str(os.getpid()),
-            cwd=self._package_parent, env=environment, pass_fds=[number], stdin=asyncio.subprocess.DEVNULL)
+            cwd=self._package_parent, env=environment, pass_fds=[number], stdin=asyncio.subprocess.DEVNULL,
+            process_group=0)  # Ctrl-C is for us: a child that is still importing would answer it with a traceback
 
     async def close(self) -> None:
         watching, self._watching = self._watching, None

@@ -52,6 +52,17 @@ def is_running(pid: int) -> bool:
         return False
 
 
+async def test_an_interrupt_from_the_terminal_is_for_the_server_alone(tmp_path: Path) -> None:
+    async with site(tmp_path) as server:
+        child = server.web_client.child
+        assert child is not None
+        await server.request("GET", server.url + "/")
+        async with asyncio.timeout(30):
+            while child.pid is None:
+                await asyncio.sleep(0.02)
+        assert os.getpgid(child.pid) == child.pid
+
+
 async def test_screens_start_with_the_first_page_and_not_before(tmp_path: Path) -> None:
     async with site(tmp_path) as server:
         child = server.web_client.child
