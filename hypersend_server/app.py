@@ -211,7 +211,7 @@ async def open_parts(
         files = FileService(
             metadata.files, stores, uploads, direct, present_file, backend=settings.storage_backend,
             max_file_size=settings.max_file_size, default_quota_bytes=settings.user_quota,
-            upload_ttl_s=settings.upload_ttl, is_member=chats.is_member, restamp_for_file=chats.restamp_for_file,
+            upload_ttl_s=settings.upload_ttl, is_member=chats.is_member, file_removed=chats.upkeep.file_removed,
             reencode=pictures.reencode, init_limit=_limit(settings, UPLOADS_PER_S, UPLOADS_BURST, clock),
             clock=clock, new_id=new_id, on_full=deletions.hasten, require_room=require_room)
         transfers = TransferService(

@@ -47,6 +47,7 @@ MEDIA_TYPES = {
 # The screens run far from the browser's clock: the connection tells them where it is.
 ZONE = ('<script>document.cookie = "hypersend_zone=" + Intl.DateTimeFormat().resolvedOptions().timeZone'
         ' + "; Path=/; SameSite=Strict"</script>')
+LINE = HERE / "line.js"
 LOADING = """<div id="loading" role="status" aria-label="@APP_NAME@">
     <style>
       #loading { position: fixed; inset: 0; display: grid; place-items: center; background: #fff; }
@@ -97,7 +98,7 @@ def _flet_web() -> Path:
 def _stamp() -> str:
     """Changes with Flet, with the compressor and with every file of ours that goes in."""
     digest = hashlib.sha256(f"{FLET_VERSION} {importlib.metadata.version('brotli')}".encode())
-    for path in sorted([HERE / "build.py", *HERE.glob("fonts/*.woff2"), *HERE.glob("icons/*")]):
+    for path in sorted([HERE / "build.py", LINE, *HERE.glob("fonts/*.woff2"), *HERE.glob("icons/*")]):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -121,12 +122,14 @@ def _patch(fresh: Path) -> list[str]:
     index = fresh / "index.html"
     patch_index_html(str(index), base_href="/", websocket_endpoint_path="/ws", no_cdn=True)
     page = index.read_text(encoding="utf-8")
+    line = f"<script>\n{LINE.read_text(encoding='utf-8')}</script>"
     for pattern, put in (
         (r"<title>.*?</title>", f"<title>{NAME}</title>"),
         (r'(name="(?:description|apple-mobile-web-app-title)" content=)"[^"]*"', rf'\1"{NAME}"'),
         (r'<link rel="apple-touch-icon"[^>]*>', f'<link rel="apple-touch-icon" href="{TOUCH_ICON}">'),
         (r'<link rel="icon"[^>]*>', f'<link rel="icon" href="{ICON}" type="{ICON_TYPE}">'),
-        (r'\s*<script src="python\.js"></script>', f'\n  <meta name="theme-color" content="{COLOUR}">\n  {ZONE}'),
+        (r'\s*<script src="python\.js"></script>',
+         lambda found: f'\n  <meta name="theme-color" content="{COLOUR}">\n  {ZONE}\n  {line}'),
         (r'<meta content="IE=Edge"[^>]*>',
          '<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">'),
         (r'<div id="loading".*?</div>', LOADING),

@@ -171,11 +171,9 @@ class Groups:
     async def remove_member(self, user_id: str, chat_id: str, member_id: str) -> None:
         """Remove somebody, or leave. Raises: `not_found`, `not_allowed`."""
         change = await self._chats.remove_member(chat_id, user_id, member_id, self._new_id(), self._clock())
-        try:
-            await self._publisher.group_changed(change)
-        finally:  # they are no member any more, whoever could be told of it
-            self._upkeep.jobs_due()  # the last one takes the group along
-            await self._gone(chat_id, change.gone)
+        await self._publisher.group_changed(change)
+        self._upkeep.jobs_due()  # the last one takes the group along
+        await self._gone(chat_id, change.gone)
 
     async def set_role(self, user_id: str, chat_id: str, member_id: str, role: Role) -> Member:
         """Raises: `not_found`, `not_allowed`, `owner_required`."""

@@ -84,9 +84,16 @@ class Publisher:
             self._bus.publish(Frame(readers.of(change.message.seq), wire.message(raw)))
             self._bus.publish(ChatChanged(chat_id, readers.user_ids))
         self.gone(chat_id, change.gone)
-        if change.message is not None:
-            for member in await self._presenter.members(change.members, NOBODY):
-                self._bus.publish(Frame(readers.user_ids, wire.member(chat_id, member.member)))
+        if change.message is None:
+            return
+        try:
+            members = await self._presenter.members(change.members, NOBODY)
+        except HyperSendError as error:  # it is written, whoever asked: those who are connected find it when they sync
+            log.warning("members of chat %s were told to nobody: %s", chat_id, error)
+            self._bus.publish(Resync())
+            return
+        for member in members:
+            self._bus.publish(Frame(readers.user_ids, wire.member(chat_id, member.member)))
 
     def chat_changed(self, chat_id: str, user_ids: Sequence[str]) -> None:
         self._bus.publish(ChatChanged(chat_id, list(user_ids)))

@@ -321,11 +321,6 @@ class ChatService:
 
     # What other rooms set off
 
-    async def restamp_for_file(self, file_id: str) -> None:
-        """A file is gone: each message that showed it changes. Goes on after a crash where the job was
-        noted."""
-        await self.upkeep.restamp_for_file(file_id)
-
     async def forget_in_chats(self, user_id: str) -> dict[str, int]:
         """An account ends: leave everything; what was said stays without a sender. Returns: counts."""
         return await self.upkeep.forget_user(user_id)

@@ -82,6 +82,14 @@ class Upkeep:
                 while await self._chats.purge(subject, BATCH):
                     pass
 
+    async def file_removed(self, file_id: str) -> None:
+        """Each message that showed the file changes, now or, where that fails, later: the file is gone already."""
+        try:
+            await self.restamp_for_file(file_id)
+        except HyperSendError as error:
+            log.warning("messages that showed file %s change later: %s", file_id, error)
+            self.jobs_due()
+
     async def restamp_for_file(self, file_id: str) -> None:
         """Each message that showed the file takes its chat's next rev, and its readers hear of it."""
         while changed := await self._chats.restamp_for_file(file_id, BATCH):
@@ -89,17 +97,20 @@ class Upkeep:
 
     async def forget_user(self, user_id: str) -> dict[str, int]:
         """Leave all chats, then take the sender from what was said. Returns: counts for the person."""
-        left = await self._chats.forget_user(user_id, self._new_id, self._clock())
-        for change in left.changes:
-            await self._publisher.group_changed(change)
-        messages = 0
+        groups_left = chats_closed = messages = 0
+        async for change in self._chats.forget_user(user_id, self._new_id, self._clock()):
+            if change is None:
+                chats_closed += 1
+            else:
+                groups_left += 1
+                await self._publisher.group_changed(change)
         while changed := await self._chats.forget_sender(user_id, BATCH):
             messages += len(changed)
             self._tell(changed)
         self.jobs_due()  # the saved chat, and groups that nobody is left in
         return {
-            "groups_left": left.groups_left,
-            "chats_closed": left.chats_closed,
+            "groups_left": groups_left,
+            "chats_closed": chats_closed,
             "messages_without_sender": messages,
         }
 

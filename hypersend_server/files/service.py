@@ -51,7 +51,7 @@ class FileService:
         self, files: Files, stores: Mapping[str, Store], uploads: Uploads, direct: DirectParts,
         present: FilePresenter, *,
         backend: str, max_file_size: int, default_quota_bytes: int | None, upload_ttl_s: int,
-        is_member: Callable[[str, str], Awaitable[bool]], restamp_for_file: Callable[[str], Awaitable[object]],
+        is_member: Callable[[str, str], Awaitable[bool]], file_removed: Callable[[str], Awaitable[object]],
         reencode: Reencode, init_limit: Buckets | NoLimits, clock: Clock, new_id: Callable[[], str],
         on_full: Callable[[], None] = lambda: None, chunk_size_for: Callable[[int], int] = chunk_size_for,
         require_room: Callable[[], None] = lambda: None,
@@ -66,7 +66,7 @@ class FileService:
         self._default_quota_bytes = default_quota_bytes
         self._upload_ttl_s = upload_ttl_s
         self._is_member = is_member
-        self._restamp_for_file = restamp_for_file
+        self._file_removed = file_removed
         self._reencode = reencode
         self._init_limit = init_limit
         self._clock = clock
@@ -225,7 +225,7 @@ class FileService:
         """Remove a file or an upload whoever asks for it; False where it was gone already."""
         before = await self._uploads.remove(file)
         if before is not None and before.state == "complete":
-            await self._restamp_for_file(before.id)
+            await self._file_removed(before.id)
         return before is not None
 
     async def list_own(

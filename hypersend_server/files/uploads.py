@@ -443,8 +443,9 @@ class Uploads:
     async def expire(self, limit: int = 100) -> int:
         """End uploads whose time is over; how many."""
         ended = await self._files.expire(self._clock(), limit)
-        for file in ended:
+        for file in ended:  # all are told before anything that may fail
             self._events.state(file, "expired")
+        for file in ended:
             await self.clear(file)
         return len(ended)
 

@@ -12,7 +12,7 @@ below `first_seq`, or was deleted for them, is not there. Raises, unless said ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -270,14 +270,6 @@ class Found(NamedTuple):
     position: int
 
 
-class Forgotten(NamedTuple):
-    """What leaving everything did. changes: of the groups. messages: how many stay without a sender."""
-
-    changes: list[MemberChange]
-    groups_left: int
-    chats_closed: int
-
-
 class Chats(Protocol):
     # Chats and their members
 
@@ -414,8 +406,11 @@ class Chats(Protocol):
     async def restamp_for_file(self, file_id: str, limit: int) -> list[Changed]:
         """Give the next `limit` messages that show this file their chat's next rev; [] when done."""
 
-    async def forget_user(self, user_id: str, new_id: Any, now: int) -> Forgotten:
-        """Leave every chat (the groups with a system message each), remove the saved one."""
+    def forget_user(self, user_id: str, new_id: Any, now: int) -> AsyncIterator[MemberChange | None]:
+        """Leave every chat (the groups with a system message each), remove the saved one.
+
+        One after the other, each told once it is written: the change of a group, None for another chat.
+        """
 
     async def forget_sender(self, user_id: str, limit: int) -> list[Changed]:
         """Take the sender from the next `limit` of this person's messages; [] when done."""

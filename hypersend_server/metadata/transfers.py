@@ -112,8 +112,8 @@ class Transfers(Protocol):
         """The one that this message offers."""
 
     async def stranded(self, limit: int) -> list[TransferRecord]:
-        """Open ones that can never come to be: the session of one of its devices has ended, one of its people blocks
-        the other, or the message that offers it was deleted."""
+        """Open ones that can never come to be: the session of one of its devices has ended, one of its people has
+        left the chat or blocks the other, or the message that offers it was deleted."""
 
     async def is_blocked(self, transfer: TransferRecord) -> bool:
         """Whether one of its two people blocks the other."""

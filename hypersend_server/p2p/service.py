@@ -244,13 +244,12 @@ class TransferService:
             raise HyperSendError("not_found", "There is no such chat, or you may not see it.")
         rows = await self._transfers.history(chat_id, cursors.position(query.cursor), query.limit + 1, first_seq)
         kept, cursor = cursors.page(rows, query.limit, lambda transfer: transfer.id)
-        return Items([self.present(transfer) for transfer in kept], cursor)
+        return Items([self.present(transfer) for transfer in kept if _may_see(caller.user_id, transfer)], cursor)
 
     async def open(self, caller: Caller) -> Items[Transfer]:
         """What this person sends, or was offered by name, and is not over: oldest first."""
         found = await self._transfers.open_of(caller.user_id, MOST_OPEN)
-        return Items([self.present(transfer) for transfer in found if transfer.sender_id == caller.user_id
-                      or transfer.shown or transfer.status not in OFFERED], None)
+        return Items([self.present(transfer) for transfer in found if _may_see(caller.user_id, transfer)], None)
 
     # For the relay
 
@@ -292,8 +291,10 @@ class TransferService:
         """End what nobody took, pause what lost its relay, and let messages show what they should."""
         now = self._clock()
         while expired := await self._transfers.expire(now, BATCH):
+            for transfer in expired:  # all are told before anything that may fail
+                self._tell_status(transfer)
             for transfer in expired:
-                await self._changed(transfer)
+                await self._show(transfer)
         for transfer in await self._transfers.abandoned(now, BATCH):
             await self.moved(transfer.id, "paused")
         for transfer in await self._transfers.unshown(now - 5000, BATCH):
@@ -337,12 +338,15 @@ class TransferService:
                 raise
 
     async def _changed(self, transfer: TransferRecord) -> Transfer:
+        self._tell_status(transfer)
+        await self._show(transfer)
+        return self.present(transfer)
+
+    def _tell_status(self, transfer: TransferRecord) -> None:
         """Tell everyone concerned of a new status."""
         self._tell(transfer)
         if transfer.status not in OPEN:
             self._bus.publish(TransferEnded(transfer.id, transfer.status))
-        await self._show(transfer)
-        return self.present(transfer)
 
     async def _show(self, transfer: TransferRecord) -> bool:
         """False: it is an offer whose message was never posted."""
@@ -367,3 +371,8 @@ class TransferService:
             **{name: getattr(transfer, name) for name in Transfer.__struct_fields__ if not name.endswith("_at")},
             created_at=rfc3339(transfer.created_at), updated_at=rfc3339(transfer.updated_at),
             expires_at=rfc3339(transfer.expires_at))
+
+
+def _may_see(user_id: str, transfer: TransferRecord) -> bool:
+    """An offer whose message was never posted is its sender's alone."""
+    return transfer.sender_id == user_id or transfer.shown or transfer.status not in OFFERED

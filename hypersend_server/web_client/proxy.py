@@ -9,25 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from hypersend_server.client_address import client_address
 from hypersend_server.errors import HyperSendError
 from hypersend_server.limits import Buckets, NoLimits, network_of
 from hypersend_server.settings import Network
+from hypersend_server.web_client.line import Line
 
 MAX_FROM_BROWSER_BYTES = 1024 * 1024  # events and what people type; files go another way
-MAX_SOCKETS = 500  # each costs the other process about 0.7 MB
+MAX_LINES = 500  # each costs the other process about 0.7 MB
 CONNECT_S = 20.0
+PROTOCOL = "hypersend-line"
+UNKNOWN_LINE = 4404
 HEARTBEAT_S = 30.0
 COPIED = ("Host", "User-Agent", "Accept-Language")
+_NAME = re.compile(r"[0-9a-f]{32}")
 log = logging.getLogger(__name__)
-
-Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
 class SocketProxy:
@@ -44,7 +47,7 @@ class SocketProxy:
         self._origins = origins
         self._trusted = trusted_proxies
         self._limit = limit
-        self._open: set[web.WebSocketResponse] = set()
+        self._lines: dict[str, Line] = {}
 
     def require_origin(self, request: web.Request) -> str:
         """The page's origin. Raises: `not_allowed` where it is none of ours, or not said."""
@@ -63,14 +66,30 @@ class SocketProxy:
         address = client_address(request, self._trusted)
         if (wait_s := self._limit.take(network_of(address))) is not None:
             raise HyperSendError("rate_limited", retry_after_s=wait_s)
-        if len(self._open) >= MAX_SOCKETS:
-            raise HyperSendError("busy")
-        headers = {name: request.headers[name] for name in COPIED if name in request.headers}
-        headers |= {"X-Forwarded-For": address, "X-Forwarded-Proto": urlsplit(origin).scheme, **told}
         browser = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_FROM_BROWSER_BYTES)
+            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_FROM_BROWSER_BYTES, protocols=(PROTOCOL,))
         for cookie in cookies:
             browser.headers.add("Set-Cookie", cookie)
+        name, had = _named(request)
+        if had is None:
+            headers = {name: request.headers[name] for name in COPIED if name in request.headers}
+            headers |= {"X-Forwarded-For": address, "X-Forwarded-Proto": urlsplit(origin).scheme, **told}
+            line = await self._new_line(name, headers)
+        elif (found := self._lines.get(name)) is not None and found.can_go_on(had):
+            line = found
+        else:
+            await browser.prepare(request)
+            await browser.close(code=UNKNOWN_LINE)
+            return browser
+        await browser.prepare(request)
+        await line.serve(request, browser, had or 0)
+        with contextlib.suppress(ConnectionError):
+            await browser.close(code=WSCloseCode.GOING_AWAY)
+        return browser
+
+    async def _new_line(self, name: str, headers: dict[str, str]) -> Line:
+        if len(self._lines) >= MAX_LINES:
+            raise HyperSendError("busy")
         if self._session is None:
             self._session = self._open_session()
         try:
@@ -80,20 +99,17 @@ class SocketProxy:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("the web client cannot be reached: %s", error)
             raise HyperSendError("not_ready", "The app is starting; try again.", retry_after_s=2) from None
-        async with screens:
-            await browser.prepare(request)
-            self._open.add(browser)
-            try:
-                await _join(browser, screens)
-            finally:
-                self._open.discard(browser)
-                with contextlib.suppress(ConnectionError):
-                    await browser.close(code=WSCloseCode.GOING_AWAY)
-        return browser
+        line = Line(name, screens, self._ended)
+        self._lines[name or str(id(line))] = line
+        return line
+
+    def _ended(self, line: Line) -> None:
+        if self._lines.get(key := line.name or str(id(line))) is line:
+            del self._lines[key]
 
     async def close_sockets(self) -> None:
         """The pages reconnect by themselves, once the server is back."""
-        await asyncio.gather(*(browser.close(code=WSCloseCode.SERVICE_RESTART) for browser in list(self._open)))
+        await asyncio.gather(*(line.close(WSCloseCode.SERVICE_RESTART) for line in list(self._lines.values())))
 
     async def close(self) -> None:
         await self.close_sockets()
@@ -101,22 +117,12 @@ class SocketProxy:
             await self._session.close()
 
 
-async def _join(browser: web.WebSocketResponse, screens: aiohttp.ClientWebSocketResponse) -> None:
-    """Until either side closes. Each send is awaited, so a slow side slows the other."""
-    pumps = [asyncio.create_task(_pump(browser, screens)), asyncio.create_task(_pump(screens, browser))]
-    try:
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for pump in pumps:
-            pump.cancel()
-        for outcome in await asyncio.gather(*pumps, return_exceptions=True):
-            if isinstance(outcome, Exception) and not isinstance(outcome, ConnectionError):
-                log.error("a web client's connection broke", exc_info=outcome)
+def _named(request: web.Request) -> tuple[str, int | None]:
+    """The page's name for its line, "" where it has none, and how many frames it has had; None for a new line.
 
-
-async def _pump(source: Socket, sink: Socket) -> None:
-    async for message in source:
-        if message.type is WSMsgType.BINARY:
-            await sink.send_bytes(message.data)
-        elif message.type is WSMsgType.TEXT:
-            await sink.send_str(message.data)
+    The name is as good as the page's socket: so it comes in a header, which no proxy writes into its log.
+    """
+    offered = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    name = offered[1] if len(offered) == 2 and offered[0] == PROTOCOL and _NAME.fullmatch(offered[1]) else ""
+    had = request.query.get("had", "")
+    return name, int(had) if name and had.isascii() and had.isdigit() and len(had) < 16 else None

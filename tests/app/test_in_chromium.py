@@ -70,6 +70,28 @@ async def test_after_a_cut_line_the_app_goes_on_where_it_was(tmp_path: Path) -> 
         await ann.reads("No chat matches")
 
 
+async def test_a_line_that_died_unheard_is_replaced_and_nothing_typed_is_lost(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, relay(server.url) as line, chromium() as browser:
+        ann = await Screen.open(browser, line.url)
+        await ann.register("ann", "Ann Lee")
+        await ann.sees("start-chat")
+        async with HyperSend(server.url) as device:
+            await device.login("ann@example.org", PASSWORD)
+            group = await device.chats.create_group("Tea", [])
+            await ann.go(f"/chat/{group.id}")
+            await ann.fill("composer", "Shall we")
+            line.forget()
+            await device.messages.send(group.id, "The kettle is on")
+            await ann.reads("The kettle is on")
+            field = (await ann.sees("composer")).locator("textarea, input").first
+            assert await field.input_value() == "Shall we"
+            await ann.page.keyboard.type(" begin")
+            await ann.page.keyboard.press("Enter")
+            await ann.reads("Shall we begin. ")
+            texts = [message.text for message in (await device.messages.page(group.id)).items]
+            assert texts[-2:] == ["The kettle is on", "Shall we begin"]
+
+
 async def test_letters_typed_fast_all_arrive_while_the_form_is_drawn_anew(tmp_path: Path) -> None:
     words = "The quick brown fox jumps over the lazy dog, twice and once more, faster than anybody types"
     async with site(tmp_path) as server, chromium() as browser:

@@ -245,7 +245,7 @@ async def opened(
     service = FileService(
         files, stores, uploads, direct, FilePresenter(lambda picture_id: f"/pictures/{picture_id}"), backend=backend,
         max_file_size=max_file_size, default_quota_bytes=quota, upload_ttl_s=7 * 86400, is_member=is_member,
-        restamp_for_file=restamp, reencode=reencode, init_limit=NoLimits(), clock=clock, new_id=ids,
+        file_removed=restamp, reencode=reencode, init_limit=NoLimits(), clock=clock, new_id=ids,
         on_full=deletions.hasten, chunk_size_for=chunk_size_for)
     room = Room(
         data_root, clock, engine, files, records, store, stores, uploads, durability, service, deletions,

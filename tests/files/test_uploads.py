@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files import progress
 from hypersend_server.files.types import Uploader
 from hypersend_server.files.uploads import Claims
+from hypersend_server.realtime.events import Frame
 from tests.files.room import ALICE, BOB, MIB, Held, body_of, checksum_of, opened, parts_of, refused, sha
 
 CHUNK = 8 * MIB
@@ -220,6 +222,24 @@ async def test_an_upload_expires_after_its_last_chunk(tmp_path: Path) -> None:
         assert await room.code_of(room.put(file.id, 1, bytes(CHUNK))) == "upload_expired"
         assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
         assert await room.service.storage_use("alice") == (0, 0, 0)
+
+
+async def test_that_uploads_expired_is_told_of_all_though_clearing_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(file_id: str) -> None:
+        raise HyperSendError("metadata_unavailable")
+
+    async with opened(tmp_path) as room:
+        begun = [(await room.init(CHUNK)).id for _ in range(3)]
+        room.clock.advance(8 * 86400)
+        with monkeypatch.context() as patch:
+            patch.setattr(room.files, "forget_upload", unavailable)
+            assert await room.code_of(room.uploads.expire()) == "metadata_unavailable"
+        told = [msgspec.json.decode(event.frame) for event in room.frames if isinstance(event, Frame)]
+        assert [frame["id"] for frame in told if frame.get("state") == "expired"] == begun
+        await room.housekeeping.each_minute()
+        assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
 
 
 async def test_a_complete_file_takes_no_more_chunks(tmp_path: Path) -> None:

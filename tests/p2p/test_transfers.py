@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hypersend_server.app import PARTS
+from hypersend_server.errors import HyperSendError
 from tests.harness import SettableClock, running
 from tests.p2p.pair import KEY, pair
 
@@ -159,6 +160,32 @@ async def test_an_offer_that_nobody_takes_expires_and_the_message_says_so(tmp_pa
         page = (await both.asha.get(f"/chats/{both.chat_id}/messages")).json["items"]
         assert page[-1]["transfer"]["status"] == "expired"
         assert (await both.asha.get("/p2p")).json["items"] == []
+
+
+async def test_that_offers_expired_is_told_of_all_though_the_message_of_one_cannot_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(*_: object) -> bool:
+        raise HyperSendError("metadata_unavailable")
+
+    clock = SettableClock()
+    async with running(tmp_path, clock=clock) as server:
+        both = await pair(server)
+        offers = [await both.offer(client_id=f"k{number}") for number in range(3)]
+        clock.advance(4 * DAY_S)
+        both.asha = await server.login(both.asha.email)
+        live = await both.asha.socket()
+        transfers = server.app[PARTS].transfers
+        with monkeypatch.context() as patch:
+            patch.setattr(transfers._chats, "show_transfer", unavailable)
+            with pytest.raises(HyperSendError):
+                await transfers.tidy()
+        told = [(await live.until("transfer"))["transfer"] for _ in offers]
+        assert {(each["id"], each["status"]) for each in told} == {(offer["id"], "expired") for offer in offers}
+        clock.advance(10)
+        await transfers.tidy()
+        page = (await both.asha.get(f"/chats/{both.chat_id}/messages")).json["items"]
+        assert {message["transfer"]["status"] for message in page} == {"expired"}
 
 
 async def test_it_becomes_an_upload_under_the_rules_of_uploads(tmp_path: Path) -> None:

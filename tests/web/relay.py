@@ -27,6 +27,8 @@ class Relay:
         self.cut_after: int | None = None
         self.is_down = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._ends = asyncio.Event()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_server, from_server = writer, None
@@ -36,21 +38,28 @@ class Relay:
                 return
             from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
             self._writers.add(to_server)
-            down = asyncio.create_task(self._copy(from_server, writer))
-            await self._copy(reader, to_server, up=True)
+            down = asyncio.create_task(self._copy(from_server, writer, writer))
+            await self._copy(reader, to_server, writer, up=True)
             down.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await down
         except OSError:
             pass  # one side went away: so does the other
         finally:
+            if writer in self._forgotten:
+                await self._ends.wait()
             for each in (writer, to_server):
                 self._writers.discard(each)
                 each.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, up: bool = False) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, browser: asyncio.StreamWriter,
+        up: bool = False,
+    ) -> None:
         with contextlib.suppress(OSError):
             while part := await reader.read(STEP_BYTES):
+                if browser in self._forgotten:
+                    return
                 writer.write(part)
                 await writer.drain()
                 if up:
@@ -69,6 +78,14 @@ class Relay:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def forget(self) -> None:
+        """Every connection that is open passes nothing any more, and nobody is told; new ones are as before."""
+        self._forgotten |= self._writers
+
+    def close(self) -> None:
+        self._ends.set()
+        self.cut()
+
 
 @asynccontextmanager
 async def relay(target: str) -> AsyncIterator[Relay]:
@@ -79,5 +96,5 @@ async def relay(target: str) -> AsyncIterator[Relay]:
         yield line
     finally:
         server.close()
-        line.cut()
+        line.close()
         await server.wait_closed()

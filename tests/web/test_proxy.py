@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from hypersend_server.clock import system_clock
 from hypersend_server.limits import Buckets
+from hypersend_server.web_client import line
 from hypersend_server.web_client.proxy import MAX_FROM_BROWSER_BYTES
 from tests.web.site import Site, site
 
@@ -28,7 +30,7 @@ class Echo:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
-        await socket.send_json(dict(request.headers))
+        await socket.send_bytes(json.dumps(dict(request.headers)).encode())
         async for message in socket:
             if message.data == b"large":
                 await socket.send_bytes(b"x" * 5_000_000)
@@ -55,10 +57,18 @@ async def echo() -> AsyncIterator[Echo]:
         await runner.cleanup()
 
 
-async def connect(server: Site, origin: str | None = "", **headers: str) -> aiohttp.ClientWebSocketResponse:
+async def connect(
+    server: Site, origin: str | None = "", query: str = "", protocols: tuple[str, ...] = (), **headers: str
+) -> aiohttp.ClientWebSocketResponse:
     if origin is not None:
         headers["Origin"] = origin or server.url
-    return await server.http.ws_connect(server.url + "/ws", headers=headers, max_msg_size=0)
+    return await server.http.ws_connect(
+        server.url + "/ws" + query, headers=headers, protocols=protocols, max_msg_size=0)
+
+
+async def said(socket: aiohttp.ClientWebSocketResponse) -> dict[str, str]:
+    """What the screens were told, as they repeat it first."""
+    return dict(json.loads(await socket.receive_bytes()))
 
 
 async def test_screens_hear_of_the_browser_and_not_its_secrets(tmp_path: Path) -> None:
@@ -66,7 +76,7 @@ async def test_screens_hear_of_the_browser_and_not_its_secrets(tmp_path: Path) -
         socket = await connect(
             server, **{"X-Forwarded-For": "203.0.113.7", "User-Agent": "Phone", "Cookie": "secret=1",
                        "Authorization": "Bearer x", "X-HyperSend-Access-Token": "forged"})
-        told = await socket.receive_json()
+        told = await said(socket)
         await socket.close()
     assert told["X-Forwarded-For"] == "203.0.113.7"
     assert told["User-Agent"] == "Phone"
@@ -87,14 +97,14 @@ async def test_origins_that_the_operator_names_are_let_in(tmp_path: Path) -> Non
         tmp_path, web_client=screens.url, origins=("https://chat.example.org",)
     ) as server:
         socket = await connect(server, "https://chat.example.org")
-        assert (await socket.receive_json())["X-Forwarded-Proto"] == "https"
+        assert (await said(socket))["X-Forwarded-Proto"] == "https"
         await socket.close()
 
 
 async def test_large_pictures_reach_the_browser_and_large_frames_do_not_reach_the_screens(tmp_path: Path) -> None:
     async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
         socket = await connect(server)
-        await socket.receive_json()
+        await said(socket)
         await socket.send_bytes(b"large")
         assert len((await socket.receive()).data) == 5_000_000
         await socket.send_bytes(b"x" * (MAX_FROM_BROWSER_BYTES + 1))
@@ -105,20 +115,119 @@ async def test_large_pictures_reach_the_browser_and_large_frames_do_not_reach_th
 async def test_a_closed_end_closes_the_other(tmp_path: Path) -> None:
     async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
         leaving = await connect(server)
-        await leaving.receive_json()
+        await said(leaving)
         await leaving.close()
         await asyncio.wait_for(screens.closed.wait(), 5)
         left = await connect(server)
-        await left.receive_json()
+        await said(left)
         await left.send_bytes(b"bye")
         assert (await left.receive(5)).type is aiohttp.WSMsgType.CLOSE
+
+
+NAME = "0a" * 16
+
+
+async def page(server: Site, name: str = NAME, had: int | None = None) -> aiohttp.ClientWebSocketResponse:
+    """As the page's own script connects: a new line, or, where it has had some frames, the one that it had."""
+    query = "" if had is None else f"?had={had}"
+    return await connect(server, query=query, protocols=("hypersend-line", name))
+
+
+async def test_a_page_that_asks_hears_what_is_there_and_the_screens_hear_nothing_of_it(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        assert socket.protocol == "hypersend-line"
+        assert await socket.receive_str() == "!0"
+        await said(socket)
+        await socket.send_bytes(b"an event")
+        assert await socket.receive_bytes() == b"an event"
+        await socket.send_str("?2")
+        assert await socket.receive_str() == "!1"
+        await socket.close()
+        await asyncio.wait_for(screens.closed.wait(), 5)
+
+
+async def test_a_page_comes_back_and_neither_side_lacks_or_repeats_anything(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        await said(socket)
+        for number in range(5):
+            await socket.send_bytes(b"%d" % number)
+        assert [await socket.receive_bytes() for _ in range(2)] == [b"0", b"1"]
+        # It is dead unheard: what it had after those two counts as lost. `had` counts what the screens said first.
+        newer = await page(server, had=3)
+        assert await newer.receive_str() == "!5"
+        assert [await newer.receive_bytes() for _ in range(3)] == [b"2", b"3", b"4"]
+        await newer.send_str("?6")
+        assert await newer.receive_str() == "!5"
+        newer._response.connection.transport.abort()  # type: ignore[union-attr]
+        newest = await page(server, had=6)
+        assert await newest.receive_str() == "!5"
+        await newest.send_bytes(b"on")
+        assert await newest.receive_bytes() == b"on"
+        assert not screens.closed.is_set()
+        await newest.close()
+        await asyncio.wait_for(screens.closed.wait(), 5)
+
+
+@pytest.mark.parametrize(("name", "had"), [("0b" * 16, 1), (NAME, 7), (NAME, 0)])
+async def test_a_line_that_is_unknown_or_lacks_what_the_page_lacks_begins_anew(
+    tmp_path: Path, name: str, had: int
+) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        await said(socket)
+        await socket.send_str("?1")
+        await socket.receive_str()
+        stranger = await page(server, name, had)
+        assert ((await stranger.receive()).type, stranger.close_code) == (aiohttp.WSMsgType.CLOSE, 4404)
+        await socket.send_bytes(b"alive")
+        assert await socket.receive_bytes() == b"alive"
+
+
+async def test_a_page_that_does_not_come_back_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "RETURN_S", 0.2)
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        socket._response.connection.transport.abort()  # type: ignore[union-attr]
+        await asyncio.wait_for(screens.closed.wait(), 5)
+        late = await page(server, had=0)
+        assert ((await late.receive()).type, late.close_code) == (aiohttp.WSMsgType.CLOSE, 4404)
+
+
+async def test_what_an_absent_page_is_kept_has_an_end(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        await socket.send_bytes(b"large")  # 5 MB, beyond what is kept for one that is away
+        while (await socket.receive()).data != b"x" * 5_000_000:
+            pass
+        assert not screens.closed.is_set()
+        socket._response.connection.transport.abort()  # type: ignore[union-attr]
+        await asyncio.wait_for(screens.closed.wait(), 5)
+
+
+async def test_a_page_that_is_there_gets_any_amount(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        await said(socket)
+        for number in range(4):
+            await socket.send_bytes(b"large")
+            assert len(await socket.receive_bytes()) == 5_000_000
+            await socket.send_str(f"?{number + 2}")
+            assert await socket.receive_str() == f"!{number + 1}"
+        await socket.close()
 
 
 async def test_stopping_does_not_wait_for_open_pages(tmp_path: Path) -> None:
     async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
         sockets = [await connect(server) for _ in range(5)]
         for socket in sockets:
-            await socket.receive_json()
+            await said(socket)
         receiving = [asyncio.create_task(socket.receive()) for socket in sockets]
         began = time.monotonic()
         await server.stop()
@@ -154,5 +263,5 @@ async def test_one_address_cannot_open_sockets_without_end(tmp_path: Path) -> No
 async def test_screens_hear_where_the_browsers_clock_is(tmp_path: Path, cookie: str, told: str | None) -> None:
     async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
         socket = await connect(server, **{"Cookie": f"hypersend_zone={cookie}", "X-HyperSend-Zone": "forged"})
-        assert (await socket.receive_json()).get("X-HyperSend-Zone") == told
+        assert (await said(socket)).get("X-HyperSend-Zone") == told
         await socket.close()

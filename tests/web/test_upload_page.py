@@ -78,6 +78,22 @@ async def test_300_mb_arrive_as_they_were(tmp_path: Path) -> None:
         assert there.watched.errors == []
 
 
+async def test_a_line_that_died_unheard_is_given_up_in_seconds(tmp_path: Path) -> None:
+    file = make(tmp_path / "film.mp4", 40 * MIB)
+    async with visit(tmp_path) as there, relay(there.server.url) as line:
+        await there.page.goto(there.url.replace(there.server.url, line.url))
+        line.up_bytes_per_s = 4 * MIB
+        await there.choose(file)
+        await there.page.locator("li.uploading").wait_for()
+        await there.page.wait_for_timeout(2000)
+        line.forget()
+        line.up_bytes_per_s = None
+        # Nothing but the page's own patience ends such a request: it was a minute for one that was sent, and a quarter
+        # of an hour for a question.
+        await there.page.locator("li.done").wait_for(timeout=45_000)
+        await there.assert_stored(file)
+
+
 async def test_several_files_go_one_after_the_other_empty_ones_too(tmp_path: Path) -> None:
     files = [make(tmp_path / name, size) for name, size in (
         ("फ़ोटो 2026.jpg", 3 * MIB), ("empty.txt", 0), ("exactly.bin", 16 * MIB), ("no ending", 5))]

@@ -3,18 +3,38 @@
 import { hex } from "./digest.js";
 
 const API = "/api/v1/files";
-const STALLED_MS = 60000;
+const CALL_MS = 4000;
+const SILENT_MS = 6000;
+const ANSWER_MS = 15000;  // all has gone, and a store may be slow to say that it is there
+const LONGEST_MS = 60000;
 const DIRECT_TRIES = 2;
 const DIRECT_FAILURES = 3;
 const MAX_PARTS = 200;
 
-/** code: of the API's problem document, or `network`. `retryable`: the same request may succeed later. */
+/**
+ * code: of the API's problem document, or `network`. `retryable`: the same request may succeed later. `isSilence`: it was
+ * given up since nothing moved.
+ */
 export class Problem extends Error {
-  constructor(code, { status = 0, retryable = false, retryAfterS = 0, extra = {} } = {}) {
+  constructor(code, { status = 0, retryable = false, retryAfterS = 0, extra = {}, isSilence = false } = {}) {
     super(code);
-    Object.assign(this, { code, status, retryable, retryAfterS, extra });
+    Object.assign(this, { code, status, retryable, retryAfterS, extra, isSilence });
   }
 }
+
+/**
+ * How long silence is waited out. A line that died unheard is told to no page, and one that is slow must not be cut off
+ * again and again: so it begins short, and doubles while giving up brought nothing.
+ */
+export class Patience {
+  constructor() { this.doublings = 0; }
+  more() { this.doublings += 1; }
+  less() { this.doublings = Math.max(0, this.doublings - 1); }
+  of(ms) { return Math.min(LONGEST_MS, ms * 2 ** this.doublings); }
+}
+
+/** For a call that is tried for the n-th time, from 0. */
+export const callMs = (tries) => Math.min(LONGEST_MS, CALL_MS * 2 ** tries);
 
 function problemOf(status, text, retryAfter) {
   let extra = {};
@@ -27,18 +47,27 @@ function problemOf(status, text, retryAfter) {
 export class Api {
   constructor(ticket) { this.ticket = ticket; }
 
-  async call(method, path, { json, headers = {}, signal } = {}) {
+  /** ms: how long the whole call may take. */
+  async call(method, path, { json, headers = {}, signal, ms = LONGEST_MS } = {}) {
     let response, text;
+    const either = new AbortController();
+    const stop = () => either.abort();
+    const timer = setTimeout(stop, ms);
+    signal?.addEventListener("abort", stop);
     try {
+      signal?.throwIfAborted();
       response = await fetch(API + path, {
-        method, signal, cache: "no-store", credentials: "omit",
+        method, signal: either.signal, cache: "no-store", credentials: "omit",
         headers: { Authorization: `Bearer ${this.ticket}`, ...(json && { "Content-Type": "application/json" }), ...headers },
         body: json && JSON.stringify(json),
       });
       text = await response.text();
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Problem("network", { retryable: true });
+      if (signal?.aborted) throw signal.reason;
+      throw new Problem("network", { retryable: true, isSilence: either.signal.aborted });
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
     }
     if (!response.ok) throw problemOf(response.status, text, response.headers.get("Retry-After"));
     return text ? JSON.parse(text) : null;
@@ -49,23 +78,25 @@ export class Api {
  * One body on its way; answers the text that comes back. progress(bytes) is called with what has gone.
  * XMLHttpRequest, since fetch says nothing about how much of a body has gone: a chunk may take minutes.
  */
-function send(url, headers, body, { signal, progress }) {
+function send(url, headers, body, { signal, progress, patience }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let timer;
-    const alive = () => { clearTimeout(timer); timer = setTimeout(() => request.abort(), STALLED_MS); };
+    const alive = (ms) => { clearTimeout(timer); timer = setTimeout(() => request.abort(), patience.of(ms)); };
     const stop = () => request.abort();
     const ended = (outcome, value) => { clearTimeout(timer); signal.removeEventListener("abort", stop); outcome(value); };
     request.open("PUT", url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => { alive(); progress(event.loaded); };
+    request.upload.onprogress = (event) => { alive(SILENT_MS); progress(event.loaded); };
+    request.upload.onload = () => alive(ANSWER_MS);
     request.onload = () => (request.status >= 200 && request.status < 300
       ? ended(resolve, request.responseText)
       : ended(reject, problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After"))));
     request.onerror = () => ended(reject, new Problem("network", { retryable: true }));
-    request.onabort = () => ended(reject, signal.aborted ? signal.reason : new Problem("network", { retryable: true }));
+    request.onabort = () => ended(
+      reject, signal.aborted ? signal.reason : new Problem("network", { retryable: true, isSilence: true }));
     signal.addEventListener("abort", stop);
-    alive();
+    alive(SILENT_MS);
     request.send(body);
   });
 }
@@ -99,7 +130,7 @@ export class DirectChunks {
     }
     let part;
     try {
-      part = await this.sign(index, hex(digest), options.signal);
+      part = await this.sign(index, hex(digest), options);
     } catch (error) {
       if (error.code !== "direct_unavailable") throw error;
       this.failures = DIRECT_FAILURES;
@@ -124,19 +155,20 @@ export class DirectChunks {
   }
 
   /** Asked for while an answer is awaited, URLs come together with the next one. */
-  sign(index, sha256, signal) {
+  sign(index, sha256, options) {
     return new Promise((resolve, reject) => {
       this.wanted.push({ index, sha256, resolve, reject });
-      this.signing ??= this.signAll(signal).finally(() => { this.signing = null; });
+      this.signing ??= this.signAll(options).finally(() => { this.signing = null; });
     });
   }
 
-  async signAll(signal) {
+  async signAll({ signal, patience }) {
     while (this.wanted.length) {
       const batch = this.wanted.splice(0, MAX_PARTS);
       try {
         const { parts } = await this.api.call(
-          "POST", `/${this.id}/parts`, { json: { parts: batch.map(({ index, sha256 }) => ({ index, sha256 })) }, signal });
+          "POST", `/${this.id}/parts`,
+          { json: { parts: batch.map(({ index, sha256 }) => ({ index, sha256 })) }, signal, ms: patience.of(CALL_MS) });
         const urls = new Map(parts.map((part) => [part.index, part]));
         for (const { index, resolve } of batch) resolve(urls.get(index));
       } catch (error) {

@@ -3,7 +3,7 @@
 // States: waiting, checking, uploading, offline (trying again), paused, finishing, done, failed, cancelled.
 
 import { hex, sha256 } from "./digest.js";
-import { Api, DirectChunks, Problem, ServerChunks } from "./transport.js";
+import { Api, DirectChunks, Patience, Problem, ServerChunks, callMs } from "./transport.js";
 
 const LANES = 4;
 const IN_FLIGHT_BYTES = 64 * 1024 * 1024;
@@ -28,6 +28,7 @@ export class Upload {
     this.flying = new Map();     // chunk → bytes of it that have gone
     this.samples = [];
     this.troubles = 0;           // in a row
+    this.patience = new Patience();
   }
 
   get sent() {
@@ -128,8 +129,8 @@ export class Upload {
       name: this.file.name, size: this.file.size, ...(/^[\w.+-]+\/[\w.+-]+$/.test(this.file.type) && { mime: this.file.type }),
       ...(this.chat && { chat_id: this.chat }),
     };
-    const init = (key) => this.patiently(() => new Api(this.ticket).call(
-      "POST", "/init", { json: body, headers: { "Idempotency-Key": key }, signal: this.stop.signal }));
+    const init = (key) => this.patiently((ms) => new Api(this.ticket).call(
+      "POST", "/init", { json: body, headers: { "Idempotency-Key": key }, signal: this.stop.signal, ms }));
     const anew = () => {
       this.remember(this.entry = entry = { key: hex(crypto.getRandomValues(new Uint8Array(16))), ticket: this.ticket });
       return init(entry.key);
@@ -174,7 +175,7 @@ export class Upload {
   }
 
   ask(id = this.id) {
-    return this.patiently(() => this.api.call("GET", `/${id}`, { signal: this.stop.signal }));
+    return this.patiently((ms) => this.api.call("GET", `/${id}`, { signal: this.stop.signal, ms }));
   }
 
   /** What the server has, as it says. */
@@ -186,6 +187,10 @@ export class Upload {
     this.isDirect = Boolean(upload.direct);
     this.done = upload.received_bytes;
     this.partial = new Map(upload.partial);
+    let known = this.done;
+    for (const bytes of this.partial.values()) known += bytes;
+    if (known > (this.known ?? known) + STEADY_BYTES) this.patience.less();
+    this.known = known;
     this.verifying = upload.verifying.length > 0;
     const there = new Uint8Array(upload.chunk_count);
     for (const [first, last] of [...upload.received, ...upload.verifying]) there.fill(1, first, last + 1);
@@ -225,12 +230,13 @@ export class Upload {
       try {
         this.flying.set(index, offset);
         const receipt = await this.chunks.put(index, offset, chunk.slice(offset), digest, {
-          signal, progress: (bytes) => this.flying.set(index, offset + (gone = bytes)),
+          signal, patience: this.patience, progress: (bytes) => this.flying.set(index, offset + (gone = bytes)),
         });
         if (receipt.sha256 !== hex(digest)) throw new Problem("chunk_conflict");
         this.there[index] = 1;
         this.done += chunk.size;
         this.troubles = 0;
+        this.patience.less();
       } catch (error) {
         if (stopped(error)) throw error;
         if (gone > STEADY_BYTES) this.troubles = 0;
@@ -259,6 +265,7 @@ export class Upload {
   recover(error) {
     this.recovering ??= (async () => {
       try {
+        if (error.isSilence) this.patience.more();
         await this.rest(this.troubles, error);
         this.troubles += 1;
         this.adopt(await this.ask());
@@ -273,7 +280,8 @@ export class Upload {
   async complete() {
     try {
       for (let tries = 0; ; tries += 1) {
-        const file = await this.patiently(() => this.api.call("POST", `/${this.id}/complete`, { signal: this.stop.signal }));
+        const file = await this.patiently((ms) => this.api.call(
+          "POST", `/${this.id}/complete`, { signal: this.stop.signal, ms }));
         if (file.state === "complete") return true;
         await this.rest(tries, { retryAfterS: 0 });  // an object store puts it together
       }
@@ -286,12 +294,12 @@ export class Upload {
 
   // patience
 
-  /** Repeat what may succeed later, for as long as it takes. */
+  /** Repeat work(ms) that may succeed later, for as long as it takes. */
   async patiently(work) {
     const before = this.state;
     for (let tries = 0; ; tries += 1) {
       try {
-        const result = await work();
+        const result = await work(callMs(tries));
         if (this.state === "offline") this.set(before === "offline" ? "uploading" : before);
         return result;
       } catch (error) {

@@ -144,9 +144,9 @@ class TransfersConformance:
             await offer_in(metadata, chat_id, number)
         await offer_in(metadata, chat_id, 3, sender_session="gone")
         await offer_in(metadata, chat_id, 6, receiver_id=None)
-        await kept(metadata, 7)  # its message is still to come
-        await kept(metadata, 8, sender_session="unknown")
-        await kept(metadata, 9, sender_session="gone")
+        await kept(metadata, 7, chat_id=chat_id)  # its message is still to come
+        await kept(metadata, 8, chat_id=chat_id, sender_session="unknown")
+        await kept(metadata, 9, chat_id=chat_id, sender_session="gone")
         await metadata.transfers.change("t09", OPEN, NOW, status="done")
         await metadata.transfers.accept("t02", "b", "sb", None, NOW, LATER)
         await metadata.transfers.accept("t04", "b", "gone too", None, NOW, LATER)
@@ -160,6 +160,27 @@ class TransfersConformance:
             await metadata.accounts.block(blocking, blocked, now_ms=NOW)
             assert ids(await metadata.transfers.stranded(10)) == ["t01", "t02", "t03", "t04", "t05", "t07", "t08"]
             await metadata.accounts.unblock(blocking, blocked)
+
+    async def test_what_somebody_who_has_left_sends_or_receives_is_found(self, metadata: Metadata) -> None:
+        await people(metadata, "a", "b", "c")
+        await signed_in(metadata, "a", "sa")
+        await signed_in(metadata, "b", "sb")
+        await group(metadata.chats, "a", "b", "c", chat_id="g")
+        chat_id, _, _ = await metadata.chats.create_direct("a", "b", "direct", NOW)
+        await offer_in(metadata, "g", 1)
+        await offer_in(metadata, "g", 2, receiver_id=None)
+        await offer_in(metadata, "g", 3, sender_id="b", sender_session="sb", receiver_id="a")
+        await offer_in(metadata, "g", 4, receiver_id="c")
+        await metadata.chats.delete_chat(chat_id, "b", NOW)
+        await kept(metadata, 5, chat_id=chat_id)  # its message will open b's side again
+        assert await metadata.transfers.stranded(10) == []
+        await metadata.chats.remove_member("g", "a", "b", "left", NOW)
+        assert ids(await metadata.transfers.stranded(10)) == ["t01", "t03"]
+        await metadata.chats.delete_chat("g", "a", NOW)
+        assert ids(await metadata.transfers.stranded(10)) == ["t01", "t02", "t03", "t04"]
+        while await metadata.chats.purge("g", 10):
+            pass
+        assert ids(await metadata.transfers.stranded(10)) == ["t01", "t02", "t03", "t04"]
 
     async def test_who_joined_later_sees_no_earlier_transfer(self, metadata: Metadata) -> None:
         await people(metadata, "a", "b")

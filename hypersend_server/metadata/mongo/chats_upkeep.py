@@ -6,10 +6,10 @@ be found, so running a step again does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.chats import Changed, Forgotten, MemberChange
+from hypersend_server.metadata.chats import Changed, MemberChange
 from hypersend_server.metadata.mongo.chats_members import close_side, end_chat, leave
 from hypersend_server.metadata.mongo.chats_messages import restamp, unshow
 from hypersend_server.metadata.mongo.chats_rows import MESSAGE, client_key, membership, messages_of
@@ -64,15 +64,15 @@ class MongoUpkeep:
             return await self.restamp_for_file(file_id, limit)
         return found
 
-    async def forget_user(self, user_id: str, new_id: Callable[[], str], now: int) -> Forgotten:
+    async def forget_user(
+        self, user_id: str, new_id: Callable[[], str], now: int
+    ) -> AsyncGenerator[MemberChange | None]:
         async def chats(tx: Tx) -> list[str]:
             await enqueue(tx, "forget_user", user_id)
             await tx.delete("hidden", {"user_id": user_id})
             places = await tx.many("members", {"user_id": user_id, "left_at": None}, {"chat_id": 1})
             return [doc["chat_id"] for doc in places]
 
-        changes: list[MemberChange] = []
-        groups = closed = 0
         for chat_id in await self._engine.write(f"user:{user_id}", chats):
             message_id = new_id()
 
@@ -92,12 +92,7 @@ class MongoUpkeep:
                 if error.code == "not_found":  # left or removed at the same moment
                     continue
                 raise
-            if change is None:
-                closed += 1
-            else:
-                groups += 1
-                changes.append(change)
-        return Forgotten(changes, groups, closed)
+            yield change
 
     async def forget_sender(self, user_id: str, limit: int) -> list[Changed]:
         async def due(tx: Tx) -> list[Doc]:

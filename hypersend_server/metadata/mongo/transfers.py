@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.mongo.chats_rows import member_id
 from hypersend_server.metadata.mongo.engine import Doc, Engine, Tx
 from hypersend_server.metadata.mongo.records import doc_of, record_of
 from hypersend_server.metadata.transfers import MOVING, OPEN, Status, TransferRecord
@@ -232,9 +233,15 @@ async def _stranded(tx: Tx, transfers: list[TransferRecord]) -> list[TransferRec
     pairs = {t.id: _block_ids(t.sender_id, t.receiver_id) for t in transfers}
     live = await known("sessions", [one for each in devices.values() for one in each], ended_at=None)
     blocks = await known("blocks", [one for each in pairs.values() for one in each])
+    shown = await known("messages", [t.message_id for t in transfers])
     deleted = await known("messages", [t.message_id for t in transfers], deleted_at={"$gt": 0})
+    # A receiver's closed side of a direct chat is opened again by the message that is still to come.
+    places = {t.id: [member_id(t.chat_id, user_id) for user_id in (
+        t.sender_id, t.receiver_id if t.message_id in shown else None) if user_id is not None] for t in transfers}
+    members = await known("members", [one for each in places.values() for one in each], left_at=None)
     return [t for t in transfers if (
-        not live.issuperset(devices[t.id]) or not blocks.isdisjoint(pairs[t.id]) or t.message_id in deleted)]
+        not live.issuperset(devices[t.id]) or not blocks.isdisjoint(pairs[t.id]) or t.message_id in deleted
+        or not members.issuperset(places[t.id]))]
 
 
 async def _require(tx: Tx, transfer_id: str) -> TransferRecord:

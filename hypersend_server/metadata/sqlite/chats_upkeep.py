@@ -6,12 +6,12 @@ from what is still to be found, so running a step again does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
 from hypersend_server.errors import HyperSendError
-from hypersend_server.metadata.chats import Changed, Forgotten, MemberChange
+from hypersend_server.metadata.chats import Changed, MemberChange
 from hypersend_server.metadata.sqlite.chats_members import close_side, end_chat, leave
 from hypersend_server.metadata.sqlite.chats_messages import restamp, unshow
 from hypersend_server.metadata.sqlite.chats_rows import MESSAGE, audience_of, membership, messages_of
@@ -67,7 +67,9 @@ class SqliteUpkeep:
 
         return await self._engine.write(job)
 
-    async def forget_user(self, user_id: str, new_id: Callable[[], str], now: int) -> Forgotten:
+    async def forget_user(
+        self, user_id: str, new_id: Callable[[], str], now: int
+    ) -> AsyncGenerator[MemberChange | None]:
         def chats(tx: Tx) -> list[str]:
             enqueue(tx, "forget_user", user_id)
             tx.execute("DELETE FROM hidden WHERE user_id = ?", (user_id,))
@@ -76,8 +78,6 @@ class SqliteUpkeep:
                 for row in tx.execute("SELECT chat_id FROM members WHERE user_id = ? AND left_at IS NULL", (user_id,))
             ]
 
-        changes: list[MemberChange] = []
-        groups = closed = 0
         for chat_id in await self._engine.write(chats):
             message_id = new_id()
 
@@ -97,12 +97,7 @@ class SqliteUpkeep:
                 if error.code == "not_found":  # left or removed at the same moment
                     continue
                 raise
-            if change is None:
-                closed += 1
-            else:
-                groups += 1
-                changes.append(change)
-        return Forgotten(changes, groups, closed)
+            yield change
 
     async def forget_sender(self, user_id: str, limit: int) -> list[Changed]:
         def job(tx: Tx) -> list[Changed]:

@@ -23,7 +23,13 @@ STRANDED = (
     " (SELECT 1 FROM sessions s WHERE s.id = transfers.receiver_session AND s.ended_at IS NULL))"
     " OR EXISTS (SELECT 1 FROM blocks b WHERE (b.user_id = sender_id AND b.blocked_id = receiver_id)"
     " OR (b.user_id = receiver_id AND b.blocked_id = sender_id))"
-    " OR EXISTS (SELECT 1 FROM messages m WHERE m.id = transfers.message_id AND m.deleted_at IS NOT NULL))")
+    " OR EXISTS (SELECT 1 FROM messages m WHERE m.id = transfers.message_id AND m.deleted_at IS NOT NULL)"
+    " OR NOT EXISTS (SELECT 1 FROM members p"
+    " WHERE p.chat_id = transfers.chat_id AND p.user_id = sender_id AND p.left_at IS NULL)"
+    # A receiver's closed side of a direct chat is opened again by the message that is still to come.
+    " OR (receiver_id IS NOT NULL AND EXISTS (SELECT 1 FROM messages m WHERE m.id = transfers.message_id)"
+    " AND NOT EXISTS (SELECT 1 FROM members p"
+    " WHERE p.chat_id = transfers.chat_id AND p.user_id = receiver_id AND p.left_at IS NULL)))")
 
 
 class SqliteTransfers:
