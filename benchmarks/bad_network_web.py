@@ -5,7 +5,7 @@
 The line is that of `benchmarks.bad_network`, cuts included; at its end is a real Chromium. Another person on a good
 line reads along and fetches the file. Told are: how long the app took to open, when each message was on the writer's
 own screen and with the other, once and in order; how long the file took, and the longest time without progress.
-`--pictures DIR` keeps what the screen showed every 10 s.
+`--pictures DIR` keeps what the screen showed every 10 s. `--tls http1` or `http2` puts nginx with TLS in front.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import hashlib
 import os
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.async_api import Error, Frame, Page
@@ -29,6 +31,7 @@ from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.events import Event, MessageReceived
 from hypersend_client.sdk.transfers import Transfers
 from tests.app.driver import Screen
+from tests.parts import program
 from tests.process import ServerProcess
 from tests.web.chromium import choose_files, chromium
 
@@ -43,11 +46,47 @@ async def main(options: argparse.Namespace) -> None:
     network.start()
     try:
         with ServerProcess(
-            folder / "data", RATE_LIMITS="off", HOST=HERE, WEB_CLIENT="on", REGISTRATION="open"
-        ) as server:
-            await walk(folder, server.url, network, options)
+            folder / "data", RATE_LIMITS="off", HOST=HERE, WEB_CLIENT="on", REGISTRATION="open", TRUSTED_PROXIES=HERE
+        ) as server, (nginx(folder, server.url, options.tls) if options.tls else contextlib.nullcontext()):
+            far = f"https://{THERE}:8443" if options.tls else server.url.replace(HERE, THERE)
+            await walk(folder, server.url, far, network, options)
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, upstream: str, protocol: str) -> Iterator[None]:
+    """TLS for the server at port 8443, as `nginx/` has it. protocol: http1 or http2."""
+    subprocess.run([
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-subj", "/CN=x", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"),
+    ], check=True, capture_output=True)
+    folder.chmod(0o755)
+    (folder / "nginx.conf").write_text(f"""
+        daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
+        events {{}}
+        http {{
+          access_log off; client_max_body_size 0; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+          fastcgi_temp_path {folder}/n1; uwsgi_temp_path {folder}/n2; scgi_temp_path {folder}/n3;
+          map $http_upgrade $connection_word {{ default upgrade; "" ""; }}
+          server {{
+            listen {HERE}:8443 ssl{" http2" if protocol == "http2" else ""};
+            ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+            location / {{
+              proxy_pass {upstream}; proxy_http_version 1.1; proxy_request_buffering off; proxy_buffering off;
+              proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;
+              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+              proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_word;
+            }}
+          }}
+        }}""")
+    process = subprocess.Popen([program("nginx"), "-c", str(folder / "nginx.conf")])
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class Writing:
@@ -69,7 +108,7 @@ class Writing:
     async def write(self) -> None:
         """One after the other, each until it is on the screen; Enter again where nothing came of it for 15 s."""
         while True:
-            text = f"message {len(self.typed)}"
+            text = f"Message {len(self.typed)}"
             await self.screen.fill("composer", text)
             self.typed[text] = time.monotonic()
             await self.page.keyboard.press("Enter")
@@ -106,15 +145,14 @@ def spread(name: str, waits: list[float]) -> str:
     return f"{name}: p50 {statistics.median(waits):.2f} s, p90 {p90:.2f} s, longest {waits[-1]:.2f} s"
 
 
-async def walk(folder: Path, url: str, network: Network, options: argparse.Namespace) -> None:
+async def walk(folder: Path, url: str, far: str, network: Network, options: argparse.Namespace) -> None:
     source = folder / "holiday.mp4"
     source.write_bytes(os.urandom(options.size_mib * MIB))
-    far = url.replace(HERE, THERE)
     shots = Path(options.pictures) if options.pictures else None
     tasks: list[asyncio.Task[None]] = []
     async with (
         HyperSend(url) as asha, HyperSend(url, tokens=FileTokenStore(folder / "ben.json")) as ben,
-        chromium(f"--unsafely-treat-insecure-origin-as-secure={far}") as browser,
+        chromium(f"--unsafely-treat-insecure-origin-as-secure={far}", "--ignore-certificate-errors") as browser,
     ):
         ben_user = await ben.register("ben@example.org", "ben", PASSWORD)
         await asha.register("asha@example.org", "asha", PASSWORD)
@@ -191,7 +229,7 @@ async def walk(folder: Path, url: str, network: Network, options: argparse.Names
         print(f"{len(done)} messages; Enter was needed again {writing.repeats} times")
         print(spread("on the writer's own screen", [writing.own[text] - writing.typed[text] for text in done]))
         print(spread("with the other", [writing.arrived[text] - writing.typed[text] for text in done]))
-        order = [text for text in writing.order if text.startswith("message ")]
+        order = [text for text in writing.order if text.startswith("Message ")]
         print(f"seen twice: {len(order) - len(set(order))}; in order: {sorted(set(order), key=order.index) == done}")
 
 
@@ -203,4 +241,5 @@ if __name__ == "__main__":
     parser.add_argument("--kib-per-s", type=float, default=1000)
     parser.add_argument("--cut-s", type=float, default=20)
     parser.add_argument("--pictures", default="")
+    parser.add_argument("--tls", choices=("http1", "http2"), default="")
     asyncio.run(main(parser.parse_args()))

@@ -116,13 +116,12 @@ class UploadDock:
     def _lay_out(self) -> None:
         """Small: the bar alone; the frame keeps a pixel, since one that is not drawn is taken out of the page."""
         control, t = self.control, self.app.t
-        control.right = control.bottom = Space.S
         wide = self.app.layout.panes > 1
+        control.right = Space.S
+        control.bottom = Size.ACTION if self._is_small or wide else Space.S  # one may write meanwhile
         control.left = None if wide else Space.S
         control.width = ChatSize.DOCK_WIDE if wide else None
         control.height = Size.TOP_BAR if self._is_small else ChatSize.DOCK_HIGH
-        if self._is_small:
-            control.bottom = Size.ACTION
         self._size.icon = ft.Icons.KEYBOARD_ARROW_UP if self._is_small else ft.Icons.KEYBOARD_ARROW_DOWN
         self._size.tooltip = t("upload.larger" if self._is_small else "upload.smaller")
 

@@ -8,6 +8,13 @@
   const FIRST_WAIT_MS = 250, LONGEST_WAIT_MS = 4000, MUCH_BYTES = 256 * 1024, UNKNOWN_LINE = 4404;
   const WORDS = navigator.language.startsWith("hi") ? "जुड़ रहा है…" : "Connecting…";
   const Plain = window.WebSocket;
+  const OLDER = "hypersend_line";
+  let patience = ANSWER_MS;  // doubles where it was in vain: a slow line is no dead one
+  let older = "";            // the line of this page before it was loaded again, which the server need not keep
+  try {
+    older = sessionStorage.getItem(OLDER) ?? "";
+    sessionStorage.removeItem(OLDER);  // or a tab that is made of this one would end its line
+  } catch { /* a browser that keeps nothing */ }
   const named = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
   const notice = document.createElement("div");
@@ -31,12 +38,13 @@
       this.received = 0;          // frames
       this.kept = [];             // what was sent and the server is not known to have
       this.confirmed = 0;         // frames before those
-      this.patience = ANSWER_MS;  // doubles where it was in vain: a slow line is no dead one
       this.tries = 0;
       this.timer = setInterval(() => this.look(), 1000);
       this.wake = () => { if (!this.socket) this.connect(); else this.look(); };
       window.addEventListener("online", this.wake);
       document.addEventListener("visibilitychange", this.wake);
+      this.leave = () => { try { sessionStorage.setItem(OLDER, this.name); } catch { /* as above */ } };
+      window.addEventListener("pagehide", this.leave);
       this.connect();
     }
 
@@ -65,7 +73,9 @@
     connect() {
       clearTimeout(this.again);
       const isNew = this.readyState === Plain.CONNECTING;
-      const socket = new Plain(isNew ? this.url : `${this.url}?had=${this.received}`, ["hypersend-line", this.name]);
+      const words = ["hypersend-line", this.name];
+      if (isNew && older) words.push(older);
+      const socket = new Plain(isNew ? this.url : `${this.url}?had=${this.received}`, words);
       this.socket = socket;
       this.isOnline = this.isAsked = false;
       this.heard = this.since = performance.now();
@@ -86,12 +96,13 @@
     told(has) {
       this.kept.splice(0, Math.max(0, has - this.confirmed));
       this.confirmed = Math.max(this.confirmed, has);
-      if (this.isAsked && performance.now() - this.asked < ANSWER_MS) this.patience = ANSWER_MS;
+      if (this.isAsked && performance.now() - this.asked < ANSWER_MS) patience = ANSWER_MS;
       this.isAsked = false;
+      show(false);
       if (this.isOnline) return;
       this.isOnline = true;
       this.tries = 0;
-      show(false);
+      older = "";
       for (const data of this.kept) this.socket.send(data);
       if (this.readyState !== Plain.CONNECTING) return;
       this.readyState = Plain.OPEN;
@@ -112,8 +123,8 @@
       if (!this.isOnline || this.isAsked) {
         const waited = now - Math.max(this.heard, this.isOnline ? this.asked : this.since);
         if (waited > SHOWN_AFTER_MS && this.readyState === Plain.OPEN) show(true);
-        if (waited <= this.patience) return;
-        this.patience = Math.min(LONGEST_MS, this.patience * 2);
+        if (waited <= patience) return;
+        patience = Math.min(LONGEST_MS, patience * 2);
         const { socket } = this;
         this.lost(1006, "");
         socket.close();
@@ -138,6 +149,7 @@
       clearInterval(this.timer);
       window.removeEventListener("online", this.wake);
       document.removeEventListener("visibilitychange", this.wake);
+      window.removeEventListener("pagehide", this.leave);
       this.readyState = Plain.CLOSED;
       this.kept = [];
       if (!wasOpen) this.tell(new Event("error"));

@@ -90,7 +90,7 @@ class Publisher:
             members = await self._presenter.members(change.members, NOBODY)
         except HyperSendError as error:  # it is written, whoever asked: those who are connected find it when they sync
             log.warning("members of chat %s were told to nobody: %s", chat_id, error)
-            self._bus.publish(Resync())
+            self._bus.publish(Frame(readers.user_ids, wire.RESYNC))
             return
         for member in members:
             self._bus.publish(Frame(readers.user_ids, wire.member(chat_id, member.member)))

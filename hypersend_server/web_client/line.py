@@ -23,20 +23,33 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 RETURN_S = 60.0
 MAX_KEPT_BYTES = 2 * 1024 * 1024  # beyond it the screens wait for a page that is there, and lose one that is away
+MAX_ALL_KEPT_BYTES = 64 * 1024 * 1024  # of all lines; beyond it each is kept a little
+LITTLE_BYTES = 64 * 1024
 LEFT = (WSCloseCode.OK, WSCloseCode.GOING_AWAY)  # closed by the page itself
 _HAD = re.compile(r"\?(\d{1,15})")
 log = logging.getLogger(__name__)
 
 
+class Budget:
+    """Bytes that all lines keep."""
+
+    def __init__(self) -> None:
+        self.kept_bytes = 0
+
+
 class Line:
     """name: the page's own, by which it comes back; "": one that cannot. ended(line): called when it is over."""
 
-    def __init__(self, name: str, screens: aiohttp.ClientWebSocketResponse, ended: Callable[[Line], None]) -> None:
+    def __init__(
+        self, name: str, screens: aiohttp.ClientWebSocketResponse, budget: Budget, ended: Callable[[Line], None]
+    ) -> None:
         self.name = name
         self._screens = screens
+        self._budget = budget
         self._ended = ended
         self._received = 0
         self._had = 0  # frames that the page is known to have; those after it are kept
+        self._sent = 0  # frames that any socket of the page was given
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._room = asyncio.Event()
@@ -49,10 +62,9 @@ class Line:
 
     async def serve(self, request: web.Request, browser: web.WebSocketResponse, had: int) -> None:
         """One socket of the page, prepared, until it ends or a newer one takes its place. had: frames it got before."""
-        if self._is_over:
+        if self._is_over or not self.can_go_on(had):  # since its socket was prepared
             return
-        if isinstance(self._transport, asyncio.WriteTransport):
-            self._transport.abort()  # a close would be waited for, and nobody may be there to answer
+        self._abort()
         if self._away is not None:
             self._away.cancel()
         self._browser, self._transport = browser, request.transport
@@ -75,7 +87,7 @@ class Line:
             sender.cancel()
             if self._browser is browser:
                 self._browser = self._transport = None
-                if not self.name or browser.close_code in LEFT or self._kept_bytes > MAX_KEPT_BYTES:
+                if not self.name or browser.close_code in LEFT or self._is_full:
                     self.end()
                 else:
                     self._away = asyncio.get_running_loop().call_later(RETURN_S, self.end)
@@ -85,6 +97,22 @@ class Line:
     def can_go_on(self, had: int) -> bool:
         """Whether a page that has had so many frames lacks none that is not kept any more."""
         return self._had <= had <= self._had + len(self._kept)
+
+    def _abort(self) -> None:
+        if isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()  # a close would be waited for, and nobody may be there to answer
+
+    @property
+    def _is_full(self) -> bool:
+        return self._kept_bytes > MAX_KEPT_BYTES or (
+            self._kept_bytes > LITTLE_BYTES and self._budget.kept_bytes > MAX_ALL_KEPT_BYTES)
+
+    async def drop(self) -> None:
+        """Its page was loaded again: the screens are to know that it went, before it comes."""
+        self._abort()
+        self.end()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._pump
 
     def end(self) -> None:
         if not self._is_over:
@@ -106,15 +134,16 @@ class Line:
                 if message.type is not WSMsgType.BINARY:
                     continue
                 self._kept.append(message.data)
-                self._kept_bytes += len(message.data)
+                self._count(len(message.data))
                 self._more.set()
-                while self._kept_bytes > MAX_KEPT_BYTES:
+                while self._is_full:
                     if self._browser is None:
                         return
                     self._room.clear()
                     await self._room.wait()
         finally:
             self._is_over = True
+            self._count(-self._kept_bytes)
             if self._away is not None:
                 self._away.cancel()
             self._ended(self)
@@ -133,17 +162,22 @@ class Line:
                 while position < self._had + len(self._kept):
                     data = self._kept[position - self._had]
                     position += 1
+                    self._sent = max(self._sent, position)
                     if not self.name:
                         self._drop(position)
                     await browser.send_bytes(data)
                 self._more.clear()
                 await self._more.wait()
 
+    def _count(self, size: int) -> None:
+        self._kept_bytes += size
+        self._budget.kept_bytes += size
+
     def _drop(self, had: int) -> None:
         """What the page has is kept no longer."""
-        count = min(had - self._had, len(self._kept))
+        count = min(had, self._sent) - self._had
         if count > 0:
-            self._kept_bytes -= sum(map(len, self._kept[:count]))
+            self._count(-sum(map(len, self._kept[:count])))
             del self._kept[:count]
             self._had += count
             self._room.set()

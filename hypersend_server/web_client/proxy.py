@@ -20,7 +20,7 @@ from hypersend_server.client_address import client_address
 from hypersend_server.errors import HyperSendError
 from hypersend_server.limits import Buckets, NoLimits, network_of
 from hypersend_server.settings import Network
-from hypersend_server.web_client.line import Line
+from hypersend_server.web_client.line import Budget, Line
 
 MAX_FROM_BROWSER_BYTES = 1024 * 1024  # events and what people type; files go another way
 MAX_LINES = 500  # each costs the other process about 0.7 MB
@@ -48,6 +48,7 @@ class SocketProxy:
         self._trusted = trusted_proxies
         self._limit = limit
         self._lines: dict[str, Line] = {}
+        self._budget = Budget()
 
     def require_origin(self, request: web.Request) -> str:
         """The page's origin. Raises: `not_allowed` where it is none of ours, or not said."""
@@ -63,25 +64,33 @@ class SocketProxy:
         Raises: `not_allowed`, `rate_limited`, `busy`, `not_ready`.
         """
         origin = self.require_origin(request)
-        address = client_address(request, self._trusted)
-        if (wait_s := self._limit.take(network_of(address))) is not None:
-            raise HyperSendError("rate_limited", retry_after_s=wait_s)
         browser = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_FROM_BROWSER_BYTES, protocols=(PROTOCOL,))
         for cookie in cookies:
             browser.headers.add("Set-Cookie", cookie)
-        name, had = _named(request)
+        name, had, older = _named(request)
+        line = self._lines.get(name) if had is not None else None
+        address = client_address(request, self._trusted)
+        # Who comes back knows a secret; many may at once, where all of a place lost their line.
+        if line is None and (wait_s := self._limit.take(network_of(address))) is not None:
+            raise HyperSendError("rate_limited", retry_after_s=wait_s)
         if had is None:
+            if not browser.can_prepare(request):
+                raise HyperSendError("validation_failed", "This is no WebSocket handshake.")
+            if older in self._lines:
+                await self._lines[older].drop()
             headers = {name: request.headers[name] for name in COPIED if name in request.headers}
             headers |= {"X-Forwarded-For": address, "X-Forwarded-Proto": urlsplit(origin).scheme, **told}
             line = await self._new_line(name, headers)
-        elif (found := self._lines.get(name)) is not None and found.can_go_on(had):
-            line = found
-        else:
+        try:
             await browser.prepare(request)
+        except BaseException:
+            if line is not None and had is None:
+                line.end()
+            raise
+        if line is None or not line.can_go_on(had or 0):
             await browser.close(code=UNKNOWN_LINE)
             return browser
-        await browser.prepare(request)
         await line.serve(request, browser, had or 0)
         with contextlib.suppress(ConnectionError):
             await browser.close(code=WSCloseCode.GOING_AWAY)
@@ -99,8 +108,12 @@ class SocketProxy:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("the web client cannot be reached: %s", error)
             raise HyperSendError("not_ready", "The app is starting; try again.", retry_after_s=2) from None
-        line = Line(name, screens, self._ended)
+        if name in self._lines:
+            await screens.close()
+            raise HyperSendError("not_allowed", "There is a line of this name.")
+        line = Line(name, screens, self._budget, self._ended)
         self._lines[name or str(id(line))] = line
+        await asyncio.sleep(0)  # it has to have begun before it can be ended
         return line
 
     def _ended(self, line: Line) -> None:
@@ -117,12 +130,15 @@ class SocketProxy:
             await self._session.close()
 
 
-def _named(request: web.Request) -> tuple[str, int | None]:
-    """The page's name for its line, "" where it has none, and how many frames it has had; None for a new line.
+def _named(request: web.Request) -> tuple[str, int | None, str]:
+    """The page's name for its line, "" where it has none; how many frames it has had, None for a new line; the name of
+    the line that it had before it was loaded again, "" for none.
 
-    The name is as good as the page's socket: so it comes in a header, which no proxy writes into its log.
+    A name is as good as the page's socket: so it comes in a header, which no proxy writes into its log.
     """
-    offered = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    name = offered[1] if len(offered) == 2 and offered[0] == PROTOCOL and _NAME.fullmatch(offered[1]) else ""
+    protocol, *names = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if protocol != PROTOCOL or not all(map(_NAME.fullmatch, names)):
+        names = []
+    name, older = [*names, "", ""][:2]
     had = request.query.get("had", "")
-    return name, int(had) if name and had.isascii() and had.isdigit() and len(had) < 16 else None
+    return name, int(had) if name and had.isascii() and had.isdigit() and len(had) < 16 else None, older

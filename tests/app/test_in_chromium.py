@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from hypersend_client.sdk import HyperSend
@@ -90,6 +91,30 @@ async def test_a_line_that_died_unheard_is_replaced_and_nothing_typed_is_lost(tm
             await ann.reads("Shall we begin. ")
             texts = [message.text for message in (await device.messages.page(group.id)).items]
             assert texts[-2:] == ["The kettle is on", "Shall we begin"]
+
+
+async def test_a_line_that_is_slow_to_answer_says_so_and_no_longer_than_that(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, relay(server.url) as line, chromium() as browser:
+        ann = await Screen.open(browser, line.url)
+        await ann.sees("to-register")
+        notice = ann.page.locator("#line")
+        line.flows.clear()
+        await notice.filter(has_text="Connecting…").wait_for()
+        line.flows.set()
+        await notice.filter(has_text=re.compile("^$")).wait_for(state="hidden")
+        await ann.register("ann", "Ann Lee")
+        await ann.sees("start-chat")
+
+
+async def test_a_reload_of_a_page_whose_line_died_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, relay(server.url) as line, chromium() as browser:
+        ann = await Screen.open(browser, line.url)
+        await ann.fill("email", "ann@example.org")
+        line.forget()
+        await ann.page.reload()
+        await ann.see_semantics()
+        field = (await ann.sees("email")).locator("input").first
+        await ann.page.wait_for_function("field => field.value === 'ann@example.org'", arg=await field.element_handle())
 
 
 async def test_letters_typed_fast_all_arrive_while_the_form_is_drawn_anew(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from tests.mongo_server import MongoServer
 from tests.p2p.pair import KEY, end, meet, pair
 from tests.redis_server import RedisServer
 from tests.scale.deployment import Deployment
+from tests.web.test_proxy import echo, page, said
 
 LONG_S = 90.0
 TRANSFERS = 20
+LINES = 12
 AWAY_S = 3.0  # longer than nginx takes a process for away (fail_timeout)
 SHORT_S = 20.0
 MEET_S = 40.0
@@ -50,6 +52,26 @@ async def test_both_ends_of_each_transfer_meet_though_the_processes_cannot_reach
         taken = [await _relayed(http, url) for url in two.urls]
     assert sum(taken) >= TRANSFERS * 1000
     assert all(taken), "every transfer went to one process"
+
+
+async def test_a_page_of_the_web_app_comes_back_to_the_process_that_has_its_line(
+    tmp_path: Path, mongo_server: MongoServer, redis_server: RedisServer
+) -> None:
+    async with echo() as screens:
+        with Deployment(tmp_path / "two", mongo_server, redis_server, WEB_CLIENT=screens.url) as two:
+            url = two.balance()
+            async with http_session() as http:
+                server = Server(http, url)
+                for number in range(LINES):
+                    name = f"{number:032x}"
+                    line = await page(server, name)
+                    assert await line.receive_str() == "!0"
+                    await said(line)
+                    await line.send_bytes(b"one")
+                    assert await line.receive_bytes() == b"one"
+                    again = await page(server, name, had=2)
+                    assert await again.receive_str() == "!1"
+                    await again.close()
 
 
 class Device:

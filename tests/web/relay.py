@@ -29,6 +29,8 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
         self._ends = asyncio.Event()
+        self.flows = asyncio.Event()  # cleared, everything waits
+        self.flows.set()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_server, from_server = writer, None
@@ -60,6 +62,7 @@ class Relay:
             while part := await reader.read(STEP_BYTES):
                 if browser in self._forgotten:
                     return
+                await self.flows.wait()
                 writer.write(part)
                 await writer.drain()
                 if up:

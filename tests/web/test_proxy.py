@@ -17,7 +17,8 @@ from hypersend_server.clock import system_clock
 from hypersend_server.limits import Buckets
 from hypersend_server.web_client import line
 from hypersend_server.web_client.proxy import MAX_FROM_BROWSER_BYTES
-from tests.web.site import Site, site
+from tests.harness import Server
+from tests.web.site import site
 
 
 class Echo:
@@ -25,11 +26,13 @@ class Echo:
 
     def __init__(self) -> None:
         self.url = ""
+        self.opened = 0
         self.closed = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
+        self.opened += 1
         await socket.send_bytes(json.dumps(dict(request.headers)).encode())
         async for message in socket:
             if message.data == b"large":
@@ -58,7 +61,7 @@ async def echo() -> AsyncIterator[Echo]:
 
 
 async def connect(
-    server: Site, origin: str | None = "", query: str = "", protocols: tuple[str, ...] = (), **headers: str
+    server: Server, origin: str | None = "", query: str = "", protocols: tuple[str, ...] = (), **headers: str
 ) -> aiohttp.ClientWebSocketResponse:
     if origin is not None:
         headers["Origin"] = origin or server.url
@@ -127,7 +130,7 @@ async def test_a_closed_end_closes_the_other(tmp_path: Path) -> None:
 NAME = "0a" * 16
 
 
-async def page(server: Site, name: str = NAME, had: int | None = None) -> aiohttp.ClientWebSocketResponse:
+async def page(server: Server, name: str = NAME, had: int | None = None) -> aiohttp.ClientWebSocketResponse:
     """As the page's own script connects: a new line, or, where it has had some frames, the one that it had."""
     query = "" if had is None else f"?had={had}"
     return await connect(server, query=query, protocols=("hypersend-line", name))
@@ -169,6 +172,52 @@ async def test_a_page_comes_back_and_neither_side_lacks_or_repeats_anything(tmp_
         assert not screens.closed.is_set()
         await newest.close()
         await asyncio.wait_for(screens.closed.wait(), 5)
+
+
+async def test_what_is_no_handshake_opens_nothing(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        answer = await server.request("GET", server.url + "/ws", headers={"Origin": server.url})
+        assert (answer.status, answer.code) == (422, "validation_failed")
+        assert screens.opened == 0
+
+
+async def test_a_page_that_leaves_with_its_handshake_leaves_nothing(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        address = server.url.removeprefix("http://")
+        host, port = address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write((
+            f"GET /ws HTTP/1.1\r\nHost: {address}\r\nOrigin: {server.url}\r\nConnection: Upgrade\r\n"
+            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'x' * 22}==\r\n"
+            f"Sec-WebSocket-Protocol: hypersend-line, {NAME}\r\n\r\n").encode()
+            + bytes([0x88, 0x82, 0, 0, 0, 0]) + (1001).to_bytes(2, "big"))
+        await asyncio.wait_for(screens.closed.wait(), 5)
+        writer.close()
+        again = await page(server)
+        assert await again.receive_str() == "!0"
+        await again.close()
+
+
+async def test_a_name_is_one_lines(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await page(server)
+        assert refused.value.status == 403
+        await asyncio.wait_for(screens.closed.wait(), 5)  # what had been opened for the second
+        await socket.close()
+
+
+async def test_a_page_that_was_loaded_again_drops_the_line_it_had(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        await page(server)  # it is dead unheard
+        other = await page(server, "0c" * 16)
+        newer = await connect(server, protocols=("hypersend-line", "0b" * 16, NAME))
+        assert screens.closed.is_set()
+        assert await newer.receive_str() == "!0"
+        await other.send_bytes(b"alive")
+        while (await other.receive()).data != b"alive":
+            pass
 
 
 @pytest.mark.parametrize(("name", "had"), [("0b" * 16, 1), (NAME, 7), (NAME, 0)])

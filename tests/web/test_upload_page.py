@@ -82,15 +82,16 @@ async def test_a_line_that_died_unheard_is_given_up_in_seconds(tmp_path: Path) -
     file = make(tmp_path / "film.mp4", 40 * MIB)
     async with visit(tmp_path) as there, relay(there.server.url) as line:
         await there.page.goto(there.url.replace(there.server.url, line.url))
-        line.up_bytes_per_s = 4 * MIB
+        line.up_bytes_per_s = 2 * MIB
         await there.choose(file)
-        await there.page.locator("li.uploading").wait_for()
-        await there.page.wait_for_timeout(2000)
+        while line.up_bytes < 16 * MIB:  # half of each of four chunks
+            await asyncio.sleep(0.05)
         line.forget()
         line.up_bytes_per_s = None
         # Nothing but the page's own patience ends such a request: it was a minute for one that was sent, and a quarter
         # of an hour for a question.
         await there.page.locator("li.done").wait_for(timeout=45_000)
+        assert line.up_bytes < 42 * MIB  # what had come was not sent again
         await there.assert_stored(file)
 
 

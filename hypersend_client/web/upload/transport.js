@@ -4,8 +4,8 @@ import { hex } from "./digest.js";
 
 const API = "/api/v1/files";
 const CALL_MS = 4000;
-const SILENT_MS = 6000;
-const ANSWER_MS = 15000;  // all has gone, and a store may be slow to say that it is there
+export const SILENT_MS = 6000;
+export const ANSWER_MS = 15000;  // all has gone, and a store may be slow to say that it is there
 const LONGEST_MS = 60000;
 const DIRECT_TRIES = 2;
 const DIRECT_FAILURES = 3;
@@ -13,12 +13,12 @@ const MAX_PARTS = 200;
 
 /**
  * code: of the API's problem document, or `network`. `retryable`: the same request may succeed later. `isSilence`: it was
- * given up since nothing moved.
+ * given up since nothing moved; `hadGone`: when all of it had gone, and only the answer was missing.
  */
 export class Problem extends Error {
-  constructor(code, { status = 0, retryable = false, retryAfterS = 0, extra = {}, isSilence = false } = {}) {
+  constructor(code, { status = 0, retryable = false, retryAfterS = 0, extra = {}, isSilence = false, hadGone = false } = {}) {
     super(code);
-    Object.assign(this, { code, status, retryable, retryAfterS, extra, isSilence });
+    Object.assign(this, { code, status, retryable, retryAfterS, extra, isSilence, hadGone });
   }
 }
 
@@ -27,10 +27,16 @@ export class Problem extends Error {
  * again and again: so it begins short, and doubles while giving up brought nothing.
  */
 export class Patience {
-  constructor() { this.doublings = 0; }
-  more() { this.doublings += 1; }
-  less() { this.doublings = Math.max(0, this.doublings - 1); }
-  of(ms) { return Math.min(LONGEST_MS, ms * 2 ** this.doublings); }
+  constructor(first) { Object.assign(this, { first, doublings: 0, doubledAt: 0 }); }
+  /** Lanes that lost the same line give up one after the other: that is one trouble. */
+  more() {
+    const now = performance.now();
+    if (now - this.doubledAt < this.ms) return;
+    this.doubledAt = now;
+    this.doublings += 1;
+  }
+  less() { if (performance.now() - this.doubledAt > LONGEST_MS) this.doublings = Math.max(0, this.doublings - 1); }
+  get ms() { return Math.min(LONGEST_MS, this.first * 2 ** this.doublings); }
 }
 
 /** For a call that is tried for the n-th time, from 0. */
@@ -81,22 +87,22 @@ export class Api {
 function send(url, headers, body, { signal, progress, patience }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    let timer;
-    const alive = (ms) => { clearTimeout(timer); timer = setTimeout(() => request.abort(), patience.of(ms)); };
+    let timer, hadGone = false;
+    const alive = ({ ms }) => { clearTimeout(timer); timer = setTimeout(() => request.abort(), ms); };
     const stop = () => request.abort();
     const ended = (outcome, value) => { clearTimeout(timer); signal.removeEventListener("abort", stop); outcome(value); };
     request.open("PUT", url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => { alive(SILENT_MS); progress(event.loaded); };
-    request.upload.onload = () => alive(ANSWER_MS);
+    request.upload.onprogress = (event) => { alive(patience.silent); progress(event.loaded); };
+    request.upload.onload = () => { hadGone = true; alive(patience.answer); };
     request.onload = () => (request.status >= 200 && request.status < 300
       ? ended(resolve, request.responseText)
       : ended(reject, problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After"))));
     request.onerror = () => ended(reject, new Problem("network", { retryable: true }));
     request.onabort = () => ended(
-      reject, signal.aborted ? signal.reason : new Problem("network", { retryable: true, isSilence: true }));
+      reject, signal.aborted ? signal.reason : new Problem("network", { retryable: true, isSilence: true, hadGone }));
     signal.addEventListener("abort", stop);
-    alive(SILENT_MS);
+    alive(patience.silent);
     request.send(body);
   });
 }
@@ -104,6 +110,9 @@ function send(url, headers, body, { signal, progress, patience }) {
 /** Chunks to the server itself. */
 export class ServerChunks {
   constructor(api, id) { Object.assign(this, { api, id }); }
+
+  /** Whether it keeps what came of a chunk that was cut. */
+  keeps() { return true; }
 
   /** Answers the receipt. */
   async put(index, offset, body, digest, options) {
@@ -124,8 +133,10 @@ export class DirectChunks {
     Object.assign(this, { api, id, server, wanted: [], signing: null, failures: 0, cuts: new Map() });
   }
 
+  keeps(index) { return this.failures >= DIRECT_FAILURES || this.cuts.get(index) >= DIRECT_TRIES; }
+
   async put(index, offset, body, digest, options) {
-    if (offset || this.failures >= DIRECT_FAILURES || this.cuts.get(index) >= DIRECT_TRIES) {
+    if (offset || this.keeps(index)) {
       return this.server.put(index, offset, body, digest, options);
     }
     let part;
@@ -149,7 +160,7 @@ export class DirectChunks {
       if (gone && !error.status && cuts < DIRECT_TRIES) throw error;
       options.progress(0);
       const receipt = await this.server.put(index, 0, body, digest, options);
-      this.failures += 1;  // the network is there, so it is the store
+      if (!error.isSilence) this.failures += 1;  // the network is there, so it is the store
       return receipt;
     }
   }
@@ -168,7 +179,7 @@ export class DirectChunks {
       try {
         const { parts } = await this.api.call(
           "POST", `/${this.id}/parts`,
-          { json: { parts: batch.map(({ index, sha256 }) => ({ index, sha256 })) }, signal, ms: patience.of(CALL_MS) });
+          { json: { parts: batch.map(({ index, sha256 }) => ({ index, sha256 })) }, signal, ms: patience.silent.ms });
         const urls = new Map(parts.map((part) => [part.index, part]));
         for (const { index, resolve } of batch) resolve(urls.get(index));
       } catch (error) {

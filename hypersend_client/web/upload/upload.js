@@ -3,7 +3,7 @@
 // States: waiting, checking, uploading, offline (trying again), paused, finishing, done, failed, cancelled.
 
 import { hex, sha256 } from "./digest.js";
-import { Api, DirectChunks, Patience, Problem, ServerChunks, callMs } from "./transport.js";
+import { ANSWER_MS, Api, DirectChunks, Patience, Problem, SILENT_MS, ServerChunks, callMs } from "./transport.js";
 
 const LANES = 4;
 const IN_FLIGHT_BYTES = 64 * 1024 * 1024;
@@ -28,7 +28,7 @@ export class Upload {
     this.flying = new Map();     // chunk → bytes of it that have gone
     this.samples = [];
     this.troubles = 0;           // in a row
-    this.patience = new Patience();
+    this.patience = { silent: new Patience(SILENT_MS), answer: new Patience(ANSWER_MS) };
   }
 
   get sent() {
@@ -187,10 +187,6 @@ export class Upload {
     this.isDirect = Boolean(upload.direct);
     this.done = upload.received_bytes;
     this.partial = new Map(upload.partial);
-    let known = this.done;
-    for (const bytes of this.partial.values()) known += bytes;
-    if (known > (this.known ?? known) + STEADY_BYTES) this.patience.less();
-    this.known = known;
     this.verifying = upload.verifying.length > 0;
     const there = new Uint8Array(upload.chunk_count);
     for (const [first, last] of [...upload.received, ...upload.verifying]) there.fill(1, first, last + 1);
@@ -221,14 +217,16 @@ export class Upload {
     const start = index * this.chunkSize;
     const chunk = this.file.slice(start, Math.min(start + this.chunkSize, this.file.size));
     const digest = await sha256(chunk);
-    let tries = 0;
+    let tries = 0, isUnsure = false;
     while (!this.there[index] && !this.isComplete) {
       const { signal } = this.stop;
       signal.throwIfAborted();
-      const offset = Math.min(this.partial.get(index) ?? 0, chunk.size);
+      // After a cut the server may still be reading what nobody sends any more, and count none of it. The chunk's end,
+      // which has no bytes, makes it leave that and say how far it came.
+      const offset = isUnsure ? chunk.size : Math.min(this.partial.get(index) ?? 0, chunk.size);
       let gone = 0;
       try {
-        this.flying.set(index, offset);
+        this.flying.set(index, Math.min(this.partial.get(index) ?? 0, chunk.size));
         const receipt = await this.chunks.put(index, offset, chunk.slice(offset), digest, {
           signal, patience: this.patience, progress: (bytes) => this.flying.set(index, offset + (gone = bytes)),
         });
@@ -236,18 +234,26 @@ export class Upload {
         this.there[index] = 1;
         this.done += chunk.size;
         this.troubles = 0;
-        this.patience.less();
+        this.patience.silent.less();
+        this.patience.answer.less();
       } catch (error) {
         if (stopped(error)) throw error;
         if (gone > STEADY_BYTES) this.troubles = 0;
         if (error.code === "chunk_offset") {
-          this.partial.set(index, error.extra.have ?? 0);
+          const have = error.extra.have ?? 0;
+          this.partial.set(index, have);
+          isUnsure = false;
+          if (have !== offset) continue;
         } else if (error.code === "digest_mismatch") {
           this.partial.delete(index);
         } else if (error.code === "upload_closed") {
           this.isComplete = true;  // another page was quicker
           continue;
         } else if (error.retryable && error.code !== "storage_full") {
+          // What moved much before it fell silent was cut, and not merely slow.
+          if (error.hadGone) this.patience.answer.more();
+          else if (error.isSilence && gone <= STEADY_BYTES) this.patience.silent.more();
+          isUnsure ||= gone > 0 && this.chunks.keeps(index);
           await this.recover(error);
           continue;
         } else {
@@ -265,7 +271,6 @@ export class Upload {
   recover(error) {
     this.recovering ??= (async () => {
       try {
-        if (error.isSilence) this.patience.more();
         await this.rest(this.troubles, error);
         this.troubles += 1;
         this.adopt(await this.ask());
