@@ -4,10 +4,11 @@
 2. Somebody types their password. The screens sign in over the API and get a session as any device does. With its
    access token they ask `POST /web/ticket` for a ticket, naming the browser (they got its hash with the handshake),
    and for a renewal, which is worth something once the session is kept.
-3. The browser opens `/web/in?ticket=…` in a frame. The ticket is good for a minute, in that browser, once: the
-   session becomes one of kind `web`, its refresh tokens are void, and the cookie `…_session` is set: HttpOnly,
-   SameSite=Strict, its secret never rotated, for two tabs would race. An attacker cannot sign a victim in as
-   themselves: their ticket names another browser.
+3. The browser opens `/web/in?ticket=…` in a frame. The ticket is good for a minute, in that browser: the session
+   becomes one of kind `web`, its refresh tokens are void, and the cookie `…_session` is set: HttpOnly,
+   SameSite=Strict, its secret never rotated, for two tabs would race. Asked again it sets the same one, since a frame
+   that is loaded again drops the first answer with its cookie. An attacker cannot sign a victim in as themselves:
+   their ticket names another browser.
 4. At each later `/ws` handshake the server reads that cookie and tells the screens an access token and a renewal.
    The cookie itself stops here: the screens hold tokens of 15 minutes, and renewals of a day, in memory alone.
 5. `POST /web/token` with a renewal gives the next access token and renewal, while the session lives. Renewals are
@@ -34,7 +35,7 @@ from hypersend_server.errors import HyperSendError
 from hypersend_server.http import Call, Route, json_reply
 from hypersend_server.origins import Origins
 from hypersend_server.resources import Body, Query, Resource
-from hypersend_server.signer import Signer, b64
+from hypersend_server.signer import Signer, b64, derive_key
 from hypersend_server.web_client.assets import ISOLATION
 
 TICKET_MS = 60_000
@@ -54,7 +55,7 @@ class WebSessions(Protocol):
     async def keep(self, session_id: str, user_id: str, secret_hash: bytes) -> bool:
         """Make a live session one of kind `web`, known by this SHA-256; its refresh tokens are void from now on.
 
-        False where it has ended, or is one already: so a ticket works once.
+        False where it has ended, or is one already.
         """
 
     async def is_kept(self, session_id: str) -> bool:
@@ -122,6 +123,7 @@ class WebSignIn:
         self._sessions = sessions
         self._tickets = Signer(secret_key, "web ticket")
         self._renewals = Signer(secret_key, "web renewal")
+        self._secret_key = derive_key(secret_key, "web session")
         self._is_https = is_https
         self._clock = clock
         self._entropy = entropy
@@ -204,9 +206,11 @@ class WebSignIn:
         session_id, _, secret = request.cookies.get(self._session, "").partition(".")
         if session_id == ticket.session_id and await self._sessions.recognise(session_id, _hash(secret)):
             return response
-        secret = b64(self._entropy(32))
-        if ticket.expires_at <= self._clock() or not hmac.compare_digest(_browser(before), ticket.browser) \
-                or not await self._sessions.keep(ticket.session_id, ticket.user_id, _hash(secret)):
+        if ticket.expires_at <= self._clock() or not hmac.compare_digest(_browser(before), ticket.browser):
+            raise HyperSendError("ticket_invalid")
+        secret = b64(hmac.digest(self._secret_key, call.query.ticket.encode(), "sha256"))
+        if not await self._sessions.keep(ticket.session_id, ticket.user_id, _hash(secret)) \
+                and not await self._sessions.recognise(ticket.session_id, _hash(secret)):
             raise HyperSendError("ticket_invalid")
         # The cookie from before stays: the page knows this browser by it, and may sign somebody else in later.
         kept = self._cookie(request, self._session, f"{ticket.session_id}.{secret}", COOKIE_S)

@@ -62,7 +62,7 @@ async def test_messages_of_a_removed_file_change_though_that_fails_at_first(
             patch.setattr(server.app[PARTS].metadata.chats, "restamp_for_file", unavailable)
             assert (await alice.delete(f"/files/{file_id}")).status == 204
             await asyncio.sleep(0.3)  # failed again meanwhile
-        changed = (await live.until("message_changed"))["message"]
+        changed = (await live.until("message.changed"))["message"]
         assert (changed["id"], changed["files"][0]["state"]) == (said["id"], "deleted")
 
 
@@ -86,7 +86,7 @@ async def test_of_an_account_that_ends_each_chat_hears_though_the_next_one_fails
 
         with monkeypatch.context() as patch:
             patch.setattr(chats, "forget_user", first_alone)
-            assert (await alice.delete("/me", {"password": PASSWORD})).code == "metadata_unavailable"
+            assert (await alice.delete("/users/me", {"password": PASSWORD})).code == "metadata_unavailable"
         assert (await live.until("message"))["message"]["chat_id"] == left[0]
         await server.app[PARTS].account_deletion.resume()
         told = {(await live.until("message"))["message"]["chat_id"] for _ in groups[1:]}

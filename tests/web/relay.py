@@ -28,6 +28,7 @@ class Relay:
         self.is_down = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
+        self._sockets: set[asyncio.StreamWriter] = set()  # of those, WebSockets
         self._ends = asyncio.Event()
         self.flows = asyncio.Event()  # cleared, everything waits
         self.flows.set()
@@ -60,6 +61,8 @@ class Relay:
     ) -> None:
         with contextlib.suppress(OSError):
             while part := await reader.read(STEP_BYTES):
+                if up and b"Upgrade: websocket" in part:
+                    self._sockets.add(browser)
                 if browser in self._forgotten:
                     return
                 await self.flows.wait()
@@ -81,9 +84,10 @@ class Relay:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def forget(self) -> None:
-        """Every connection that is open passes nothing any more, and nobody is told; new ones are as before."""
-        self._forgotten |= self._writers
+    def forget(self, *, only_sockets: bool = False) -> None:
+        """Every connection that is open, or every WebSocket, passes nothing any more, and nobody is told; new ones are
+        as before."""
+        self._forgotten |= self._writers & self._sockets if only_sockets else self._writers
 
     def close(self) -> None:
         self._ends.set()

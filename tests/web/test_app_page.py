@@ -34,7 +34,7 @@ async def connected(server: Site, starts: int) -> None:
     assert child is not None
     assert proxy is not None
     async with asyncio.timeout(60):
-        while child.starts < starts or not proxy._open:
+        while child.starts < starts or not proxy._lines:
             await asyncio.sleep(0.05)
 
 

@@ -142,14 +142,24 @@ async def test_cookies_are_out_of_reach_of_scripts_and_other_sites(room: Room) -
         assert {"HttpOnly", "SameSite=Strict", "Secure", "Path=/"} <= {part.strip() for part in line.split(";")}
 
 
-async def test_ticket_works_once(room: Room) -> None:
+async def test_a_ticket_is_worth_one_secret_in_its_minute(room: Room) -> None:
     before = await room.browser()
     url = (await room.ticket(before))["url"]
-    entered = await room.enter(url, before)
-    assert entered.status == 204
-    assert (await room.enter(url, before)).status == 404
+    entered, at_once = [await room.enter(url, before) for _ in range(2)]  # the frame was loaded again meanwhile
+    assert entered.status == at_once.status == 204
+    assert room.cookies(entered) == room.cookies(at_once) != {}
     again = await room.enter(url, {**before, **room.cookies(entered)})
     assert (again.status, room.cookies(again)) == (204, {}), "the same frame, loaded again"
+    room.clock.advance(61)
+    assert (await room.enter(url, before)).status == 404
+
+
+async def test_a_ticket_of_a_session_that_ended_is_worth_nothing(room: Room) -> None:
+    before = await room.browser()
+    url = (await room.ticket(before))["url"]
+    await room.enter(url, before)
+    room.sessions.live.clear()
+    assert (await room.enter(url, before)).status == 404
 
 
 async def test_ticket_of_one_browser_signs_no_other_in(room: Room) -> None:

@@ -51,7 +51,7 @@ async def test_page_carries_the_servers_name_and_its_policy_names_each_script_in
     assert "@APP_NAME@" not in page + manifest.body.decode()
     policy = answer.headers["Content-Security-Policy"]
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
