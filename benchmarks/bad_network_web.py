@@ -226,11 +226,12 @@ async def walk(folder: Path, url: str, far: str, network: Network, options: argp
             assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
         await got.close()
         done = [text for text in writing.typed if text in writing.own]
+        arrived = [text for text in writing.typed if text in writing.arrived]
         print(f"{len(done)} messages; Enter was needed again {writing.repeats} times")
         print(spread("on the writer's own screen", [writing.own[text] - writing.typed[text] for text in done]))
         print(spread("with the other", [writing.arrived[text] - writing.typed[text] for text in done]))
         order = [text for text in writing.order if text.startswith("Message ")]
-        print(f"seen twice: {len(order) - len(set(order))}; in order: {sorted(set(order), key=order.index) == done}")
+        print(f"seen twice: {len(order) - len(set(order))}; in order: {sorted(set(order), key=order.index) == arrived}")
 
 
 if __name__ == "__main__":

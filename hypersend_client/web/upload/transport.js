@@ -4,8 +4,8 @@ import { hex } from "./digest.js";
 
 const API = "/api/v1/files";
 const CALL_MS = 4000;
-export const SILENT_MS = 6000;
-export const ANSWER_MS = 15000;  // all has gone, and a store may be slow to say that it is there
+const SILENT_MS = 6000;
+const ANSWER_MS = 15000;  // all has gone, and a store may be slow to say that it is there
 const LONGEST_MS = 60000;
 const DIRECT_TRIES = 2;
 const DIRECT_FAILURES = 3;
@@ -26,7 +26,7 @@ export class Problem extends Error {
  * How long silence is waited out. A line that died unheard is told to no page, and one that is slow must not be cut off
  * again and again: so it begins short, and doubles while giving up brought nothing.
  */
-export class Patience {
+class Patience {
   constructor(first) { Object.assign(this, { first, doublings: 0, doubledAt: 0 }); }
   /** Lanes that lost the same line give up one after the other: that is one trouble. */
   more() {
@@ -38,6 +38,9 @@ export class Patience {
   less() { if (performance.now() - this.doubledAt > LONGEST_MS) this.doublings = Math.max(0, this.doublings - 1); }
   get ms() { return Math.min(LONGEST_MS, this.first * 2 ** this.doublings); }
 }
+
+/** silent: while a body goes. answer: once all of it has gone. */
+export const usualPatience = () => ({ silent: new Patience(SILENT_MS), answer: new Patience(ANSWER_MS) });
 
 /** For a call that is tried for the n-th time, from 0. */
 export const callMs = (tries) => Math.min(LONGEST_MS, CALL_MS * 2 ** tries);
@@ -59,6 +62,7 @@ export class Api {
     const either = new AbortController();
     const stop = () => either.abort();
     const timer = setTimeout(stop, ms);
+    const began = performance.now();
     signal?.addEventListener("abort", stop);
     try {
       signal?.throwIfAborted();
@@ -76,6 +80,7 @@ export class Api {
       signal?.removeEventListener("abort", stop);
     }
     if (!response.ok) throw problemOf(response.status, text, response.headers.get("Retry-After"));
+    this.answerMs = performance.now() - began;  // of the last one
     return text ? JSON.parse(text) : null;
   }
 }
@@ -84,7 +89,7 @@ export class Api {
  * One body on its way; answers the text that comes back. progress(bytes) is called with what has gone.
  * XMLHttpRequest, since fetch says nothing about how much of a body has gone: a chunk may take minutes.
  */
-function send(url, headers, body, { signal, progress, patience }) {
+function send(url, headers, body, { signal, progress, patience = usualPatience() }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let timer, hadGone = false;

@@ -3,7 +3,7 @@
 // States: waiting, checking, uploading, offline (trying again), paused, finishing, done, failed, cancelled.
 
 import { hex, sha256 } from "./digest.js";
-import { ANSWER_MS, Api, DirectChunks, Patience, Problem, SILENT_MS, ServerChunks, callMs } from "./transport.js";
+import { Api, DirectChunks, Problem, ServerChunks, callMs, usualPatience } from "./transport.js";
 
 const LANES = 4;
 const IN_FLIGHT_BYTES = 64 * 1024 * 1024;
@@ -11,6 +11,7 @@ const MAX_WAIT_MS = 30000;
 const SPEED_OVER_MS = 8000;
 const SAME_CHUNK_TRIES = 4;
 const MAX_LOSSES = 3;
+const SLOW_MS = 2000;
 const STEADY_BYTES = 256 * 1024;  // a request that moved this much before it broke is no sign of lasting trouble
 
 const stopped = (error) => error?.name === "AbortError";
@@ -28,7 +29,7 @@ export class Upload {
     this.flying = new Map();     // chunk → bytes of it that have gone
     this.samples = [];
     this.troubles = 0;           // in a row
-    this.patience = { silent: new Patience(SILENT_MS), answer: new Patience(ANSWER_MS) };
+    this.patience = usualPatience();
   }
 
   get sent() {
@@ -250,9 +251,7 @@ export class Upload {
           this.isComplete = true;  // another page was quicker
           continue;
         } else if (error.retryable && error.code !== "storage_full") {
-          // What moved much before it fell silent was cut, and not merely slow.
           if (error.hadGone) this.patience.answer.more();
-          else if (error.isSilence && gone <= STEADY_BYTES) this.patience.silent.more();
           isUnsure ||= gone > 0 && this.chunks.keeps(index);
           await this.recover(error);
           continue;
@@ -274,6 +273,8 @@ export class Upload {
         await this.rest(this.troubles, error);
         this.troubles += 1;
         this.adopt(await this.ask());
+        // A line on which all is slow needs time; one that answers at once had lost what fell silent.
+        if (error.isSilence && this.api.answerMs > SLOW_MS) this.patience.silent.more();
         this.set("uploading");
       } finally {
         this.recovering = null;
