@@ -23,7 +23,7 @@ def load_secret_key(configured: str, data_root: Path) -> str:
     if configured:
         return configured
     path = data_root / KEY_FILE
-    data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _make(data_root)
     fresh = path.with_name(f"{KEY_FILE}.{secrets.token_hex(4)}")
     if not path.exists():
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -40,12 +40,19 @@ def load_secret_key(configured: str, data_root: Path) -> str:
     return path.read_text().strip()
 
 
+def _make(data_root: Path) -> None:
+    try:
+        data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"DATA_ROOT cannot be made ({error.strerror})", str(data_root)) from None
+
+
 def lock_data_root(data_root: Path) -> int:
     """Hold DATA_ROOT for this process; the lock ends with the descriptor that is returned.
 
     Raises: AlreadyServing, OSError.
     """
-    data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _make(data_root)
     descriptor = os.open(data_root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

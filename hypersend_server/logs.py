@@ -54,3 +54,4 @@ def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiohttp.server").addFilter(_BadRequests())
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # or anybody could fill it with protocols' names

@@ -131,9 +131,12 @@ def origins(text: str) -> tuple[str, ...]:
 def web_client(text: str) -> str:
     if text in ("on", "off"):
         return text
-    if not text:
-        raise ValueError("on, off, or the address of the screens' own process")
-    return http_url(text)
+    try:
+        if text:
+            return http_url(text)
+    except ValueError:
+        pass
+    raise ValueError("on, off, or the address of the screens' own process, such as http://screens:8001")
 
 
 def colour(text: str) -> str:

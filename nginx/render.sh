@@ -77,11 +77,10 @@ if [ -z "$PLAIN" ]; then
 fi
 [ -z "$problems" ] || exit 1
 
-# What the nginx at hand can do: `http2 on` since 1.25.1, names looked up again (`resolve`) since 1.27.3.
+# What the nginx at hand can do: names looked up again (`resolve`) since 1.27.3.
 version=$(nginx -v 2>&1 | sed -n 's|.*nginx/\([0-9]*\)\.\([0-9]*\)\.\([0-9]*\).*|\1 \2 \3|p')
 version=$(printf '%s' "$version" | awk '{ printf "%d%03d%03d", $1, $2, $3 }')
-HTTP2_ON="" HTTP2_LISTEN=" http2" RESOLVE="" RESOLVER=""
-if [ "$version" -ge 1025001 ]; then HTTP2_ON=yes HTTP2_LISTEN=""; fi
+RESOLVE="" RESOLVER=""
 if [ "$version" -ge 1027003 ]; then
     RESOLVER=$(awk '$1 == "nameserver" { print ($2 ~ /:/) ? "[" $2 "]" : $2; exit }' /etc/resolv.conf)
     if [ -n "$RESOLVER" ]; then RESOLVE=" resolve"; fi
@@ -89,7 +88,7 @@ fi
 
 export RUN FILES ACME DOMAIN HTTPS_SUFFIX HTTP_LISTEN HTTPS_LISTEN OBJECTS_LISTEN ACCESS_LOG SERVERS BUCKET
 export FRONT_PROXIES OBJECTS OBJECTS_TLS PLAIN PENDING REDIRECT CERTIFICATE CERTIFICATE_KEY
-export HTTP2_ON HTTP2_LISTEN RESOLVE RESOLVER
+export RESOLVE RESOLVER
 
 fill() { # template, result
     awk '

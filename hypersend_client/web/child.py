@@ -31,7 +31,10 @@ def die_with(parent: int) -> None:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """False for Flet's warning, trace included, that a browser left while something was being sent to it."""
+    """False for Flet's warning, trace included, that a browser left while something was being sent to it, or sent what
+    is no frame of Flet's, which ends its connection."""
+    if str(record.msg).startswith("Receive loop error"):
+        return False
     return not (record.exc_info and isinstance(record.exc_info[1], WebSocketDisconnected))
 
 

@@ -20,7 +20,7 @@
   const notice = document.createElement("div");
   notice.id = "line";
   notice.setAttribute("role", "status");
-  notice.style.cssText = "position: fixed; top: 8px; left: 50%; transform: translateX(-50%); padding: 6px 14px; z-index: 9; "
+  notice.style.cssText = "position: fixed; top: 64px; left: 50%; transform: translateX(-50%); padding: 6px 14px; z-index: 9; "
     + "border-radius: 16px; background: #303034; color: #fff; font: 14px system-ui, sans-serif; pointer-events: none";
   const show = (isShown) => {
     if (!notice.isConnected) document.body.append(notice);
@@ -133,11 +133,11 @@
       }
     }
 
-    /** 1006: the connection broke, and nobody closed it. */
+    /** 1006: the connection broke, and nobody closed it. 1012: the server is being restarted, and will know no line. */
     lost(code, reason) {
       this.socket = null;
       this.isOnline = false;
-      if (code !== 1006 || this.readyState !== Plain.OPEN) return this.finish(code, reason);
+      if ((code !== 1006 && code !== 1012) || this.readyState !== Plain.OPEN) return this.finish(code, reason);
       this.again = setTimeout(() => this.connect(), Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.tries));
       this.tries += 1;
       if (this.tries > 1) show(true);

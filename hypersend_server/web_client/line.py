@@ -38,12 +38,15 @@ class Budget:
 
 
 class Line:
-    """name: the page's own, by which it comes back; "": one that cannot. ended(line): called when it is over."""
+    """name: the page's own, by which it comes back; "": one that cannot. network: where it was begun.
+    ended(line): called when it is over."""
 
     def __init__(
-        self, name: str, screens: aiohttp.ClientWebSocketResponse, budget: Budget, ended: Callable[[Line], None]
+        self, name: str, network: str, screens: aiohttp.ClientWebSocketResponse, budget: Budget,
+        ended: Callable[[Line], None],
     ) -> None:
         self.name = name
+        self.network = network
         self._screens = screens
         self._budget = budget
         self._ended = ended

@@ -23,6 +23,7 @@ from hypersend_server.settings import Network
 from hypersend_server.web_client.line import Budget, Line
 
 MAX_FROM_BROWSER_BYTES = 1024 * 1024  # events and what people type; files go another way
+MAX_LINES_OF_ONE = 200  # network
 MAX_LINES = 500  # each costs the other process about 0.7 MB
 CONNECT_S = 20.0
 PROTOCOL = "hypersend-line"
@@ -65,7 +66,7 @@ class SocketProxy:
         """
         origin = self.require_origin(request)
         browser = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_FROM_BROWSER_BYTES, protocols=(PROTOCOL,))
+            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_FROM_BROWSER_BYTES + 1, protocols=(PROTOCOL,))
         for cookie in cookies:
             browser.headers.add("Set-Cookie", cookie)
         name, had, older = _named(request)
@@ -81,7 +82,7 @@ class SocketProxy:
                 await self._lines[older].drop()
             headers = {name: request.headers[name] for name in COPIED if name in request.headers}
             headers |= {"X-Forwarded-For": address, "X-Forwarded-Proto": urlsplit(origin).scheme, **told}
-            line = await self._new_line(name, headers)
+            line = await self._new_line(name, network_of(address), headers)
         try:
             await browser.prepare(request)
         except BaseException:
@@ -96,8 +97,9 @@ class SocketProxy:
             await browser.close(code=WSCloseCode.GOING_AWAY)
         return browser
 
-    async def _new_line(self, name: str, headers: dict[str, str]) -> Line:
-        if len(self._lines) >= MAX_LINES:
+    async def _new_line(self, name: str, network: str, headers: dict[str, str]) -> Line:
+        of_one = sum(line.network == network for line in self._lines.values())
+        if len(self._lines) >= MAX_LINES or of_one >= MAX_LINES_OF_ONE:
             raise HyperSendError("busy")
         if self._session is None:
             self._session = self._open_session()
@@ -111,7 +113,7 @@ class SocketProxy:
         if name in self._lines:
             await screens.close()
             raise HyperSendError("not_allowed", "There is a line of this name.")
-        line = Line(name, screens, self._budget, self._ended)
+        line = Line(name, network, screens, self._budget, self._ended)
         self._lines[name or str(id(line))] = line
         await asyncio.sleep(0)  # it has to have begun before it can be ended
         return line

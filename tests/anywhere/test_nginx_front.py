@@ -140,7 +140,7 @@ async def test_two_people_over_https_with_files_sent_by_nginx(tmp_path: Path) ->
             assert (huge.status, huge.headers["Content-Type"]) == (413, "application/problem+json")
 
         trusted.set_alpn_protocols(["h2", "http/1.1"])
-        assert await asyncio.to_thread(shake_hands, nginx.https, trusted, "localhost") == "h2"
+        assert await asyncio.to_thread(shake_hands, nginx.https, trusted, "localhost") == "http/1.1"
         trusted.check_hostname = False
         with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
             await asyncio.to_thread(shake_hands, nginx.https, trusted, "other.example.org")

@@ -121,6 +121,21 @@ async def test_a_page_whose_line_died_drops_it_when_it_is_loaded_again(tmp_path:
         assert after != before
 
 
+async def test_what_is_typed_is_sent_as_it_was_typed(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, chromium() as browser:
+        ann = await Screen.open(browser, server.url)
+        await ann.register("ann", "Ann Lee")
+        await ann.sees("start-chat")
+        async with HyperSend(server.url) as device:
+            await device.login("ann@example.org", PASSWORD)
+            group = await device.chats.create_group("Tea", [])
+            await ann.go(f"/chat/{group.id}")
+            await ann.fill("composer", "https://x.org iPhone. ls -la")
+            await ann.page.keyboard.press("Enter")
+            await ann.reads("https://x.org iPhone. ls -la. ")
+            assert (await device.messages.page(group.id)).items[-1].text == "https://x.org iPhone. ls -la"
+
+
 async def test_letters_typed_fast_all_arrive_while_the_form_is_drawn_anew(tmp_path: Path) -> None:
     words = "The quick brown fox jumps over the lazy dog, twice and once more, faster than anybody types"
     async with site(tmp_path) as server, chromium() as browser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import signal
@@ -18,9 +19,11 @@ import msgpack
 import pytest
 from fastapi import WebSocket
 from flet_web.fastapi.flet_app_manager import app_manager
+from starlette.websockets import WebSocketDisconnected
 
 from hypersend_client.web.browser import Browser, browser_of, browser_of_page
 from hypersend_client.web.build import FLET_VERSION
+from hypersend_client.web.child import is_news
 from hypersend_client.web.screens import Connection, Screens
 from hypersend_server.web_client import child as server_child
 from tests.web.site import Site, site
@@ -243,3 +246,13 @@ async def test_screens_learn_which_browser_they_draw_for() -> None:
                                   b"\xff"])
 def test_a_zone_that_nobody_knows_is_the_servers(name: bytes) -> None:
     assert browser_of({b"x-hypersend-zone": name}).zone is None
+
+
+def test_frames_that_are_none_of_flets_and_browsers_that_left_are_no_news() -> None:
+    def record(text: str, error: Exception) -> logging.LogRecord:
+        return logging.LogRecord("flet_web.fastapi", logging.WARNING, "flet_app.py", 1, text, (),
+                                 (type(error), error, None))
+
+    assert not is_news(record("Receive loop error: unpack(b) received extra data.", ValueError()))
+    assert not is_news(record("Task failed", WebSocketDisconnected()))
+    assert is_news(record("Task failed", ValueError()))

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from hypersend_server.clock import system_clock
 from hypersend_server.limits import Buckets
-from hypersend_server.web_client import line
+from hypersend_server.web_client import line, proxy
 from hypersend_server.web_client.proxy import MAX_FROM_BROWSER_BYTES
 from tests.harness import Server
 from tests.web.site import site
@@ -110,6 +110,8 @@ async def test_large_pictures_reach_the_browser_and_large_frames_do_not_reach_th
         await said(socket)
         await socket.send_bytes(b"large")
         assert len((await socket.receive()).data) == 5_000_000
+        await socket.send_bytes(b"x" * MAX_FROM_BROWSER_BYTES)
+        assert len((await socket.receive()).data) == MAX_FROM_BROWSER_BYTES
         await socket.send_bytes(b"x" * (MAX_FROM_BROWSER_BYTES + 1))
         assert (await socket.receive(5)).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
         await asyncio.wait_for(screens.closed.wait(), 5)
@@ -196,6 +198,19 @@ async def test_a_page_that_leaves_with_its_handshake_leaves_nothing(tmp_path: Pa
         again = await page(server)
         assert await again.receive_str() == "!0"
         await again.close()
+
+
+async def test_one_network_cannot_hold_all_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "MAX_LINES_OF_ONE", 2)
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        one = [await page(server, f"{number:032x}") for number in range(2)]
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await page(server, f"{2:032x}")
+        assert refused.value.status == 503
+        await (await connect(server, **{"X-Forwarded-For": "203.0.113.8"})).close()
+        await one[0].close()
+        await asyncio.wait_for(screens.closed.wait(), 5)
+        await (await page(server, f"{3:032x}")).close()
 
 
 async def test_a_name_is_one_lines(tmp_path: Path) -> None:

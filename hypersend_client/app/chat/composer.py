@@ -100,7 +100,6 @@ def Composer(room: Room, mode: str, draft: str, attach: Callable[[], Any], on_se
                         content_padding=ft.Padding.symmetric(horizontal=Space.L, vertical=Space.M),
                         text_style=style(Type.BODY, words, color=Colour.TEXT),
                         hint_style=style(Type.BODY, color=Colour.SECONDARY),
-                        capitalization=ft.TextCapitalization.SENTENCES,
                     ),
                 ),
             ),
