@@ -102,7 +102,7 @@ def build_middleware(settings: Settings, ids: Callable[[], str], metrics: Metric
 
     async def _answer(request: web.Request, handler: Next, request_id: str) -> web.StreamResponse:
         try:
-            if "Content-Encoding" in request.headers:
+            if request.body_exists and "Content-Encoding" in request.headers:
                 raise HyperSendError("unsupported_media_type", "Send the body as it is, without Content-Encoding.")
             return await handler(request)
         except HyperSendError as error:
