@@ -55,6 +55,16 @@ async def plain(seconds: float) -> float:
     return received / 1024 / seconds
 
 
+async def cutting(network: Network, every_s: float) -> None:
+    """All connections die, and for a while nothing passes; again and again."""
+    while True:
+        await asyncio.sleep(every_s)
+        network.cut()
+        loss, network.loss = network.loss, 1.0
+        await asyncio.sleep(DARK_S)
+        network.loss = loss
+
+
 async def main(options: argparse.Namespace) -> None:
     folder = Path(tempfile.mkdtemp(prefix="hypersend-bad-network-"))
     network = Network(options.loss, options.delay_ms / 1000, options.kib_per_s * 1024)
@@ -100,15 +110,7 @@ async def walk(folder: Path, url: str, network: Network, options: argparse.Names
                 await asha.outbox.put(chat.id, text)
                 await asyncio.sleep(WRITE_S)
 
-        async def cut() -> None:
-            while True:
-                await asyncio.sleep(options.cut_s)
-                network.cut()
-                loss, network.loss = network.loss, 1.0
-                await asyncio.sleep(DARK_S)
-                network.loss = loss
-
-        tasks = [asyncio.create_task(write()), asyncio.create_task(cut())]
+        tasks = [asyncio.create_task(write()), asyncio.create_task(cutting(network, options.cut_s))]
         began, before = time.monotonic(), network.bytes
         upload = await transfers.upload(source, chat_id=chat.id)
         states: Counter[str] = Counter()

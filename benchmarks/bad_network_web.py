@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from playwright.async_api import Error, Frame, Page
 
-from benchmarks.bad_network import DARK_S, MIB, PASSWORD
+from benchmarks.bad_network import MIB, PASSWORD, cutting
 from benchmarks.lossy import HERE, THERE, Network
 from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.events import Event, MessageReceived
@@ -82,11 +83,22 @@ def nginx(folder: Path, upstream: str, protocol: str) -> Iterator[None]:
         }}""")
     process = subprocess.Popen([program("nginx"), "-c", str(folder / "nginx.conf")])
     try:
-        time.sleep(1)
+        _wait_for(HERE, 8443)
         yield
     finally:
         process.terminate()
         process.wait()
+
+
+def _wait_for(host: str, port: int) -> None:
+    until = time.monotonic() + 10
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, port)) == 0:
+                return
+        if time.monotonic() > until:
+            raise TimeoutError(f"nothing listens at {host}:{port}")
+        time.sleep(0.05)
 
 
 class Writing:
@@ -174,14 +186,6 @@ async def walk(folder: Path, url: str, far: str, network: Network, options: argp
         await ben.start()
         await ben.connection.wait_online()
 
-        async def cut() -> None:
-            while True:
-                await asyncio.sleep(options.cut_s)
-                network.cut()
-                loss, network.loss = network.loss, 1.0
-                await asyncio.sleep(DARK_S)
-                network.loss = loss
-
         async def look() -> None:
             while shots is not None:
                 shots.mkdir(parents=True, exist_ok=True)
@@ -193,7 +197,7 @@ async def walk(folder: Path, url: str, far: str, network: Network, options: argp
         await screen.click("attach")
         await screen.click("attach-file")
         frame = await upload_frame(page)
-        tasks += [asyncio.create_task(cut()), asyncio.create_task(look())]
+        tasks += [asyncio.create_task(cutting(network, options.cut_s)), asyncio.create_task(look())]
         await choose_files(frame, source, GIVE_UP_S * 1000)
         began, before = time.monotonic(), network.bytes
         tasks.append(asyncio.create_task(writing.write()))

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 
+import msgpack
 import uvicorn
 from starlette.websockets import WebSocketDisconnected
 
@@ -32,10 +33,11 @@ def die_with(parent: int) -> None:
 
 def is_news(record: logging.LogRecord) -> bool:
     """False for Flet's warning, trace included, that a browser left while something was being sent to it, or sent what
-    is no frame of Flet's, which ends its connection."""
-    if str(record.msg).startswith("Receive loop error"):
-        return False
-    return not (record.exc_info and isinstance(record.exc_info[1], WebSocketDisconnected))
+    cannot be unpacked, which ends its connection."""
+    error = record.exc_info[1] if record.exc_info else None
+    cannot_unpack = isinstance(error, (msgpack.UnpackException, msgpack.ExtraData)) or (
+        type(error) is ValueError and str(error).startswith("Unpack failed"))
+    return not (cannot_unpack or isinstance(error, WebSocketDisconnected))
 
 
 def main(argv: list[str] | None = None) -> None:

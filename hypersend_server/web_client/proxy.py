@@ -62,7 +62,7 @@ class SocketProxy:
     async def handle(self, request: web.Request, told: dict[str, str], cookies: Sequence[str]) -> web.StreamResponse:
         """told: headers for the screens. cookies: Set-Cookie values for the browser.
 
-        Raises: `not_allowed`, `rate_limited`, `busy`, `not_ready`.
+        Raises: `not_allowed`, `validation_failed`, `rate_limited`, `busy`, `not_ready`.
         """
         origin = self.require_origin(request)
         browser = web.WebSocketResponse(

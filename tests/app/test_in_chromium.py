@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hypersend_client.sdk import HyperSend
+from playwright.async_api import Browser
+
+from hypersend_client.sdk import Chat, HyperSend
 from tests.app.driver import Screen
 from tests.harness import PASSWORD
 from tests.web.chromium import chromium
@@ -71,26 +75,35 @@ async def test_after_a_cut_line_the_app_goes_on_where_it_was(tmp_path: Path) -> 
         await ann.reads("No chat matches")
 
 
+@asynccontextmanager
+async def in_a_group(browser: Browser, origin: str, url: str) -> AsyncIterator[tuple[Screen, HyperSend, Chat]]:
+    """Ann's browser, which shows a chat, her other device at `url`, and that chat."""
+    ann = await Screen.open(browser, origin)
+    await ann.register("ann", "Ann Lee")
+    await ann.sees("start-chat")
+    async with HyperSend(url) as device:
+        await device.login("ann@example.org", PASSWORD)
+        group = await device.chats.create_group("Tea", [])
+        await ann.go(f"/chat/{group.id}")
+        yield ann, device, group
+
+
 async def test_a_line_that_died_unheard_is_replaced_and_nothing_typed_is_lost(tmp_path: Path) -> None:
-    async with site(tmp_path) as server, relay(server.url) as line, chromium() as browser:
-        ann = await Screen.open(browser, line.url)
-        await ann.register("ann", "Ann Lee")
-        await ann.sees("start-chat")
-        async with HyperSend(server.url) as device:
-            await device.login("ann@example.org", PASSWORD)
-            group = await device.chats.create_group("Tea", [])
-            await ann.go(f"/chat/{group.id}")
-            await ann.fill("composer", "Shall we")
-            line.forget()
-            await device.messages.send(group.id, "The kettle is on")
-            await ann.reads("The kettle is on")
-            field = (await ann.sees("composer")).locator("textarea, input").first
-            assert await field.input_value() == "Shall we"
-            await ann.page.keyboard.type(" begin")
-            await ann.page.keyboard.press("Enter")
-            await ann.reads("Shall we begin. ")
-            texts = [message.text for message in (await device.messages.page(group.id)).items]
-            assert texts[-2:] == ["The kettle is on", "Shall we begin"]
+    async with (
+        site(tmp_path) as server, relay(server.url) as line, chromium() as browser,
+        in_a_group(browser, line.url, server.url) as (ann, device, group),
+    ):
+        await ann.fill("composer", "Shall we")
+        line.forget()
+        await device.messages.send(group.id, "The kettle is on")
+        await ann.reads("The kettle is on")
+        field = (await ann.sees("composer")).locator("textarea, input").first
+        assert await field.input_value() == "Shall we"
+        await ann.page.keyboard.type(" begin")
+        await ann.page.keyboard.press("Enter")
+        await ann.reads("Shall we begin. ")
+        texts = [message.text for message in (await device.messages.page(group.id)).items]
+        assert texts[-2:] == ["The kettle is on", "Shall we begin"]
 
 
 async def test_a_line_that_is_slow_to_answer_says_so_and_no_longer_than_that(tmp_path: Path) -> None:
@@ -122,18 +135,14 @@ async def test_a_page_whose_line_died_drops_it_when_it_is_loaded_again(tmp_path:
 
 
 async def test_what_is_typed_is_sent_as_it_was_typed(tmp_path: Path) -> None:
-    async with site(tmp_path) as server, chromium() as browser:
-        ann = await Screen.open(browser, server.url)
-        await ann.register("ann", "Ann Lee")
-        await ann.sees("start-chat")
-        async with HyperSend(server.url) as device:
-            await device.login("ann@example.org", PASSWORD)
-            group = await device.chats.create_group("Tea", [])
-            await ann.go(f"/chat/{group.id}")
-            await ann.fill("composer", "https://x.org iPhone. ls -la")
-            await ann.page.keyboard.press("Enter")
-            await ann.reads("https://x.org iPhone. ls -la. ")
-            assert (await device.messages.page(group.id)).items[-1].text == "https://x.org iPhone. ls -la"
+    async with (
+        site(tmp_path) as server, chromium() as browser,
+        in_a_group(browser, server.url, server.url) as (ann, device, group),
+    ):
+        await ann.fill("composer", "https://x.org iPhone. ls -la")
+        await ann.page.keyboard.press("Enter")
+        await ann.reads("https://x.org iPhone. ls -la. ")
+        assert (await device.messages.page(group.id)).items[-1].text == "https://x.org iPhone. ls -la"
 
 
 async def test_letters_typed_fast_all_arrive_while_the_form_is_drawn_anew(tmp_path: Path) -> None:

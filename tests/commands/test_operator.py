@@ -156,6 +156,14 @@ def test_a_second_server_on_the_same_data_is_refused_with_the_reason(tmp_path: P
         assert str(server.pid) in second.stderr
 
 
+def test_a_place_where_no_folder_can_be_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = command(tmp_path / "file", "serve")
+    assert refused.returncode == 1
+    assert "DATA_ROOT cannot be made (File exists)" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
         other = command(tmp_path / "other", "serve", PORT=server.url.rsplit(":", 1)[1])

@@ -249,10 +249,13 @@ def test_a_zone_that_nobody_knows_is_the_servers(name: bytes) -> None:
 
 
 def test_frames_that_are_none_of_flets_and_browsers_that_left_are_no_news() -> None:
-    def record(text: str, error: Exception) -> logging.LogRecord:
+    def record(text: str, error: BaseException) -> logging.LogRecord:
         return logging.LogRecord("flet_web.fastapi", logging.WARNING, "flet_app.py", 1, text, (),
                                  (type(error), error, None))
 
-    assert not is_news(record("Receive loop error: unpack(b) received extra data.", ValueError()))
+    for junk in (b"\xc1", b"\x01\x02", b"\x92\x01", b""):
+        with pytest.raises(Exception) as broken:
+            msgpack.unpackb(junk)
+        assert not is_news(record(f"Receive loop error: {broken.value}", broken.value)), junk
     assert not is_news(record("Task failed", WebSocketDisconnected()))
-    assert is_news(record("Task failed", ValueError()))
+    assert is_news(record("Receive loop error: of our own", ValueError("of our own")))

@@ -274,6 +274,39 @@ async def test_what_an_absent_page_is_kept_has_an_end(tmp_path: Path) -> None:
         await asyncio.wait_for(screens.closed.wait(), 5)
 
 
+async def test_together_absent_pages_are_kept_no_more_than_all_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "MAX_ALL_KEPT_BYTES", 200_000)
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        for number in range(3):  # each is far below what one alone may have
+            socket = await page(server, f"{number:032x}")
+            await socket.receive_str()
+            await said(socket)
+            await socket.send_bytes(b"x" * 90_000)
+            await socket.receive_bytes()
+            assert not screens.closed.is_set()
+            socket._response.connection.transport.abort()  # type: ignore[union-attr]
+        await asyncio.wait_for(screens.closed.wait(), 5)
+        lines = server.web_client._proxy._lines  # type: ignore[union-attr]
+        assert sorted(lines) == [f"{number:032x}" for number in range(2)]
+
+
+async def test_a_page_that_claims_to_have_had_what_was_not_sent_lacks_nothing(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        await said(socket)
+        await socket.send_str("?999")
+        assert await socket.receive_str() == "!0"
+        for number in range(3):
+            await socket.send_bytes(b"%d" % number)
+        assert [await socket.receive_bytes() for _ in range(3)] == [b"0", b"1", b"2"]
+        newer = await page(server, had=2)
+        await newer.receive_str()
+        assert [await newer.receive_bytes() for _ in range(2)] == [b"1", b"2"]
+
+
 async def test_a_page_that_is_there_gets_any_amount(tmp_path: Path) -> None:
     async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
         socket = await page(server)
