@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import uvicorn
 from starlette.websockets import WebSocketDisconnected
 
