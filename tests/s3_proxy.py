@@ -20,11 +20,15 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Refuse:
-    """Answer in the store's place."""
+class Answer:
+    """In the store's place. body: XML."""
 
     status: int
-    code: str
+    body: str
+
+
+def refuse(status: int, code: str) -> Answer:
+    return Answer(status, f"<Error><Code>{code}</Code><Message>on demand</Message></Error>")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Change:
     body: bytes
 
 
-Fault = Refuse | LoseAnswer | CutAnswer | Change | None
+Fault = Answer | LoseAnswer | CutAnswer | Change | None
 
 
 @dataclass
@@ -79,10 +83,9 @@ class FaultyProxy:
         if self.before is not None:
             await self.before(request)
         fault = self.fault(request)
-        if isinstance(fault, Refuse):
-            text = f"<Error><Code>{fault.code}</Code><Message>on demand</Message></Error>"
-            writer.write(f"HTTP/1.1 {fault.status} Fault\r\nContent-Type: application/xml\r\nConnection: close\r\n"
-                         f"Content-Length: {len(text)}\r\n\r\n{text}".encode())
+        if isinstance(fault, Answer):
+            writer.write(f"HTTP/1.1 {fault.status} Instead\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+                         f"Content-Length: {len(fault.body)}\r\n\r\n{fault.body}".encode())
             await writer.drain()
             return
         if isinstance(fault, Change):
@@ -148,6 +151,10 @@ def is_part(request: Request) -> bool:
 
 def is_completing(request: Request) -> bool:
     return request.method == "POST" and "uploadId=" in request.target
+
+
+def is_listing_parts(request: Request) -> bool:
+    return request.method == "GET" and "uploadId=" in request.target
 
 
 def times(count: int, wanted: Callable[[Request], bool], fault: Fault) -> Callable[[Request], Fault]:

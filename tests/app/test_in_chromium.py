@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -95,12 +94,10 @@ async def test_a_line_that_died_unheard_is_replaced_and_nothing_typed_is_lost(tm
     ):
         await ann.fill("composer", "Shall we")
         line.forget()
-        await device.messages.send(group.id, "The kettle is on")
-        await ann.reads("The kettle is on")
-        field = (await ann.sees("composer")).locator("textarea, input").first
-        assert await field.input_value() == "Shall we"
         await ann.page.keyboard.type(" begin")
         await ann.page.keyboard.press("Enter")
+        await device.messages.send(group.id, "The kettle is on")
+        await ann.reads("The kettle is on")
         await ann.reads("Shall we begin. ")
         texts = [message.text for message in (await device.messages.page(group.id)).items]
         assert texts[-2:] == ["The kettle is on", "Shall we begin"]
@@ -114,7 +111,7 @@ async def test_a_line_that_is_slow_to_answer_says_so_and_no_longer_than_that(tmp
         line.flows.clear()
         await notice.filter(has_text="Connecting…").wait_for()
         line.flows.set()
-        await notice.filter(has_text=re.compile("^$")).wait_for(state="hidden")
+        await ann.page.wait_for_function("document.getElementById('line').textContent === ''")
         await ann.register("ann", "Ann Lee")
         await ann.sees("start-chat")
 

@@ -13,19 +13,19 @@ from hypersend_storage.s3 import S3Store
 from hypersend_storage.s3_probe import Probed
 from tests.harness import running
 from tests.object_storage.calls import CHUNK, CONTENT, Settings, begin, chunks_of, download, send, sha
-from tests.s3_proxy import Refuse, Request, faulty_proxy, is_completing, is_part
+from tests.s3_proxy import Answer, Request, faulty_proxy, is_completing, is_part, refuse
 from tests.s3_servers import S3Server
 
 
 @pytest.mark.parametrize(("refusal", "status", "code", "retryable"), [
-    (Refuse(507, "XMinioStorageFull"), 507, "storage_full", True),
-    (Refuse(503, "SlowDown"), 503, "storage_unavailable", True),
-    (Refuse(403, "RequestTimeTooSkewed"), 503, "storage_unavailable", True),
-    (Refuse(403, "AccessDenied"), 503, "storage_unavailable", True),
-], ids=lambda value: getattr(value, "code", None))
+    (refuse(507, "XMinioStorageFull"), 507, "storage_full", True),
+    (refuse(503, "SlowDown"), 503, "storage_unavailable", True),
+    (refuse(403, "RequestTimeTooSkewed"), 503, "storage_unavailable", True),
+    (refuse(403, "AccessDenied"), 503, "storage_unavailable", True),
+])
 async def test_a_client_is_told_what_the_store_refuses_and_goes_on_where_it_was(
     tmp_path: Path, minio: S3Server, s3_settings: Settings, caplog: pytest.LogCaptureFixture,
-    refusal: Refuse, status: int, code: str, retryable: bool,
+    refusal: Answer, status: int, code: str, retryable: bool,
 ) -> None:
     async with faulty_proxy(minio.url) as proxy:
         settings = {**s3_settings(minio, S3_DIRECT="off"), "S3_ENDPOINT": proxy.url}
@@ -57,7 +57,7 @@ async def test_a_client_is_told_what_the_store_refuses_and_goes_on_where_it_was(
 async def test_a_store_that_is_not_right_at_start_is_named_and_used_once_it_is(
     tmp_path: Path, minio: S3Server, s3_settings: Settings, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
-    refusal = Refuse(403 if code == "RequestTimeTooSkewed" else 507, code)
+    refusal = refuse(403 if code == "RequestTimeTooSkewed" else 507, code)
     async with faulty_proxy(minio.url, lambda request: refusal) as proxy:
         settings = {**s3_settings(minio, S3_DIRECT="off"), "S3_ENDPOINT": proxy.url}
         async with running(tmp_path, **settings) as server:

@@ -16,14 +16,16 @@ from hypersend_storage.errors import ChunksLost, StorageError, StorageFull, Stor
 from hypersend_storage.s3 import S3Store
 from tests.conftest import SMALL_DISK_MIB
 from tests.s3_proxy import (
+    Answer,
     CutAnswer,
     Fault,
     LoseAnswer,
-    Refuse,
     Request,
     faulty_proxy,
     is_completing,
+    is_listing_parts,
     is_part,
+    refuse,
     times,
 )
 from tests.s3_servers import S3Server
@@ -104,20 +106,35 @@ async def test_completing_in_two_processes_at_once_ends_in_one_file(s3_server: S
         assert await read(store, location, 0, len(data)) == data
 
 
+async def test_a_store_that_clears_away_the_parts_of_what_is_complete_has_lost_none(s3_server: S3Server) -> None:
+    data = content(2 * CHUNK)
+    bucket = s3_server.new_bucket()
+    async with (
+        opened(s3_server, bucket) as twin, faulty_proxy(s3_server.url) as proxy,
+        opened(s3_server, bucket, endpoint=proxy.url) as store,
+    ):
+        upload = await begin(store, len(data))
+        receipts = await put_all(store, upload, data)
+        location = await twin.complete(upload, receipts)
+        proxy.fault = times(1, is_listing_parts, Answer(200, "<ListPartsResult/>"))
+        assert await store.complete(upload, receipts) == location
+        assert await read(store, location, 0, len(data)) == data
+
+
 async def test_a_few_answers_503_are_not_noticed(s3_server: S3Server) -> None:
     data = content(CHUNK)
     async with faulty_proxy(s3_server.url) as proxy, opened(s3_server, endpoint=proxy.url) as store:
         upload = await begin(store, CHUNK)
-        proxy.fault = times(2, is_part, Refuse(503, "SlowDown"))
+        proxy.fault = times(2, is_part, refuse(503, "SlowDown"))
         receipt = await put(store, upload, data, 0)
         location = await store.complete(upload, [receipt])
         assert await read(store, location, 0, CHUNK) == data
 
 
 @pytest.mark.parametrize(("fault", "kind"), [
-    (Refuse(503, "SlowDown"), StorageUnavailable), (Refuse(500, "InternalError"), StorageUnavailable),
-    (Refuse(507, "XMinioStorageFull"), StorageFull), (Refuse(400, "XMinioAdminBucketQuotaExceeded"), StorageFull),
-    (Refuse(403, "QuotaExceeded"), StorageFull), (Refuse(507, "Whatever"), StorageFull),
+    (refuse(503, "SlowDown"), StorageUnavailable), (refuse(500, "InternalError"), StorageUnavailable),
+    (refuse(507, "XMinioStorageFull"), StorageFull), (refuse(400, "XMinioAdminBucketQuotaExceeded"), StorageFull),
+    (refuse(403, "QuotaExceeded"), StorageFull), (refuse(507, "Whatever"), StorageFull),
     (LoseAnswer(), StorageUnavailable),
 ])
 async def test_a_store_that_refuses_a_part_for_now_costs_no_byte_of_it(

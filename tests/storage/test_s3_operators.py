@@ -21,7 +21,7 @@ from hypersend_storage.conformance import CHUNK, begin, content, put, put_all, r
 from hypersend_storage.errors import ChunksLost, ObjectMissing, StorageError, StorageUnavailable
 from hypersend_storage.s3 import S3Store
 from hypersend_storage.s3_probe import RIGHT, WRONG, Probed
-from tests.s3_proxy import Change, Fault, LoseAnswer, Refuse, Request, faulty_proxy, is_part, times
+from tests.s3_proxy import Change, Fault, LoseAnswer, Request, faulty_proxy, is_part, refuse, times
 from tests.s3_servers import S3Server
 from tests.storage.conftest import opened, options_of
 
@@ -49,7 +49,7 @@ async def test_a_store_without_checksums_is_held_to_its_etags(s3_server: S3Serve
 async def test_a_store_that_keeps_no_checksums_gets_no_direct_transfer(minio: S3Server) -> None:
     def without_checksums(request: Request) -> Fault:
         has = any(name.startswith(("x-amz-checksum-algorithm", "x-amz-checksum-sha256")) for name in request.headers)
-        return Refuse(501, "NotImplemented") if has else None
+        return refuse(501, "NotImplemented") if has else None
 
     async with faulty_proxy(minio.url, without_checksums) as proxy, opened(minio, endpoint=proxy.url) as store:
         assert not store.is_direct
@@ -175,7 +175,7 @@ async def test_no_log_and_no_error_shows_the_secret_or_a_signature(
     async with faulty_proxy(minio.url) as proxy, opened(minio, endpoint=proxy.url) as store:
         upload = await begin(store, CHUNK)
         said.append(repr(store) + repr(vars(store)))
-        for fault in (Refuse(503, "SlowDown"), Refuse(403, "AccessDenied"), LoseAnswer()):
+        for fault in (refuse(503, "SlowDown"), refuse(403, "AccessDenied"), LoseAnswer()):
             proxy.fault = times(100, is_part, fault)
             with pytest.raises(StorageError) as caught:
                 await put(store, upload, content(CHUNK), 0)
