@@ -118,7 +118,7 @@ class Download(Transfer[Path]):
             doubtful = await part.open()
             if part.placed is not None:
                 return await self._finish(part, part.placed)
-            self.done_bytes = part.done_bytes
+            self.done_bytes = self._furthest = part.done_bytes
             digests = file.chunk_sha256 or []
             if doubtful:
                 self._set("checking")

@@ -127,8 +127,8 @@ class Speed:
 class Transfer(ABC, Generic[R]):
     """One upload or download.
 
-    turn: held while it moves bytes, so that not all of many run at once. give_up_s: end as failed when nothing
-    moved for so long; None: wait for ever.
+    turn: held while it moves bytes, so that not all of many run at once. give_up_s: end as failed when it came no
+    further for so long; None: wait for ever.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class Transfer(ABC, Generic[R]):
         self._give_up_s = give_up_s
         self._monotonic = monotonic
         self._moved_at = monotonic()
+        self._furthest = 0  # bytes; what is sent again and lost again is no way forward
         self._notified_at = 0.0
         self._speed = Speed(monotonic)
         self._listeners: list[Callable[[Progress], None]] = []
@@ -292,8 +293,9 @@ class Transfer(ABC, Generic[R]):
     def _moved(self, size_bytes: int) -> None:
         """So many more bytes are there; negative: they have to be sent again."""
         self.done_bytes += size_bytes
+        if self.done_bytes > self._furthest:
+            self._furthest, self._moved_at = self.done_bytes, self._monotonic()
         if size_bytes > 0:
-            self._moved_at = self._monotonic()
             self._speed.add(size_bytes)
             if self.state == "waiting":
                 self._set("running")
@@ -324,9 +326,7 @@ class Transfer(ABC, Generic[R]):
         """
         if not error.retryable and not isinstance(error, _OF_THE_NETWORK):
             raise error
-        idle_s = self._monotonic() - self._moved_at
-        if self._give_up_s is not None and idle_s > self._give_up_s:
-            raise TransferStalled(idle_s, error) from error
+        self._require_progress(error)
         self._set("waiting", error)
         hurry = self._hurry
         wait_s = backoff.next_s(error)
@@ -337,6 +337,17 @@ class Transfer(ABC, Generic[R]):
                 await hurry.wait()
         except TimeoutError:
             pass
+
+    async def _wait_for_server(self, backoff: Backoff, error: ApiError | None = None) -> None:
+        """Let the server go on with what it is at. Raises: TransferStalled."""
+        self._require_progress(error)
+        await asyncio.sleep(backoff.next_s(error))
+
+    def _require_progress(self, error: HyperSendError | None) -> None:
+        """Raises: TransferStalled, where it came no further for too long."""
+        idle_s = self._monotonic() - self._moved_at
+        if self._give_up_s is not None and idle_s > self._give_up_s:
+            raise TransferStalled(idle_s, error) from error
 
 
 async def all_of(workers: Iterable[Awaitable[Any]]) -> None:

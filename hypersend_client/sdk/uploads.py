@@ -164,6 +164,7 @@ class Upload(Transfer[File]):
                     begun += 1
                     await self._abort()  # what it had reserved is given back at once
                     self.row = await self._journal.begin_again(self.row)
+                    self._furthest = 0
             except HyperSendError as error:
                 if error.code == "storage_full":
                     raise  # nobody knows when there will be room; the same upload goes on then
@@ -213,6 +214,7 @@ class Upload(Transfer[File]):
                 is_direct = state.direct is not None and self._direct_failures < DIRECT_FAILURES
                 partial = {} if is_direct else {n: have for n, have in state.partial if n in set(missing)}
                 self.done_bytes += sum(partial.values())
+                self._moved(0)
                 if missing:
                     self._set("running")
                     try:
@@ -225,7 +227,8 @@ class Upload(Transfer[File]):
                 elif verifying:
                     # The server reads again what it had not made durable before its machine went down.
                     self._set("checking")
-                    await asyncio.sleep(backoff.next_s())
+                    self._furthest = self.done_bytes  # what it has checked is a way forward, though it was sent before
+                    await self._wait_for_server(backoff)
                     file = await self._ask()
                     continue
             await source.check()
@@ -237,12 +240,11 @@ class Upload(Transfer[File]):
                     raise UploadRemoved(file.id) from error
                 if error.code not in ("chunks_missing", "verifying"):
                     raise
-                if error.code == "verifying":
-                    await asyncio.sleep(backoff.next_s(error))
+                await self._wait_for_server(backoff, error)
             else:
                 if done is not None:
                     return done
-                await asyncio.sleep(backoff.next_s())  # an object store puts it together
+                await self._wait_for_server(backoff)  # an object store puts it together
             file = await self._ask()
             if file.state == "complete":
                 return file
@@ -369,7 +371,7 @@ class Upload(Transfer[File]):
         await source.check()
         digest = await source.sha256(start, size, window)
         self._sending[index] = have
-        backoff, tries, wrong = self._make_backoff(), 0, 0
+        backoff, tries, wrong, told = self._make_backoff(), 0, 0, -1
         while True:
             try:
                 receipt = await self._put(source, line, window, index, start, size, digest, ask_first=tries % 2 == 1)
@@ -384,8 +386,9 @@ class Upload(Transfer[File]):
                     case "chunk_offset":
                         have = error.extra.get("have", 0)
                         have = have if isinstance(have, int) and 0 <= have <= size else 0
-                        if have == self._sending[index]:
+                        if have <= told:  # what was sent since then did not arrive
                             await self._wait_out(error, backoff)
+                        told = max(told, have)
                         self._reached(index, have)
                     case "digest_mismatch":
                         self._reached(index, 0)
