@@ -162,6 +162,7 @@ class Line:
             if self.name:
                 await browser.send_str(f"!{self._received}")
             while True:
+                position = max(position, self._had)  # a page may say that it has what it was not yet sent again
                 while position < self._had + len(self._kept):
                     data = self._kept[position - self._had]
                     position += 1

@@ -49,6 +49,7 @@ class SocketProxy:
         self._trusted = trusted_proxies
         self._limit = limit
         self._lines: dict[str, Line] = {}
+        self._beginning: list[str] = []  # networks of lines whose handshake with the screens goes on
         self._budget = Budget()
 
     def require_origin(self, request: web.Request) -> str:
@@ -98,11 +99,12 @@ class SocketProxy:
         return browser
 
     async def _new_line(self, name: str, network: str, headers: dict[str, str]) -> Line:
-        of_one = sum(line.network == network for line in self._lines.values())
-        if len(self._lines) >= MAX_LINES or of_one >= MAX_LINES_OF_ONE:
+        of_one = sum(line.network == network for line in self._lines.values()) + self._beginning.count(network)
+        if len(self._lines) + len(self._beginning) >= MAX_LINES or of_one >= MAX_LINES_OF_ONE:
             raise HyperSendError("busy")
         if self._session is None:
             self._session = self._open_session()
+        self._beginning.append(network)
         try:
             async with asyncio.timeout(CONNECT_S):
                 screens = await self._session.ws_connect(
@@ -110,6 +112,8 @@ class SocketProxy:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("the web client cannot be reached: %s", error)
             raise HyperSendError("not_ready", "The app is starting; try again.", retry_after_s=2) from None
+        finally:
+            self._beginning.remove(network)
         if name in self._lines:
             await screens.close()
             raise HyperSendError("not_allowed", "There is a line of this name.")

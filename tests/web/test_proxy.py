@@ -28,8 +28,11 @@ class Echo:
         self.url = ""
         self.opened = 0
         self.closed = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        await self.answers.wait()
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
         self.opened += 1
@@ -213,6 +216,21 @@ async def test_one_network_cannot_hold_all_lines(tmp_path: Path, monkeypatch: py
         await (await page(server, f"{3:032x}")).close()
 
 
+async def test_pages_that_come_together_count_before_their_screens_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "MAX_LINES_OF_ONE", 2)
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        screens.answers.clear()
+        coming = [asyncio.create_task(page(server, f"{number:032x}")) for number in range(5)]
+        await asyncio.wait(coming, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        screens.answers.set()
+        sockets = await asyncio.gather(*coming, return_exceptions=True)
+        refused = [each.status for each in sockets if isinstance(each, aiohttp.WSServerHandshakeError)]
+        assert (len(sockets) - len(refused), refused) == (2, [503] * 3)
+        await (await connect(server, **{"X-Forwarded-For": "203.0.113.8"})).close()
+
+
 async def test_a_name_is_one_lines(tmp_path: Path) -> None:
     async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
         socket = await page(server)
@@ -305,6 +323,33 @@ async def test_a_page_that_claims_to_have_had_what_was_not_sent_lacks_nothing(tm
         newer = await page(server, had=2)
         await newer.receive_str()
         assert [await newer.receive_bytes() for _ in range(2)] == [b"1", b"2"]
+
+
+async def test_a_page_that_says_at_once_that_it_has_all_is_sent_nothing_again(tmp_path: Path) -> None:
+    async with echo() as screens, site(tmp_path, web_client=screens.url) as server:
+        socket = await page(server)
+        await socket.receive_str()
+        await said(socket)
+        for number in range(4):
+            await socket.send_bytes(b"%d" % number)
+            await socket.receive_bytes()
+        # A client of another make asks for all but the first, and with the same packet says that it has had them.
+        host = server.url.removeprefix("http://")
+        reader, writer = await asyncio.open_connection(*host.split(":"))
+        writer.write("\r\n".join([
+            "GET /ws?had=1 HTTP/1.1", f"Host: {host}", f"Origin: http://{host}", "Upgrade: websocket",
+            "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+            f"Sec-WebSocket-Protocol: hypersend-line, {NAME}", "", ""]).encode() + masked(0x1, b"?5"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(masked(0x2, b"on"))
+        async with asyncio.timeout(10):
+            assert await reader.readexactly(12) == b"\x81\x02!4\x81\x02!4\x82\x02on"
+        writer.close()
+
+
+def masked(kind: int, data: bytes) -> bytes:
+    """A short frame of a client's, with a mask that changes nothing."""
+    return bytes([0x80 | kind, 0x80 | len(data)]) + bytes(4) + data
 
 
 async def test_a_page_that_is_there_gets_any_amount(tmp_path: Path) -> None:
