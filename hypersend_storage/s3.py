@@ -321,11 +321,10 @@ class S3Store(Store, NamedFirst, Presigned):
         try:
             await self._calls.run(self._put_together, target, layout, receipts)
             return
-        except UploadLost as error:
+        except UploadLost:
             # Completed before, by a call that was cut off or by another process; or gone. Some stores forget the
-            # upload while another process still waits for them to put the object together, some take its parts
-            # away one by one once the object is there.
-            for pause_s in (0,) if isinstance(error, ChunksLost) else self._lost_pauses_s:
+            # upload, or take its parts away one by one, while another process still waits for the object.
+            for pause_s in self._lost_pauses_s:
                 if await self._calls.run(self._is_there, target.key, layout, receipts):
                     return
                 await asyncio.sleep(pause_s)

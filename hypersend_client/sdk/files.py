@@ -73,7 +73,8 @@ class Files:
         Raises: ApiError `chunks_missing` (extra `missing`), `verifying`, `upload_expired`, `upload_lost`.
         """
         answer = await self._http.call("POST", file_path(file_id, "/complete"), idempotent=True)
-        return None if answer.status == 202 else read(File, answer)
+        file = read(File, answer)
+        return file if answer.status != 202 and file.state == "complete" else None
 
     async def ticket(self, file_id: str, *, expires_in: int | None = None) -> Ticket:
         """A download link that needs no token. expires_in: seconds, by default a day."""

@@ -8,7 +8,7 @@ HyperSendError
 ├── RemoteFileGone         the file was removed on the server, or one may no longer see it
 ├── RemoteFileChanged      the server has other bytes under this id than when the download began
 ├── UploadRemoved          the upload was removed on the server
-├── CorruptTransfer        bytes kept arriving with a wrong digest
+├── CorruptTransfer        bytes kept arriving with a wrong digest, or being lost by the server
 ├── TransferBusy           another program is at the same transfer
 ├── TransferStalled        nothing moved for as long as the caller wanted to wait; it goes on later
 ├── UpdateBroken           a newer build of the app is not what the server said of it
@@ -91,7 +91,7 @@ class CorruptTransfer(HyperSendError):
 
     def __init__(self, index: int) -> None:
         self.index = index
-        super().__init__(f"chunk {index} keeps arriving with a wrong digest")
+        super().__init__(f"chunk {index} keeps arriving damaged, or being lost")
 
 
 class TransferBusy(HyperSendError):

@@ -43,6 +43,7 @@ from hypersend_client.sdk.transport import Transport
 CLAIM_BYTES = 8 * 1024 * 1024  # up to here the digest of the whole costs nothing worth mentioning
 WRONG_DIGESTS = 3
 BEGIN_TRIES = 5
+COMPLETE_TRIES = 5
 DIRECT_BATCH = 16
 DIRECT_TRIES = 2
 DIRECT_FAILURES = 3
@@ -181,6 +182,7 @@ class Upload(Transfer[File]):
                     raise
                 # It ended while nobody was at it: nothing is lost but what the server threw away.
                 self.row = row = await self._journal.begin_again(row)
+                self._furthest = 0
             else:
                 if file.state in ("expired", "deleted"):
                     raise ApiError("upload_expired", status=410)
@@ -201,20 +203,24 @@ class Upload(Transfer[File]):
         return file
 
     async def _send_all(self, source: Source, file: File) -> File:
-        """Send what is missing, then complete it."""
-        backoff = self._make_backoff()
+        """Send what is missing, then complete it. Raises: CorruptTransfer where the server loses some each time."""
+        backoff, lost = self._make_backoff(), 0
         while True:
             if file.size != self.size_bytes:
                 raise NotHyperSend(self._http.url, f"the upload has {file.size} bytes and not {self.size_bytes}")
             state = file.upload
             if state is not None:
                 missing, verifying = _missing(state)
+                if lost >= COMPLETE_TRIES:
+                    raise CorruptTransfer(missing[0] if missing else 0)
                 self._sending.clear()
                 self.done_bytes = min(self.size_bytes, _bytes_of(state.received, state.chunk_size, self.size_bytes))
                 is_direct = state.direct is not None and self._direct_failures < DIRECT_FAILURES
                 partial = {} if is_direct else {n: have for n, have in state.partial if n in set(missing)}
                 self.done_bytes += sum(partial.values())
                 self._moved(0)
+                if verifying:
+                    self._furthest = self.done_bytes  # what is found to be there, or sent again, is a way forward
                 if missing:
                     self._set("running")
                     try:
@@ -227,7 +233,6 @@ class Upload(Transfer[File]):
                 elif verifying:
                     # The server reads again what it had not made durable before its machine went down.
                     self._set("checking")
-                    self._furthest = self.done_bytes  # what it has checked is a way forward, though it was sent before
                     await self._wait_for_server(backoff)
                     file = await self._ask()
                     continue
@@ -240,6 +245,7 @@ class Upload(Transfer[File]):
                     raise UploadRemoved(file.id) from error
                 if error.code not in ("chunks_missing", "verifying"):
                     raise
+                lost += error.code == "chunks_missing"
                 await self._wait_for_server(backoff, error)
             else:
                 if done is not None:

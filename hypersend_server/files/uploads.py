@@ -1,4 +1,4 @@
-"""How bytes arrive, free of HTTP: chunks, completing, aborting, expiry.
+"""How bytes arrive, free of HTTP: chunks, aborting, expiry.
 
 A chunk with a receipt is never written again; a repeat is read and hashed only. One writer a chunk: the newest
 request of this process cuts the one before it off (`turns`), another process is kept out by the store's lock. After
@@ -9,34 +9,27 @@ only while the upload is open. The bytes of a request that was cut stay as a pre
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import itertools
 import logging
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError
 from hypersend_server.files.body import Body, ClientGone, Superseded, TooSlow, UploadEnded
+from hypersend_server.files.completing import Completing
 from hypersend_server.files.direct import DirectParts
 from hypersend_server.files.durability import Durability
-from hypersend_server.files.media import SNIFF_BYTES, sniff
 from hypersend_server.files.progress import ProgressEvents
 from hypersend_server.files.storing import layout_of, ref_of, require_store, translated
 from hypersend_server.files.turns import Joined, Turns
 from hypersend_server.files.types import Uploader
-from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord, Files, Finished, runs
+from hypersend_server.metadata.files import ChunkRecord, ChunkState, FileRecord, Files
 from hypersend_storage.base import ChunkReceipt, ChunkSlot, NamedFirst, Store, UploadRef
-from hypersend_storage.errors import ChunkBusy, ChunksLost, DigestMismatch, StorageFull
+from hypersend_storage.errors import DigestMismatch
 
 RECENT = 1000  # uploads whose unchanging part is kept in memory
-SYNC_WAITS = 8
-SYNC_WAIT_S = 0.25
-COMPLETE_TRIES = 40
-COMPLETE_RETRY_S = 0.05
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +64,6 @@ class Uploads:
         self._files = files
         self._stores = stores
         self._durability = durability
-        self._direct = direct
         self._events = events
         self._upload_ttl_s = upload_ttl_s
         self._clock = clock
@@ -81,7 +73,9 @@ class Uploads:
         self._turns = Turns()
         self._recent: dict[str, FileRecord] = {}
         self._opening: Joined[FileRecord] = Joined()
-        self._completing: Joined[Finished] = Joined()
+        self._completing = Completing(
+            files, stores, durability, direct, events, expiry=self._expiry, clock=clock, on_full=on_full,
+            on_stored=on_stored)
         self._writing: set[asyncio.Task[Accepted]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._process_id = secrets.token_hex(8)
@@ -347,91 +341,18 @@ class Uploads:
             return file, False
         if file.state == "uploading":
             file = await self.open(file)
-        done, began = await self._completing.do(file_id, partial(self._complete, file_id))
+        done, began = await self._completing.do(file_id)
         return done.file, began and done.is_new
-
-    async def _begin_completing(self, file_id: str) -> FileRecord:
-        is_judged = False
-        for waited in itertools.count():
-            # What is not on the disk yet either gets there now or is sent again: later it would be too late.
-            await self._durability.sync(file_id)
-            file = await self._files.get(file_id)
-            if file is None or file.backend not in self._stores:
-                raise HyperSendError("not_found" if file is None else "storage_unavailable")
-            if file.state == "uploading":
-                if (file.expires_at or 0) <= self._clock():
-                    raise HyperSendError("upload_expired")
-                await self._count_direct(file)
-            try:
-                return await self._files.begin_completing(file_id)
-            except HyperSendError as error:
-                # The last receipt may have come behind the sync, or be of another process, which syncs it presently.
-                if error.code != "verifying" or is_judged or waited > SYNC_WAITS:
-                    raise
-                is_judged = not await self._durability.is_awaited(file)  # once more: they may be durable by now
-                if waited and not is_judged:
-                    await asyncio.sleep(SYNC_WAIT_S)
-                if waited == SYNC_WAITS:
-                    await self._durability.take_over(file)
-        raise AssertionError("unreachable")
-
-    async def _count_direct(self, file: FileRecord) -> None:
-        """Enter what clients sent to the store themselves, as the store tells it."""
-        try:
-            if size := await self._direct.reconcile(file):
-                self._on_stored(file.backend, size)
-        except HyperSendError as error:
-            now = await self._files.get(file.id) if error.code == "upload_lost" else None
-            if now is None or now.state == "uploading":
-                raise  # else another process has just completed it
-
-    async def _complete(self, file_id: str) -> Finished:
-        file = await self._begin_completing(file_id)
-        if file.state == "complete":
-            return Finished(file, False)
-        store = require_store(self._stores, file.backend)
-        chunks = await self._files.chunks(file_id)
-        with translated():
-            try:
-                location = await self._complete_in(store, file, chunks)
-            except ChunksLost as error:
-                # Two processes wrote one chunk at once; the upload goes on without what is not as it was received.
-                await self._files.reopen(file_id, error.indexes, self._expiry())
-                raise HyperSendError("chunks_missing", extra={"missing": runs(sorted(error.indexes))}) from error
-            head = b"".join([part async for part in store.read(location, 0, min(file.size, SNIFF_BYTES))]
-                            if file.size else [])
-        checksum = hashlib.sha256(b"".join([c.sha256 for c in chunks])).digest()
-        done = await self._files.finish(file_id, location, checksum, sniff(head), self._clock())
-        if done.is_new:
-            self._events.state(done.file, "complete")
-        return done
-
-    async def _complete_in(self, store: Store, file: FileRecord, chunks: list[ChunkRecord]) -> str:
-        for _ in range(COMPLETE_TRIES):
-            try:
-                return await store.complete(ref_of(file), chunks)
-            except ChunkBusy:  # the last chunk's receipt is there, its slot is about to be left
-                await asyncio.sleep(COMPLETE_RETRY_S)
-            except StorageFull:
-                self._on_full()
-                raise
-        return await store.complete(ref_of(file), chunks)
 
     async def recover(self) -> None:
         """Carry on with what was being completed when a process ended."""
-        for file in await self._files.completing():
-            try:
-                await self._completing.do(file.id, partial(self._complete, file.id))
-            except HyperSendError as error:
-                log.error("completing file %s: %s", file.id, error)
-                if error.code == "upload_lost" and (file.expires_at or 0) <= self._clock():
-                    await self._files.remove(file.id, self._clock())  # its sender had its time to begin again
+        await self._completing.recover()
 
     async def remove(self, file: FileRecord) -> FileRecord | None:
         """Remove a file or abort an upload, giving its space back at once; the record as it was, or None."""
         if file.state == "completing":
             try:
-                await self._completing.do(file.id, partial(self._complete, file.id))
+                await self._completing.do(file.id)
             except HyperSendError as error:
                 log.warning("removing file %s, which cannot be completed: %s", file.id, error)
         before = await self._files.remove(file.id, self._clock())

@@ -17,6 +17,7 @@ from tests.http_session import http_session
 from tests.process import ServerProcess
 
 CHUNK = 8 * 1024 * 1024
+BOUND_S = 300  # of what takes a tenth of it; a server that does not start again is asked for ever
 LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
@@ -104,7 +105,7 @@ async def test_twenty_uploads_survive_a_server_that_is_killed_again_and_again(tm
 
     server = ServerProcess(tmp_path / "data", RATE_LIMITS="off").start()
     try:
-        async with http_session() as http:
+        async with asyncio.timeout(BOUND_S), http_session() as http:
             phone = Phone(server, http)
             await phone.register("asha")
             sizes = (0, 1, CHUNK, CHUNK + 1, 3 * CHUNK, 2 * CHUNK + 77)
@@ -130,7 +131,7 @@ async def test_every_acknowledged_message_is_there_once_after_kills_in_twenty_bu
     server = ServerProcess(tmp_path / "data", RATE_LIMITS="off").start()
     acknowledged: dict[str, int] = {}
     try:
-        async with http_session() as http:
+        async with asyncio.timeout(BOUND_S), http_session() as http:
             phone = Phone(server, http)
             await phone.register("asha")
             chat = await phone.call("POST", "/chats", {"kind": "group", "title": "Burst", "member_ids": []})
@@ -164,7 +165,7 @@ async def test_every_acknowledged_message_is_there_once_after_kills_in_twenty_bu
 async def test_a_mark_that_was_answered_outlives_a_kill(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", RATE_LIMITS="off").start()
     try:
-        async with http_session() as http:
+        async with asyncio.timeout(BOUND_S), http_session() as http:
             phone = Phone(server, http)
             await phone.register("asha")
             chat = await phone.call("POST", "/chats", {"kind": "group", "title": "Marks", "member_ids": []})

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from hypersend_server.app import STORES
+from hypersend_server.files import completing
 from hypersend_storage.s3 import S3Store
 from hypersend_storage.s3_probe import Probed
 from tests.harness import running
 from tests.object_storage.calls import CHUNK, CONTENT, Settings, begin, chunks_of, download, send, sha
-from tests.s3_proxy import Answer, Request, faulty_proxy, is_completing, is_part, refuse
+from tests.s3_proxy import Answer, LoseAnswer, Request, faulty_proxy, is_completing, is_part, refuse
 from tests.s3_servers import S3Server
 
 
@@ -117,3 +118,29 @@ async def test_an_upload_begun_without_checksums_ends_well_at_a_store_that_learn
         assert await download(alice, file["id"]) == CONTENT
         new = os.urandom(10)
         assert (await begin(alice, new))["upload"]["direct"] is not None
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_an_object_may_come_long_after_its_upload_was_forgotten(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    async with faulty_proxy(minio.url) as proxy:
+        settings = {**s3_settings(minio, S3_DIRECT="off"), "S3_ENDPOINT": proxy.url}
+        async with running(tmp_path, **settings) as server:
+            alice = await server.person("alice")
+            file = await begin(alice, CONTENT)
+            await send(alice, file["id"], CONTENT, {0, 1, 2})
+            # The upload is gone from the moment on at which it is put together; the object is not there yet.
+            proxy.fault = lambda request: LoseAnswer() if is_completing(request) else (
+                Answer(404, "") if request.method == "HEAD" else None)
+            for _ in range(2):
+                answer = await alice.post(f"/files/{file['id']}/complete")
+                assert (answer.status, answer.code) == (503, "storage_unavailable")
+            if comes:
+                proxy.fault = lambda request: None
+                assert (await alice.post(f"/files/{file['id']}/complete")).status == 201
+                assert await download(alice, file["id"]) == CONTENT
+            else:
+                monkeypatch.setattr(completing, "ASSEMBLING_S", 0.0)
+                answer = await alice.post(f"/files/{file['id']}/complete")
+                assert (answer.status, answer.code) == (410, "upload_lost")
