@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Route
 
+from hypersend_server.errors import HyperSendError
+from hypersend_server.files.body import Body
+from hypersend_server.files.uploads import Uploads
 from tests.harness import Person
 from tests.web.chromium import Watched, chromium, watch
 from tests.web.relay import relay
@@ -175,6 +178,54 @@ async def test_lost_connections_and_damaged_chunks_are_sent_again(tmp_path: Path
         await there.choose(file)
         await there.page.locator("li.done").wait_for(timeout=60_000)
         assert troubles == []
+        await there.assert_stored(file)
+
+
+async def test_a_server_that_loses_parts_each_time_is_told_of(tmp_path: Path) -> None:
+    file = make(tmp_path / "film.mp4", MIB)
+    async with visit(tmp_path) as there:
+        completed = 0
+
+        async def closed(route: Route) -> None:
+            await route.fulfill(status=409, json={"code": "upload_closed", "retryable": False})
+
+        async def missing(route: Route) -> None:
+            nonlocal completed
+            completed += 1
+            await route.fulfill(status=409, json={"code": "chunks_missing", "retryable": False, "missing": [[0, 0]]})
+
+        await there.watched.context.route(CHUNKS, closed)
+        await there.watched.context.route(re.compile("/complete$"), missing)
+        await there.choose(file)
+        await there.page.locator("li.failed").wait_for(timeout=60_000)
+        assert (await there.words()).startswith("The server keeps losing parts of this file.")
+        assert completed == 5
+
+
+async def test_bodies_that_go_nowhere_are_sent_again_ever_more_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make(tmp_path / "film.mp4", MIB)
+    asked: list[int] = []
+
+    async def taken_for_nothing(
+        self: Uploads, uploader: object, file_id: str, index: int, body: Body, claims: object, *, offset: int = 0
+    ) -> None:
+        asked.append(offset)
+        if offset:
+            raise HyperSendError("chunk_offset", extra={"have": 0})
+        async for _ in body:
+            pass
+        raise HyperSendError("busy")
+
+    async with visit(tmp_path) as there:
+        monkeypatch.setattr(Uploads, "put_chunk", taken_for_nothing)
+        await there.choose(file)
+        await asyncio.sleep(8)
+        assert MIB in asked
+        assert 3 <= len(asked) < 12
+        monkeypatch.undo()
+        await there.page.locator("li.done").wait_for(timeout=60_000)
         await there.assert_stored(file)
 
 

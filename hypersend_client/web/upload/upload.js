@@ -11,8 +11,8 @@ const MAX_WAIT_MS = 30000;
 const SPEED_OVER_MS = 8000;
 const SAME_CHUNK_TRIES = 4;
 const MAX_LOSSES = 3;
+const COMPLETE_TRIES = 5;
 const SLOW_MS = 2000;
-const STEADY_BYTES = 256 * 1024;  // a request that moved this much before it broke is no sign of lasting trouble
 
 const stopped = (error) => error?.name === "AbortError";
 
@@ -77,7 +77,9 @@ export class Upload {
     this.stop = new AbortController();
     this.set("checking");
     await this.begin();
-    while (!this.isStored) {
+    for (let tries = 0; !this.isStored; tries += 1) {
+      if (tries >= COMPLETE_TRIES) throw new Problem("chunks_missing");  // the server loses some each time
+      if (tries) await this.rest(tries, { retryAfterS: 0 });
       this.set("uploading");
       await this.sendMissing();
       this.set("finishing");
@@ -218,7 +220,7 @@ export class Upload {
     const start = index * this.chunkSize;
     const chunk = this.file.slice(start, Math.min(start + this.chunkSize, this.file.size));
     const digest = await sha256(chunk);
-    let tries = 0, isUnsure = false;
+    let tries = 0, isUnsure = false, told = -1;
     while (!this.there[index] && !this.isComplete) {
       const { signal } = this.stop;
       signal.throwIfAborted();
@@ -239,11 +241,16 @@ export class Upload {
         this.patience.answer.less();
       } catch (error) {
         if (stopped(error)) throw error;
-        if (gone > STEADY_BYTES) this.troubles = 0;
         if (error.code === "chunk_offset") {
           const have = error.extra.have ?? 0;
           this.partial.set(index, have);
           isUnsure = false;
+          if (have > told) {
+            told = have;
+            if (have) this.troubles = 0;
+          } else if (have !== offset) {
+            await this.recover(error);  // what was sent since then did not arrive
+          }
           if (have !== offset) continue;
         } else if (error.code === "digest_mismatch") {
           this.partial.delete(index);
