@@ -92,6 +92,7 @@ class Upload(Transfer[File]):
         self._parallel = parallel
         self._keep = keep
         self._sending: dict[int, int] = {}
+        self._begun = 0  # anew, in this run
         self._direct_failures = 0  # in a row, of chunks that then went through the server
 
     @property
@@ -150,7 +151,7 @@ class Upload(Transfer[File]):
 
     async def _upload(self, source: Source) -> File:
         backoff = self._make_backoff()
-        begun = 0
+        self._begun = 0
         while True:
             try:
                 try:
@@ -160,12 +161,10 @@ class Upload(Transfer[File]):
                     await source.check()
                     return await self._finish(file)
                 except ApiError as error:
-                    if error.code not in ("upload_lost", "upload_expired") or begun >= BEGIN_TRIES:
+                    if error.code not in ("upload_lost", "upload_expired") or self._begun >= BEGIN_TRIES:
                         raise
-                    begun += 1
                     await self._abort()  # what it had reserved is given back at once
-                    self.row = await self._journal.begin_again(self.row)
-                    self._furthest = 0
+                    await self._begin_again()
             except HyperSendError as error:
                 if error.code == "storage_full":
                     raise  # nobody knows when there will be room; the same upload goes on then
@@ -180,9 +179,11 @@ class Upload(Transfer[File]):
             except ApiError as error:
                 if error.status != 404:
                     raise
+                if self._begun >= BEGIN_TRIES:
+                    raise UploadRemoved(row.file_id) from error
                 # It ended while nobody was at it: nothing is lost but what the server threw away.
-                self.row = row = await self._journal.begin_again(row)
-                self._furthest = 0
+                await self._begin_again()
+                row = self.row
             else:
                 if file.state in ("expired", "deleted"):
                     raise ApiError("upload_expired", status=410)
@@ -193,6 +194,11 @@ class Upload(Transfer[File]):
         await self._journal.note_upload(row.id, file.id, done=False)
         self.row = replace(row, file_id=file.id)
         return file
+
+    async def _begin_again(self) -> None:
+        self._begun += 1
+        self._furthest = 0
+        self.row = await self._journal.begin_again(self.row)
 
     async def _finish(self, file: File) -> File:
         self.done_bytes = self.size_bytes

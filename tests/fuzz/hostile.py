@@ -12,6 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from hypersend_server.errors import ERRORS
+
 NUMBERS = st.one_of(
     st.integers(), st.sampled_from([0, -1, 1, 2**31, 2**53, 2**63 - 1, 2**63, -(2**63) - 1, 2**70, 10**400]),
     st.floats())
@@ -115,11 +117,24 @@ def answers(draw: st.DrawFn, *documents: Any, any_line: bool = True) -> bytes:
     return Said(interim + "\r\n".join([line, *headers, "", ""]).encode("latin-1") + body)
 
 
-def answer_of(document: Any) -> bytes:
+def answer_of(document: Any, status: int = 200) -> bytes:
     """As a healthy server says it."""
-    body = encoded(document)
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
-        len(body), body)
+    body, kind = encoded(document), b"json" if status < 400 else b"problem+json"
+    return (b"HTTP/1.1 %d Said\r\nContent-Type: application/%s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
+        status, kind, len(body), body))
+
+
+@st.composite
+def refusals(draw: st.DrawFn, *codes: str) -> bytes:
+    """A refusal as the contract has it, of one of these codes or of any, at whatever time."""
+    code = draw(st.sampled_from(codes or tuple(ERRORS)))
+    kind = ERRORS[code]
+    return Said(answer_of({
+        "type": "about:blank", "title": kind.title, "status": kind.status, "detail": "d", "code": code,
+        "retryable": draw(st.sampled_from([kind.retryable, kind.retryable, True, False])), "request_id": "r",
+        "have": draw(st.sampled_from([0, 5, 999, 1000, 2500])),
+        "missing": draw(st.sampled_from([[[0, 2]], [[1, 1]], []])),
+    }, kind.status))
 
 
 @dataclass
@@ -129,13 +144,17 @@ class Raw:
     url: str = ""
     answers: list[bytes] = field(default_factory=list)
 
+    def answer(self, line: str) -> bytes:
+        """line: the request's first, as `GET /path HTTP/1.1`."""
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = head.lower().split(b"\r\n")
             lengths = [int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")]
             await reader.readexactly(lengths[0] if lengths and b"expect:" not in head.lower() else 0)
-            writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+            writer.write(self.answer(head.split(b"\r\n")[0].decode()))
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass  # it went away
@@ -143,9 +162,24 @@ class Raw:
             writer.close()
 
 
+@dataclass
+class Routed(Raw):
+    """A server that has answers of their own for each kind of call, and says them round and round.
+
+    said: what the first line of a request has in it → its answers; the first that fits.
+    """
+
+    said: dict[str, list[bytes]] = field(default_factory=dict)
+
+    def answer(self, line: str) -> bytes:
+        said = next(said for mark, said in self.said.items() if mark in line)
+        said.append(said.pop(0))
+        return said[-1]
+
+
 @asynccontextmanager
-async def raw_server() -> AsyncIterator[Raw]:
-    raw = Raw()
+async def raw_server(raw: Raw | None = None) -> AsyncIterator[Raw]:
+    raw = raw or Raw()
     server = await asyncio.start_server(raw.handle, "127.0.0.1", 0)
     raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import tempfile
@@ -25,7 +26,7 @@ from hypersend_client.sdk.p2p_calls import PeerCalls
 from hypersend_client.sdk.session import account_of
 from hypersend_client.sdk.transfers import Transfers
 from hypersend_client.sdk.transport import Transport
-from tests.fuzz.hostile import JSON, Raw, answers, changed, raw_server, told
+from tests.fuzz.hostile import JSON, Raw, Routed, answer_of, answers, changed, raw_server, refusals, told
 from tests.fuzz.profile import times
 from tests.sdk.peer import SERVER, Naps, Peer, Tokens, serving
 from tests.sdk_transfers.device import soon
@@ -308,20 +309,58 @@ async def upload(transfers: Transfers, path: Path) -> None:
     await (await transfers.upload(path)).wait()
 
 
-def test_an_upload_ends_whatever_it_is_told(runner: asyncio.Runner) -> None:
+@contextlib.contextmanager
+def client_of(runner: asyncio.Runner, raw: Raw) -> Iterator[HyperSend]:
     stack = AsyncExitStack()
 
-    async def begin() -> tuple[HyperSend, Raw]:
-        raw = await stack.enter_async_context(raw_server())
+    async def begin() -> HyperSend:
+        await stack.enter_async_context(raw_server(raw))
         hs = await stack.enter_async_context(HyperSend(raw.url, sleep=Naps()))
         hasten(hs)
-        return hs, raw
+        return hs
 
-    hs, raw = runner.run(begin())
+    hs = runner.run(begin())
     try:
-        send_and_see(runner, hs, raw)  # type: ignore[call-arg]
+        yield hs
     finally:
         runner.run(stack.aclose())
+
+
+def test_an_upload_ends_whatever_it_is_told(runner: asyncio.Runner) -> None:
+    with client_of(runner, raw := Raw()) as hs:
+        send_and_see(runner, hs, raw)  # type: ignore[call-arg]
+
+
+SOME = st.sampled_from([[], [[0, 0]], [[0, 1]], [[2, 2]], [[0, 2]]])
+STATES = st.builds(
+    lambda received, verifying, partial, state, status: answer_of({**UPLOADING, "state": state, "upload": {
+        **UPLOADING["upload"], "received": received, "verifying": verifying, "partial": partial}}, status),
+    SOME, SOME, st.sampled_from([[], [[1, 5]], [[0, 999], [2, 1]]]),
+    st.sampled_from(["uploading", "uploading", "uploading", "completing", "expired"]), st.sampled_from([200, 200, 202]))
+RECEIPT = answer_of({"sha256": hashlib.sha256(b"x" * 1000).hexdigest()})
+CHUNK_CODES = ("chunk_offset", "chunk_busy", "digest_mismatch", "upload_closed", "verifying", "upload_lost",
+               "storage_unavailable", "busy", "not_found", "upload_expired")
+COMPLETE_CODES = ("chunks_missing", "verifying", "upload_lost", "storage_unavailable", "upload_expired", "not_found")
+
+
+@settings(max_examples=times(40))
+@given(states=st.lists(st.one_of(STATES, STATES, refusals("not_found", "storage_unavailable"), refusals()),
+                       min_size=1, max_size=3),
+       chunks=st.lists(st.one_of(st.just(RECEIPT), refusals(*CHUNK_CODES), refusals()), min_size=1, max_size=3),
+       completes=st.lists(st.one_of(STATES, refusals(*COMPLETE_CODES), refusals()), min_size=1, max_size=3))
+def send_in_turns_and_see(
+    runner: asyncio.Runner, hs: HyperSend, raw: Routed, states: list[bytes], chunks: list[bytes],
+    completes: list[bytes],
+) -> None:
+    hs.server = SERVER_INFO
+    hs.session.adopt(ACCOUNT)
+    raw.said = {"/chunk": list(chunks), "/complete": list(completes), "": list(states)}
+    runner.run(send(hs))
+
+
+def test_an_upload_ends_whatever_the_servers_words_and_their_order(runner: asyncio.Runner) -> None:
+    with client_of(runner, raw := Routed()) as hs:
+        send_in_turns_and_see(runner, hs, raw)  # type: ignore[call-arg]
 
 
 @settings(max_examples=times(300))
