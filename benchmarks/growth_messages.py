@@ -139,9 +139,9 @@ def in_one_chat(quick: bool) -> Growth:
                 day.send(chat_id, f"{size}")
                 old_token = token
                 day.end()
-    growth.flat = [name for name in growth.rows if not name.startswith(("CPU", "memory", "database"))]
+    growth.flat = [name for name in growth.rows if not name.startswith(("memory", "database"))]
     growth.charts = {
-        "calls": [name for name in growth.flat if not name.startswith("search")],
+        "calls": [name for name in growth.flat if not name.startswith(("search", "CPU"))],
         "search": [name for name in growth.flat if name.startswith("search")],
         "space": ["memory of the server", "database"],
     }
@@ -209,9 +209,9 @@ def of_one_person(quick: bool) -> Growth:
                 day.search("search, a common word's beginning", COMMON[:3], True)
                 day.send(chat_id, f"{size}")
                 day.end()
-    growth.flat = [name for name in growth.rows if not name.startswith(("CPU", "memory", "database"))]
+    growth.flat = [name for name in growth.rows if not name.startswith(("memory", "database"))]
     growth.charts = {
-        "calls": [name for name in growth.flat if not name.startswith("search")],
+        "calls": [name for name in growth.flat if not name.startswith(("search", "CPU"))],
         "search": [name for name in growth.flat if name.startswith("search")],
         "space": ["memory of the server", "database"],
     }
