@@ -16,31 +16,40 @@ from tests.faults.test_kill import Phone
 from tests.harness import running
 from tests.http_session import http_session
 from tests.process import REPOSITORY, ServerProcess
+from tests.users.test_over_http import first_invite
 
 SCRIPT = '"><script>alert(1)</script>.html'
 
 
-async def test_unknown_people_cost_the_same_hashing_as_known_ones(
+async def test_unknown_and_disabled_people_cost_the_same_hashing_as_known_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    real = CryptContext.verify_and_update
+    verify, create = CryptContext.verify_and_update, CryptContext.hash
 
-    def counted(self: CryptContext, secret: str, stored: str) -> object:
-        done.append(stored.split("r=")[1].split("$")[0])
-        return real(self, secret, stored)
+    def verified(self: CryptContext, secret: str, stored: str) -> object:
+        done.append("verify " + stored.split("r=")[1].split("$")[0])
+        return verify(self, secret, stored)
 
-    monkeypatch.setattr(CryptContext, "verify_and_update", counted)
+    def hashed(self: CryptContext, secret: str) -> object:
+        done.append("hash")
+        return create(self, secret)
+
+    monkeypatch.setattr(CryptContext, "verify_and_update", verified)
+    monkeypatch.setattr(CryptContext, "hash", hashed)
     async with running(tmp_path, RATE_LIMITS="off") as server:
-        await server.person("asha")
+        admin = await server.person("asha", invite=await first_invite(server.app))
+        bela = await server.person("bela")
+        assert (await admin.patch(f"/admin/users/{bela.id}", {"disabled": True})).status == 200
         found = {}
-        for email in ("asha@example.org", "nobody@example.org"):
+        for name in ("asha", "nobody", "bela"):
             done.clear()
-            answer = await server.post("/auth/login", {"email": email, "password": "not the right one"})
+            answer = await server.post(
+                "/auth/login", {"email": f"{name}@example.org", "password": "not the right one"})
             assert (answer.status, answer.code) == (401, "credentials_invalid")
-            found[email] = list(done)
-    assert found["asha@example.org"] == found["nobody@example.org"]
-    assert len(found["asha@example.org"]) == 1
+            found[name] = list(done)
+    assert found["nobody"] == found["asha"] == found["bela"]
+    assert len(found["asha"]) == 1
 
 
 async def test_nothing_that_is_sent_begins_a_line_of_the_log(tmp_path: Path) -> None:
