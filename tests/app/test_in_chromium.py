@@ -111,7 +111,7 @@ async def test_a_line_that_is_slow_to_answer_says_so_and_no_longer_than_that(tmp
         line.flows.clear()
         await notice.filter(has_text="Connecting…").wait_for()
         line.flows.set()
-        await ann.page.wait_for_function("document.getElementById('line').textContent === ''")
+        await notice.filter(has_text="Connecting…").wait_for(state="detached")
         await ann.register("ann", "Ann Lee")
         await ann.sees("start-chat")
 
