@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
@@ -9,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from benchmarks import peer_synapse, peer_tinode
 from benchmarks.figures import Section, in_turn
 from benchmarks.install import versions
 from benchmarks.people import register_all
-from benchmarks.processes import folder, hypersend, load, reference
+from benchmarks.processes import Server, folder, hypersend, load, reference
 
 PEOPLE = 50
 TEXT = "x" * 100
@@ -22,22 +25,27 @@ CASES = (PAIRS, GROUP, ALONE)
 
 Plan = dict[str, Any]
 WARM_S = 0.5
+SETTLE_S = 5.0
 
 
 @dataclass
 class Peer:
     """A running server. run: case and seconds → what client_messages answers; memory_mb: of all its processes; pid: of
-    one that is a single process."""
+    one that is a single process; with_app_mb: as memory_mb, with the web app open that it brings along."""
 
     run: Callable[[str, float], dict[str, float]]
     memory_mb: Callable[[], float]
     pid: int | None = None
+    with_app_mb: Callable[[], float] | None = None
 
 
-def driven(plan: Callable[[str], Plan], memory_mb: Callable[[], float], pid: int | None = None) -> Peer:
+def driven(
+    plan: Callable[[str], Plan], memory_mb: Callable[[], float], pid: int | None = None,
+    with_app_mb: Callable[[], float] | None = None,
+) -> Peer:
     """By client_messages. plan: case → its plan, without the durations."""
     return Peer(lambda case, seconds: load("client_messages", {**plan(case), "warm_s": WARM_S, "seconds": seconds}),
-                memory_mb, pid)
+                memory_mb, pid, with_app_mb)
 
 
 _FRAMES = {
@@ -53,7 +61,7 @@ def plan_of(case: str, port: int, protocol: dict[str, str], sockets: list[Plan])
 
 @contextlib.contextmanager
 def ours(where: Path) -> Iterator[Peer]:
-    with hypersend(where) as server:
+    with hypersend(where, WEB_CLIENT="on") as server:
         people = register_all(server, PEOPLE)
         pairs = [one.call("POST", "/chats", {"kind": "direct", "user_id": other.id})["id"]
                  for one, other in zip(people[::2], people[1::2], strict=True)]
@@ -77,7 +85,22 @@ def ours(where: Path) -> Iterator[Peer]:
                 })
             return plan_of(case, server.port, _FRAMES, sockets)
 
-        yield driven(plan, server.tree_mb, server.process.pid)
+        yield driven(plan, server.tree_mb, server.process.pid, lambda: asyncio.run(_with_app_mb(server)))
+
+
+async def _with_app_mb(server: Server) -> float:
+    """Memory while somebody has the web app open: the first page starts the process that draws the screens."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(120):
+        while True:
+            try:
+                page = await http.ws_connect(f"{server.url}/ws", headers={"Origin": server.url})
+                break
+            except aiohttp.WSServerHandshakeError:
+                await asyncio.sleep(0.5)
+        await asyncio.sleep(SETTLE_S)
+        memory_mb = server.tree_mb()
+        await page.close()
+        return memory_mb
 
 
 @contextlib.contextmanager
@@ -132,6 +155,9 @@ def messages(quick: bool, repeats: int) -> Section:
                         "deliveries/s": answer["deliveries_per_s"]})
         for name, peer in peers.items():
             section.cost(name, {"memory MB, after the load": peer.memory_mb()})
+        for name, peer in peers.items():
+            if peer.with_app_mb is not None:
+                section.cost(name, {"memory MB, after the load, its web app open": peer.with_app_mb()})
 
     def samples(name: str, case: str, key: str = "per_s") -> list[float]:
         return [answer[key] for answer in answers[name, case]]
@@ -157,6 +183,11 @@ def messages(quick: bool, repeats: int) -> Section:
             if name in peers:
                 ratio = memory["HyperSend"][0] / memory[name][0]
                 section.check(f"memory to {name}'s, {when}", [ratio], 1, "at most", "×")
+    for name in ("tinode", "Synapse"):
+        if name in peers:
+            opened = section.costs["HyperSend"]["memory MB, after the load, its web app open"]
+            ratio = opened[0] / section.costs[name]["memory MB, after the load"][0]
+            section.check(f"memory to {name}'s, after the load, with our web app open", [ratio], 1, "at most", "×")
     section.notes += [
         versions(f"{peer_tinode.MODULE}@{peer_tinode.VERSION}", *peer_synapse.PACKAGES,
                  variables=["TINODE", "TINODE_INIT_DB"]),
@@ -169,6 +200,7 @@ def messages(quick: bool, repeats: int) -> Section:
         "PostgreSQL with its limits a person off; everybody listens by /sync, and it is measured three times as long, "
         "after as long as the others take in all, since its acknowledgements take seconds.",
         "Memory: all processes of a server, the database's too, pages in common counted once. It is read once "
-        "before and once after all repeats, since the servers stay up between them.",
+        "before and once after all repeats, since the servers stay up between them. HyperSend's own web app is "
+        "switched on, as `make run` and Compose have it; its process starts with the first page.",
     ]
     return section
