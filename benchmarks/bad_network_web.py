@@ -104,8 +104,8 @@ def _wait_for(host: str, port: int) -> None:
 class Writing:
     """What the person in the browser writes: when each text was typed, seen on their own screen, and arrived."""
 
-    def __init__(self, page: Page, screen: Screen) -> None:
-        self.page, self.screen = page, screen
+    def __init__(self, page: Page, screen: Screen, pause_s: float = WRITE_S) -> None:
+        self.page, self.screen, self.pause_s = page, screen, pause_s
         self.typed: dict[str, float] = {}
         self.own: dict[str, float] = {}
         self.arrived: dict[str, float] = {}
@@ -133,7 +133,7 @@ class Writing:
                     await self.page.keyboard.press("Enter")
                 await asyncio.sleep(0.2)
             self.own[text] = time.monotonic()
-            await asyncio.sleep(WRITE_S)
+            await asyncio.sleep(self.pause_s)
 
     async def shows(self, text: str) -> bool:
         return bool(await self.page.evaluate(

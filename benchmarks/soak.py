@@ -1,6 +1,7 @@
 """Hours of ordinary use of one real server, with what it takes written down every 15 seconds.
 
-    .venv/bin/python -m benchmarks.soak DIR [--minutes 120] [--people 24]
+    .venv/bin/python -m benchmarks.soak DIR [--minutes 120] [--people 24] [--web]
+    sudo .venv/bin/python -m benchmarks.soak DIR --minutes 60 --people 8 --web --limit-mib 512    # a small VPS
     .venv/bin/python -m benchmarks.soak_report DIR/records.jsonl
 
 People write, edit, mark, search, catch up, sign in and out and come back; files go up in chunks, some are given up or
@@ -8,7 +9,10 @@ cut off, others are read in ranges and deleted after a while; files go from devi
 load is modest and the same all the time, so whatever grows is the server's own. A record: seconds since the start;
 memory (RSS, PSS), open files, threads, sockets as the server counts them, the size of the database and of its log,
 CPU seconds so far; p50 and p99 of a message and of a small download since the record before; what was done so far, and
-what failed, each of which is explained in DIR/failures.log. SIGTERM and Ctrl-C end it early with its last record.
+what failed, each of which is explained in DIR/failures.log. `--web`: one of the people has the web app open in a real
+browser (`soak_web`), and the process that draws its screens is looked at too. `--limit-mib`: all but that browser is in
+a control group with so much memory, page cache included; what it killed is in the last record. SIGTERM and Ctrl-C end
+it early with its last record.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ import os
 import random
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -132,6 +138,13 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.latencies: dict[str, list[float]] = {"message": [], "download": []}
         self.files: list[tuple[Person, str, int]] = []
+
+    def tell_browser(self) -> None:
+        """Whose app it opens, and where it writes."""
+        first = self.people[0]
+        told = {"url": self.server.url, "email": f"{first.name}@example.org", "chat_id": first.chats[0]}
+        (self.folder / "web.tmp").write_text(json.dumps(told))
+        (self.folder / "web.tmp").rename(self.folder / "web.json")
 
     async def prepare(self) -> None:
         for person in self.people:
@@ -336,6 +349,8 @@ class Soak:
             "cores": len(os.sched_getaffinity(0)),
             "done": dict(self.done),
         }
+        if screens := _children(pid):
+            found["web_rss_mib"] = round(sum(map(_rss_mib, screens)), 2)
         for name, values in self.latencies.items():
             if len(values) > 1:
                 found[f"{name}_p50_ms"] = round(statistics.median(values) * 1000, 2)
@@ -344,17 +359,51 @@ class Soak:
         return found
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+
+
+def _rss_mib(pid: int) -> float:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) / 1024
+
+
+class ControlGroup:
+    """This process and what it starts from now on, with so much memory, as either version of the kernel's has it."""
+
+    def __init__(self, limit_mib: int) -> None:
+        root = Path("/sys/fs/cgroup")
+        is_second = (root / "cgroup.controllers").exists()
+        self._path = (root if is_second else root / "memory") / f"hypersend-soak-{os.getpid()}"
+        self._path.mkdir()
+        limit, self._events = ("memory.max", "memory.events") if is_second else (
+            "memory.limit_in_bytes", "memory.oom_control")
+        (self._path / limit).write_text(str(limit_mib * MIB))
+        (self._path / "cgroup.procs").write_text(str(os.getpid()))
+
+    @property
+    def kills(self) -> int:
+        """Processes that ended for want of memory."""
+        counts = dict(line.split() for line in (self._path / self._events).read_text().splitlines())
+        return int(counts["oom_kill"])
+
+
 WORDS = [f"{one}{two}" for one in ("tea", "rain", "film", "song", "road", "light", "paper", "river")
          for two in ("", "house", "time", "worn", "man", "side", "line", "way")]
 
 
-async def run(server: ServerProcess, folder: Path, minutes: float, people: int, seed: int) -> None:
+async def run(
+    server: ServerProcess, folder: Path, minutes: float, people: int, seed: int, group: ControlGroup | None,
+    browser: subprocess.Popen[bytes] | None,
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         soak = Soak(server, http, folder, people, seed)
         await soak.prepare()
+        if browser is not None:
+            soak.tell_browser()
         began = time.monotonic()
         tasks = [asyncio.create_task(work) for work in soak.all_day()]
         with (folder / "records.jsonl").open("a") as records:
@@ -376,8 +425,13 @@ async def run(server: ServerProcess, folder: Path, minutes: float, people: int, 
             await asyncio.gather(*tasks, return_exceptions=True)
             for person in soak.people:
                 await person.disconnect()
+            more: dict[str, Any] = {} if group is None else {"killed": group.kills}
+            if browser is not None:
+                browser.terminate()
+                await asyncio.to_thread(browser.wait, 60)
+                more["browser"] = json.loads((folder / "browser.json").read_text())
             await asyncio.sleep(5)
-            await write_down(is_idle=True)
+            await write_down(is_idle=True, **more)
 
 
 def main() -> None:
@@ -386,13 +440,26 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--people", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--web", action="store_true")
+    parser.add_argument("--limit-mib", type=int)
     options = parser.parse_args()
     try:
         options.folder.mkdir(parents=True)
     except FileExistsError:
         parser.error(f"{options.folder} exists: name a new folder, which holds what this run leaves")
-    with ServerProcess(options.folder / "data", RATE_LIMITS="off") as server:
-        asyncio.run(run(server, options.folder, options.minutes, options.people, options.seed))
+    browser = None
+    if options.web:
+        with (options.folder / "browser.log").open("wb") as log:
+            browser = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.soak_web", str(options.folder)], stdout=log, stderr=log)
+        while not (options.folder / "browser.ready").exists():
+            if browser.poll() is not None:
+                parser.error(f"the browser does not start: see {options.folder}/browser.log")
+            time.sleep(0.1)
+    group = None if options.limit_mib is None else ControlGroup(options.limit_mib)
+    settings = {"WEB_CLIENT": "on"} if options.web else {}
+    with ServerProcess(options.folder / "data", RATE_LIMITS="off", **settings) as server:
+        asyncio.run(run(server, options.folder, options.minutes, options.people, options.seed, group, browser))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ WARM_UP_S = 600
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 150, 60, 22
 LINES = {
     "rss_mib": ("memory (RSS)", "MiB"), "pss_mib": ("memory (PSS)", "MiB"), "open_files": ("open files", ""),
+    "web_rss_mib": ("memory of the web app's screens (RSS)", "MiB"),
     "sockets": ("WebSockets", ""), "threads": ("threads", ""), "log_mib": ("database log", "MiB"),
     "message_p50_ms": ("message p50", "ms"), "message_p99_ms": ("message p99", "ms"),
     "download_p50_ms": ("small download p50", "ms"), "download_p99_ms": ("small download p99", "ms"),
@@ -112,6 +113,13 @@ def report(records: list[dict[str, Any]], folder: Path) -> str:
     if last.get("is_idle"):
         lines += ["", f"Five seconds after everybody has left: {last['rss_mib']:.1f} MiB, "
                   f"{last['open_files']} open files, {last['threads']} threads."]
+    if "killed" in last:
+        lines += ["", f"Processes that ended for want of memory: {last['killed']}."]
+    if "browser" in last:
+        seen = last["browser"]
+        lines += ["", f"In the browser {seen['messages']} messages were written; each was on its screen after "
+                  f"{seen['p50_s']} s (median), {seen['longest_s']} s at the longest; Enter was needed again "
+                  f"{seen['enter_again']} times."]
     for key in DRAWN:
         (folder / f"{key}.svg").write_text(line_chart(points(busy, key), *LINES[key]))
         lines += ["", f"![{LINES[key][0]}]({key}.svg)"]
