@@ -10,7 +10,6 @@ before a change, to stand beside later ones: run it on the older code.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 import time
@@ -22,7 +21,7 @@ from benchmarks import growth_load, growth_messages, growth_profiles
 from benchmarks.charts import number
 from benchmarks.growth_tables import FLAT, Growth, cell, flatness, lines_chart, middle, table
 from benchmarks.processes import CACHE, HERE, REPOSITORY, busy, touch_memory
-from benchmarks.report import BUSY, TOUCHED, busy_note, machine, touched
+from benchmarks.report import BUSY, TOUCHED, busy_note, machine, touched, when
 from benchmarks.run import QUICK_TOUCH
 
 MEASURES: dict[str, Callable[[bool], Growth]] = {
@@ -71,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part["busy"] = round(taken, 2)
         part["touched_gib"] = touched_gib
         part["command"] = f"make growth{' QUICK=1' if options.quick else ''} ONLY={name}"
-        part["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+        part["measured"] = when()
         keep(results_file, name, part, before=options.before)
         write_document(document, json.loads(results_file.read_text()))
     print(f"\nWritten in {(time.monotonic() - began) / 60:.1f} minutes: {results_file}, {document}")

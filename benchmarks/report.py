@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from benchmarks.charts import bars, number
+from benchmarks.processes import REPOSITORY
 
 Results = dict[str, Any]
 
@@ -30,6 +33,14 @@ def touched(section: dict[str, Any]) -> str:
 def busy_note(section: dict[str, Any]) -> str:
     """What a section says of other work that went on when it began."""
     return f" · the machine was {section['busy']:.0%} busy with other work" if section["busy"] > BUSY else ""
+
+
+def when() -> str:
+    """Now, and of which commit the program is."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True,
+                           text=True, check=False)
+    return f"{now}, commit {found.stdout.strip()}" if found.returncode == 0 else now
 
 
 def machine() -> dict[str, Any]:

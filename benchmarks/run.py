@@ -10,7 +10,6 @@ A section that fails leaves the others as they are; its error is told at the end
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 import time
@@ -76,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         section["repeats"] = repeats
         section["touched_gib"] = round(touched, 1)
         section["machine"] = report.machine()
-        section["measured"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+        section["measured"] = report.when()
         print(report.table(section), f"\n  {name} took {time.monotonic() - section_began:.0f} s", sep="\n", flush=True)
         results = report.merge(results_file, {name: section})  # a later failure loses nothing
         report.write_document(document, results, [*MEASURES])

@@ -27,7 +27,7 @@ from tests.chaos.left_over import check_garbage, is_alone, until
 from tests.chaos.writer import Writer, sha256_of
 from tests.harness import PASSWORD
 from tests.process import ServerProcess, command
-from tests.sdk_transfers.line import line_to
+from tests.sdk_transfers.line import Line, line_to
 
 ROOM = 256 * 1024 * 1024  # that the disk must have left for what waits in the end
 MIB = 1024 * 1024
@@ -51,17 +51,21 @@ class World:
         self.servers = [ServerProcess((disk or folder) / "data", RATE_LIMITS="off", **self.clocks[0].settings)]
         self.url = ""
         self.writers: list[Writer] = []
+        self.lines: list[Line] = []
         self.done: dict[str, int] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> World:
         try:
-            await asyncio.to_thread(self._start)
+            await self._begin()
             await self._make_people()
         except BaseException:
             await self.__aexit__()
             raise
         return self
+
+    async def _begin(self) -> None:
+        await asyncio.to_thread(self._start)
 
     def _start(self) -> None:
         """Begin to serve at `url`."""
@@ -73,7 +77,7 @@ class World:
     async def _make_people(self) -> None:
         people: list[HyperSend] = []
         for name in ("asha", "ben", "cleo"):
-            line = await self._stack.enter_async_context(line_to(self.url))
+            line = await self._line(self.url)
             home = self.folder / name
             home.mkdir()
             hs = HyperSend(line.url, tokens=FileTokenStore(home / "accounts.json"))
@@ -88,6 +92,12 @@ class World:
         await people[1].chats.open_direct(ids[2])
         for hs in people:
             await hs.close()
+
+    async def _line(self, url: str) -> Line:
+        """A network to there that fails like the others."""
+        line = await self._stack.enter_async_context(line_to(url))
+        self.lines.append(line)
+        return line
 
     async def __aexit__(self, *details: object) -> None:
         for writer in self.writers:
@@ -117,10 +127,10 @@ class World:
             if self.disk is not None and self._free() < 3 * ROOM:  # a fast machine sends more in the same time
                 for writer in self.writers:
                     (writer.home / "frugal").touch()
-        for writer in self.writers:
-            writer.line.bytes_per_s = writer.line.silent_after = None
-            writer.line.refusals = 0
-            writer.line.is_open = True
+        for line in self.lines:
+            line.bytes_per_s = line.silent_after = None
+            line.refusals = 0
+            line.is_open = True
         for clock in self.clocks:
             clock.jump(0)
         await asyncio.sleep(2 * NOTICED_S)
@@ -133,6 +143,9 @@ class World:
 
     def _someone(self) -> Writer:
         return self.moments.choice(self.writers)
+
+    def _some_line(self) -> Line:
+        return self.moments.choice(self.lines)
 
     def _some_server(self) -> ServerProcess:
         server = self.moments.choice(self.servers)
@@ -174,24 +187,24 @@ class World:
 
     async def cut(self) -> None:
         for _ in range(self.moments.randint(1, 4)):
-            self._someone().line.cut()
+            self._some_line().cut()
             await asyncio.sleep(self.moments.uniform(0, 0.5))
 
     async def slow(self) -> None:
-        line = self._someone().line
+        line = self._some_line()
         line.bytes_per_s = self.moments.choice((20_000, 300_000, 3_000_000))
         await asyncio.sleep(self.moments.uniform(1, 4))
         line.bytes_per_s = None
 
     async def silence(self) -> None:
-        line = self._someone().line
+        line = self._some_line()
         line.silent_after = self.moments.choice((0, 1000, 2_000_000))
         await asyncio.sleep(self.moments.uniform(0.5, 3))
         line.silent_after = None
         line.cut()
 
     async def refuse(self) -> None:
-        line = self._someone().line
+        line = self._some_line()
         line.refusals = self.moments.randint(1, 8)
         line.is_open = self.moments.random() < 0.5
         line.cut()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 
 from hypersend_server.errors import HyperSendError
+from hypersend_server.files.types import PartsBody, WantedPart
 from hypersend_server.files.uploads import Claims
 from hypersend_server.metadata.conformance.chats_people import people
 from hypersend_server.metadata.mongo import MongoMetadata
@@ -33,6 +34,7 @@ from hypersend_server.resources import File
 from hypersend_storage import make_store
 from tests.files.room import ALICE, MIB, PEOPLE, Held, Room, checksum_of, opened, sha
 from tests.fuzz.profile import times
+from tests.http_session import http_session
 from tests.mongo_server import MongoServer
 from tests.s3_servers import S3Server
 from tests.storage.conftest import options_of
@@ -179,6 +181,21 @@ class UploadMachine(RuleBasedStateMachine):
         self.received.add(index)
         self.prefix.pop(index, None)
 
+    @precondition(lambda self: self.is_s3)
+    @rule(index=indexes, is_wrong=st.booleans())
+    def send_to_the_store_itself(self, index: int, is_wrong: bool) -> None:
+        data = self.chunk_of(index)
+        wanted = PartsBody(parts=[WantedPart(index=index, sha256=sha(data).hex())])
+        if self.is_complete:
+            self._closed(self.refused(self.room.service.sign_parts(ALICE, self.file.id, wanted)))
+            return
+        (part,) = self.run(self.room.service.sign_parts(ALICE, self.file.id, wanted)).parts
+        sent = bytes(byte ^ 255 for byte in data) if is_wrong else data
+        assert self.run(_put(part.url, part.headers, sent)) == (400 if is_wrong else 200)
+        if not is_wrong:
+            self.received.add(index)
+            self.prefix.pop(index, None)
+
     @rule()
     def sync(self) -> None:
         self.run(self.room.durability.sync_all())
@@ -251,6 +268,11 @@ class UploadMachine(RuleBasedStateMachine):
         self.run(self.close(is_crash=False))
         self.loop.close()
         self.folder.cleanup()
+
+
+async def _put(url: str, headers: Mapping[str, str], data: bytes) -> int:
+    async with http_session() as http, http.put(url, headers=headers, data=data) as answer:
+        return answer.status
 
 
 # Each machine has a name of its own, under which Hypothesis keeps what failed: kept together, what fails over one store
