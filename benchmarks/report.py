@@ -16,6 +16,7 @@ from benchmarks.processes import REPOSITORY
 Results = dict[str, Any]
 
 BUSY = 0.1
+PRODUCT = ("hypersend_server", "hypersend_storage", "hypersend_client")
 EXPLAINED = Path(__file__).with_name("explained.md")
 """Written by hand, the end of the document: what a figure's goal was missed by and why, and figures from elsewhere."""
 
@@ -38,9 +39,13 @@ def busy_note(section: dict[str, Any]) -> str:
 def when() -> str:
     """Now, and of which commit the program is."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True,
-                           text=True, check=False)
-    return f"{now}, commit {found.stdout.strip()}" if found.returncode == 0 else now
+    commit = _git("describe", "--always")
+    return f"{now}, commit {commit}{' with changes' if _git('diff', 'HEAD', '--stat', '--', *PRODUCT) else ''}"
+
+
+def _git(*arguments: str) -> str:
+    found = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or found.stderr.strip()
 
 
 def machine() -> dict[str, Any]:
