@@ -30,10 +30,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from hypersend_client.app.chat_list import ChatList, ChatRow
 from hypersend_client.app.i18n import Translator
+from hypersend_client.app.kept_drafts import KeptDrafts, Memory
 from hypersend_client.app.peer_list import PeerList
 from hypersend_client.app.transfer_list import TransferList
 from hypersend_client.app.updates import Build, UpdateNotice
@@ -73,13 +74,6 @@ PATIENCE_S = 1.0  # a shorter break of the connection is nobody's business
 DRAFT_S = 0.4
 MAX_WATCHED = 500
 
-class Memory(Protocol):
-    """A few small strings that this device keeps: `theme`, `language`, `address`, `accent`."""
-
-    async def get(self, key: str) -> str | None: ...
-
-    async def set(self, key: str, value: str) -> None: ...
-
 
 class AppState:
     """connect(address): a client that is not started yet. tokens: the store that it uses.
@@ -89,7 +83,8 @@ class AppState:
     media_base: the address that this person sees, also for pictures, where it is another than the process uses
     (in the browser); "" where it is the same.
     build: this app, where a newer one can take its place; None in the browser.
-    keep: makes a session that just began outlast this page (in the browser); None: the token store does.
+    keep: makes a session that just began outlast this page (in the browser, which keeps drafts then, too); None: the
+    token store does, and the client's cache.
     """
 
     def __init__(
@@ -120,6 +115,7 @@ class AppState:
         self._keep = keep
         self.built_in = built_in
         self.drafts: dict[str, Draft] = {}
+        self._kept_drafts = None if keep is None else KeptDrafts(memory)
         self._connect = connect
         self._tokens = tokens
         self._memory = memory
@@ -283,6 +279,9 @@ class AppState:
         await hs.start()
         self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
         hs.sync.on_state = lambda state: self._show_link()
+        if self._kept_drafts is not None:
+            for draft in await self._kept_drafts.load(self.me_id):
+                await hs.store.set_draft(draft.chat_id, draft.text, draft.reply_to)
         self.drafts = await hs.store.drafts()
         self.chats.me, self.chats.name_of = self.me_id, self.people.name
         await self._load_chats()
@@ -380,6 +379,8 @@ class AppState:
 
     def _forget(self, reason: str) -> None:
         self.drafts = {}
+        if self._kept_drafts is not None:
+            self.spawn(self._kept_drafts.forget())
         self.chats.clear()
         self.people.clear()
         self.session.me = None
@@ -420,6 +421,8 @@ class AppState:
         draft = self.drafts.get(chat_id) or Draft(chat_id, "")
         if self._undo:
             self.spawn(self.hs.store.set_draft(chat_id, draft.text, draft.reply_to))
+            if self._kept_drafts is not None:
+                self.spawn(self._kept_drafts.save(self.me_id, list(self.drafts.values())))
 
     # What the SDK tells
 

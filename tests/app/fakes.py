@@ -298,11 +298,15 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+async def _keep(hs: object) -> None:
+    """The browser has its cookie."""
+
+
 class World:
     """An AppState over fakes. client: the one in use. clients: all that were made."""
 
     def __init__(self, *, signed_in: bool = True, built_in: str = "", memory: dict[str, str] | None = None,
-                 locale: str = "en", build: Build | None = None, native: bool = False,
+                 locale: str = "en", build: Build | None = None, native: bool = False, web: bool = False,
                  **answers: Any) -> None:  # fmt: skip
         self.answers = {name.replace("__", "."): value for name, value in answers.items()}
         self.tokens = MemoryTokenStore()
@@ -310,7 +314,7 @@ class World:
         self.clients: list[FakeClient] = []
         self.app = AppState(
             connect=self._connect, tokens=self.tokens, memory=self.memory, built_in=built_in, locale=locale,
-            build=build, transfers=(lambda hs: FakeMover()) if native else None,
+            build=build, transfers=(lambda hs: FakeMover()) if native else None, keep=_keep if web else None,
         )  # type: ignore[arg-type]
         self._signed_in = signed_in
 

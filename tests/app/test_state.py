@@ -27,6 +27,7 @@ from hypersend_client.sdk import (
     User,
 )
 from hypersend_client.sdk.events import PresenceChanged, Ready, StateChanged, Typing
+from hypersend_client.sdk.store import Draft
 from tests.app.fakes import ACCOUNT, ANN, ME, SERVER, World, message
 
 
@@ -239,6 +240,28 @@ async def test_people_of_direct_chats_are_watched_after_every_reconnection() -> 
         assert world.client.connection.told[-1] == ("presence.watch", {"user_ids": [ANN.id]})
         world.client.connection.happen(PresenceChanged(ANN.id, False, None))
         assert app.people.get(ANN.id) == User(id=ANN.id, username="ann", display_name="Ann Lee", online=False)
+
+
+async def test_in_the_browser_a_draft_outlasts_the_page_and_not_the_session() -> None:
+    memory: dict[str, str] = {}
+    async with opened(web=True, memory=memory) as (world, app):
+        await world.put(chat(1))
+        app.set_draft("c-1", "Half a thou", "m-1")
+        await until(lambda: "Half" in world.memory.values.get("drafts", ""))
+        memory = world.memory.values
+    async with opened(web=True, memory=memory) as (world, app):
+        assert app.drafts == {"c-1": Draft("c-1", "Half a thou", "m-1")}
+        await world.put(chat(1))
+        await until(lambda: app.chats.rows and app.chats.rows[0].preview == "draft")
+        await app.sign_out()
+        await until(lambda: world.memory.values["drafts"] == "")
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", "null", '{"user": 1}', '{"user": "u-me", "drafts": [[1]]}',
+                                  '{"user": "somebody", "drafts": [["c-1", "theirs", null]]}'])
+async def test_drafts_of_somebody_else_or_of_nobody_are_not_shown(kept: str) -> None:
+    async with opened(web=True, memory={"drafts": kept}) as (_, app):
+        assert (app.session.status, app.drafts) == ("signed_in", {})
 
 
 async def test_signing_out_forgets_everything_of_the_person() -> None:

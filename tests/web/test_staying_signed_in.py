@@ -100,6 +100,36 @@ async def test_chats_are_there_after_a_reload_in_a_new_tab_and_after_a_restart_o
             await tab.reads("Bob, Shall we have tea?")
 
 
+async def test_what_is_being_typed_is_there_after_a_restart_of_the_server_and_gone_with_the_session(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    async with chromium() as browser:
+        async with site(tmp_path, port=port) as server, signed_in(server, browser) as (ann, device):
+            await kept(ann)
+            chat = (await device.chats.page()).items[0]
+            await ann.go(f"/chat/{chat.id}")
+            await ann.fill("composer", "Half a thought")
+            async with asyncio.timeout(LONG_S):
+                while "Half a thought" not in await stored(ann):
+                    await asyncio.sleep(0.1)
+        async with site(tmp_path, port=port):
+            await reload(ann)
+            field = (await ann.sees("composer")).locator("textarea, input").first
+            async with asyncio.timeout(LONG_S):
+                while await field.input_value() != "Half a thought":
+                    await asyncio.sleep(0.1)
+            await sign_out(ann)
+            async with asyncio.timeout(LONG_S):
+                while "Half a thought" in await stored(ann):
+                    await asyncio.sleep(0.1)
+
+
+async def stored(screen: Screen) -> str:
+    """All that pages of this site keep in the browser."""
+    return str(await screen.page.evaluate("Object.values(localStorage).join()"))
+
+
 async def test_who_signs_out_is_out_in_every_tab_and_after_a_reload_and_can_sign_in_again(tmp_path: Path) -> None:
     async with site(tmp_path) as server, chromium() as browser, signed_in(server, browser) as (ann, _):
         first = await kept(ann)
