@@ -1,6 +1,7 @@
 """A person with a phone on a bad network: sends a big file and writes meanwhile.
 
     sudo unshare -n .venv/bin/python -m benchmarks.bad_network [--size-mib 200] [--loss 0.05] [--delay-ms 100]
+                                                              [--keep docs/reliability/bad_network.json]
 
 The line is that of `benchmarks.lossy`: each way 100 ms, at most 1,000 KiB/s, one packet in twenty lost; every 20 s all
 connections die without a word, and for 3 s nothing passes. Another person on a good line reads along and fetches the
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import statistics
@@ -20,8 +22,10 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from benchmarks.lossy import HERE, THERE, Network
+from benchmarks.report import machine, when
 from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.events import Event, MessageReceived
 from hypersend_client.sdk.transfers import Transfers
@@ -137,19 +141,33 @@ async def walk(folder: Path, url: str, network: Network, options: argparse.Names
         assert path.read_bytes() == source.read_bytes()
         await transfers.close()
         await got.close()
-        waits = sorted(arrived[text] - at for text, at in written.items())
-        size = options.size_mib * MIB
-        print(f"{options.size_mib} MiB in {seconds:.0f} s: {size / 1024 / seconds:.0f} KiB/s, {network.cuts} cuts")
-        print(f"passed on the line, both ways and with all that was sent again: {passed / size:.2f} of the file's size")
-        print(f"longest time in which nothing moved: {still:.1f} s; progress went back by at most {back} bytes")
-        print(f"states, a look each 0.25 s: {dict(states)}")
         in_order = [t for t in order if t != "the film"] == [t for t in written if t != "the film"]
-        p90 = waits[int(len(waits) * 0.9)]
-        p50 = statistics.median(waits)
-        print(f"{len(written)} messages: p50 {p50:.2f} s, p90 {p90:.2f} s, longest {waits[-1]:.2f} s;"
-              f" seen twice: {len(order) - len(set(order))}; in order: {in_order}")
+        waits = [arrived[text] - at for text, at in written.items()]
+        size = options.size_mib * MIB
+        tell({
+            "MiB": options.size_mib, "seconds": seconds, "KiB/s": size / 1024 / seconds, "cuts": network.cuts,
+            "passed on the line, of the file's size": passed / size, "longest time in which nothing moved, s": still,
+            "progress went back by at most, bytes": back, "states, a look each 0.25 s": dict(states),
+            "messages": len(written), **spread("with the other", waits), "seen twice": len(order) - len(set(order)),
+            "in order": in_order,
+        }, options.keep)
         assert len(order) == len(set(order)) == len(written), "messages were lost or doubled"
         assert in_order, "messages are out of order"
+
+
+def spread(name: str, waits: list[float]) -> dict[str, float]:
+    waits = sorted(waits)
+    return {f"{name}: p50, s": statistics.median(waits), f"{name}: p90, s": waits[int(len(waits) * 0.9)],
+            f"{name}: longest, s": waits[-1]}
+
+
+def tell(figures: dict[str, Any], path: Path | None) -> None:
+    """path: where they are kept too."""
+    figures = {name: round(value, 2) if isinstance(value, float) else value for name, value in figures.items()}
+    for name, value in figures.items():
+        print(f"{name}: {value}", flush=True)
+    if path is not None:
+        path.write_text(json.dumps({"measured": when(), "machine": machine(), **figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -159,4 +177,5 @@ if __name__ == "__main__":
     parser.add_argument("--delay-ms", type=float, default=100)
     parser.add_argument("--kib-per-s", type=float, default=1000)
     parser.add_argument("--cut-s", type=float, default=20)
+    parser.add_argument("--keep", type=Path, help="a JSON file for the figures")
     asyncio.run(main(parser.parse_args()))

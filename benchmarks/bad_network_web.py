@@ -17,7 +17,6 @@ import hashlib
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import tempfile
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 
 from playwright.async_api import Error, Frame, Page
 
-from benchmarks.bad_network import MIB, PASSWORD, cutting
+from benchmarks.bad_network import MIB, PASSWORD, cutting, spread, tell
 from benchmarks.lossy import HERE, THERE, Network
 from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.events import Event, MessageReceived
@@ -151,12 +150,6 @@ async def upload_frame(page: Page) -> Frame:
             await asyncio.sleep(0.1)
 
 
-def spread(name: str, waits: list[float]) -> str:
-    waits = sorted(waits)
-    p90 = waits[int(len(waits) * 0.9)]
-    return f"{name}: p50 {statistics.median(waits):.2f} s, p90 {p90:.2f} s, longest {waits[-1]:.2f} s"
-
-
 async def walk(folder: Path, url: str, far: str, network: Network, options: argparse.Namespace) -> None:
     source = folder / "holiday.mp4"
     source.write_bytes(os.urandom(options.size_mib * MIB))
@@ -172,8 +165,8 @@ async def walk(folder: Path, url: str, far: str, network: Network, options: argp
         opened = time.monotonic()
         screen = await Screen.open(browser, far, width=1280, height=800)
         await screen.sees("email")
-        print(f"the app is open after {time.monotonic() - opened:.1f} s,"
-              f" {sum(screen.watched.sizes.values()) / MIB:.1f} MiB", flush=True)
+        open_s, open_mib = time.monotonic() - opened, sum(screen.watched.sizes.values()) / MIB
+        print(f"the app is open after {open_s:.1f} s", flush=True)
         page = screen.page
         await screen.fill("email", "asha@example.org")
         await screen.fill("password", PASSWORD)
@@ -212,9 +205,7 @@ async def walk(folder: Path, url: str, far: str, network: Network, options: argp
             await asyncio.sleep(0.25)
         seconds, passed = time.monotonic() - began, network.bytes - before
         size = options.size_mib * MIB
-        print(f"{options.size_mib} MiB in {seconds:.0f} s: {size / 1024 / seconds:.0f} KiB/s, {network.cuts} cuts")
-        print(f"passed on the line, both ways and with all that was sent again: {passed / size:.2f} of the file's size")
-        print(f"longest time in which the page said nothing new: {still:.1f} s", flush=True)
+        print(f"{options.size_mib} MiB in {seconds:.0f} s", flush=True)
         for task in tasks:
             task.cancel()
         network.loss = options.loss
@@ -231,11 +222,17 @@ async def walk(folder: Path, url: str, far: str, network: Network, options: argp
         await got.close()
         done = [text for text in writing.typed if text in writing.own]
         arrived = [text for text in writing.typed if text in writing.arrived]
-        print(f"{len(done)} messages; Enter was needed again {writing.repeats} times")
-        print(spread("on the writer's own screen", [writing.own[text] - writing.typed[text] for text in done]))
-        print(spread("with the other", [writing.arrived[text] - writing.typed[text] for text in done]))
         order = [text for text in writing.order if text.startswith("Message ")]
-        print(f"seen twice: {len(order) - len(set(order))}; in order: {sorted(set(order), key=order.index) == arrived}")
+        tell({
+            "open after, s": open_s, "MiB until then": open_mib,
+            "MiB": options.size_mib, "seconds": seconds, "KiB/s": size / 1024 / seconds, "cuts": network.cuts,
+            "passed on the line, of the file's size": passed / size,
+            "longest time in which the page said nothing new, s": still,
+            "messages": len(done), "Enter was needed again": writing.repeats,
+            **spread("on the writer's own screen", [writing.own[text] - writing.typed[text] for text in done]),
+            **spread("with the other", [writing.arrived[text] - writing.typed[text] for text in done]),
+            "seen twice": len(order) - len(set(order)), "in order": sorted(set(order), key=order.index) == arrived,
+        }, options.keep)
 
 
 if __name__ == "__main__":
@@ -245,6 +242,7 @@ if __name__ == "__main__":
     parser.add_argument("--delay-ms", type=float, default=100)
     parser.add_argument("--kib-per-s", type=float, default=1000)
     parser.add_argument("--cut-s", type=float, default=20)
+    parser.add_argument("--keep", type=Path, help="a JSON file for the figures")
     parser.add_argument("--pictures", default="")
     parser.add_argument("--tls", choices=("http1", "http2"), default="")
     asyncio.run(main(parser.parse_args()))
