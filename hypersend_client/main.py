@@ -52,6 +52,18 @@ class PageMemory:
         with contextlib.suppress(TimeoutError, RuntimeError):
             await asyncio.wait_for(ft.SharedPreferences().set(KEY + key, value), MEMORY_S)
 
+    async def remove(self, key: str) -> None:
+        self._set.pop(key, None)
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            await asyncio.wait_for(ft.SharedPreferences().remove(KEY + key), MEMORY_S)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """Those that begin so; none where the browser does not answer."""
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            found = await asyncio.wait_for(ft.SharedPreferences().get_keys(KEY + prefix), MEMORY_S)
+            return [str(key).removeprefix(KEY) for key in found or ()]
+        return []
+
 
 def public_origin(page: ft.Page) -> str:
     """The address under which the browser sees us: `page.url` with http for ws."""
@@ -60,7 +72,8 @@ def public_origin(page: ft.Page) -> str:
 
 
 def make_state(page: ft.Page) -> AppState:
-    """In the browser everything of this person stays in memory; elsewhere sessions and cache are on the disk."""
+    """In the browser everything of this person stays in memory, but for drafts, which the browser itself keeps;
+    elsewhere sessions and cache are on the disk."""
     locale = _locale(page)
     if page.web:
         origin = public_origin(page)

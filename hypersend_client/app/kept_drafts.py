@@ -1,46 +1,58 @@
-"""Drafts that the browser keeps: there the client's own cache ends with the page, or with the server's process."""
+"""Drafts that the browser keeps: there the client's own cache ends with the page, or with the server's process.
+
+Each has a key of its own, so that two tabs take nothing from each other.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
 from typing import Protocol
 
 from hypersend_client.sdk.store import Draft
 
-KEY = "drafts"
-MAX_DRAFTS = 50  # a browser's store is small
+PREFIX = "draft."
+MAX_DRAFTS = 100
+MAX_TEXT = 20_000  # characters; more is not kept, since a browser's store is small and each pause sends it whole
 
 
 class Memory(Protocol):
-    """A few small strings that this device keeps: `theme`, `language`, `address`, `accent`, `drafts`."""
+    """A few small strings that this device keeps: `theme`, `language`, `address`, `accent`, and drafts in a browser."""
 
     async def get(self, key: str) -> str | None: ...
 
     async def set(self, key: str, value: str) -> None: ...
 
+    async def remove(self, key: str) -> None: ...
+
+    async def keys(self, prefix: str) -> list[str]: ...
+
 
 class KeptDrafts:
-    """Of one person at a time: another one's are not shown, and are gone with the first of their own."""
-
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
     async def load(self, user_id: str) -> list[Draft]:
-        """Nothing where what is kept is another person's, or not to be read."""
-        try:
-            kept = json.loads(await self._memory.get(KEY) or "null")
-            if kept["user"] != user_id:
-                return []
-            return [Draft(str(chat_id), str(text), None if reply_to is None else str(reply_to))
-                    for chat_id, text, reply_to in kept["drafts"]]
-        except (ValueError, TypeError, KeyError):
-            return []
+        prefix = f"{PREFIX}{user_id}."
+        keys = (await self._memory.keys(prefix))[:MAX_DRAFTS]
+        found = await asyncio.gather(*(self._memory.get(key) for key in keys))
+        drafts = []
+        for key, value in zip(keys, found, strict=True):
+            try:
+                text, reply_to = json.loads(value or "")
+                drafts.append(Draft(key.removeprefix(prefix), str(text), None if reply_to is None else str(reply_to)))
+            except (ValueError, TypeError):
+                continue  # another program's, or another version's
+        return drafts
 
-    async def save(self, user_id: str, drafts: Sequence[Draft]) -> None:
-        """The newest are last."""
-        await self._memory.set(KEY, json.dumps({"user": user_id, "drafts": [
-            [draft.chat_id, draft.text, draft.reply_to] for draft in drafts[-MAX_DRAFTS:]]}))
+    async def save(self, user_id: str, draft: Draft) -> None:
+        key = f"{PREFIX}{user_id}.{draft.chat_id}"
+        if (draft.text or draft.reply_to) and len(draft.text) <= MAX_TEXT:
+            await self._memory.set(key, json.dumps([draft.text, draft.reply_to], ensure_ascii=False))
+        else:
+            await self._memory.remove(key)
 
-    async def forget(self) -> None:
-        await self._memory.set(KEY, "")
+    async def forget(self, user_id: str = "") -> None:
+        """This person's; "": everybody's."""
+        for key in await self._memory.keys(f"{PREFIX}{user_id}." if user_id else PREFIX):
+            await self._memory.remove(key)

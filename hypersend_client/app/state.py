@@ -116,6 +116,7 @@ class AppState:
         self.built_in = built_in
         self.drafts: dict[str, Draft] = {}
         self._kept_drafts = None if keep is None else KeptDrafts(memory)
+        self._drafts_of = ""  # whose the browser keeps
         self._connect = connect
         self._tokens = tokens
         self._memory = memory
@@ -215,6 +216,8 @@ class AppState:
             if self.hs.account is None:
                 self.session.status = "signed_out"
                 self.spawn(self._learn_server())
+                if self._kept_drafts is not None:  # the session may have ended while no page was open
+                    self.spawn(self._kept_drafts.forget())
             else:
                 await self._begin()
         except HyperSendError as error:
@@ -276,12 +279,13 @@ class AppState:
         self.peers.begin(
             PeerCalls(hs.transport), None if mover is None else hs.p2p, me=self.me_id, session_id=session_id
         )
+        if self._kept_drafts is not None:
+            self._drafts_of = self.me_id
+            for draft in await self._kept_drafts.load(self.me_id):
+                await hs.store.set_draft(draft.chat_id, draft.text, draft.reply_to)
         await hs.start()
         self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
         hs.sync.on_state = lambda state: self._show_link()
-        if self._kept_drafts is not None:
-            for draft in await self._kept_drafts.load(self.me_id):
-                await hs.store.set_draft(draft.chat_id, draft.text, draft.reply_to)
         self.drafts = await hs.store.drafts()
         self.chats.me, self.chats.name_of = self.me_id, self.people.name
         await self._load_chats()
@@ -353,6 +357,8 @@ class AppState:
         Another page of this browser may have signed out meanwhile, or somebody else in.
         """
         self._detach()
+        if account is not None and account.user_id == self._drafts_of:
+            self._drafts_of = ""  # the same person, in another tab, whose drafts they are too
         self._forget("")
         if account is not None:
             self.session.status = "starting"
@@ -379,8 +385,9 @@ class AppState:
 
     def _forget(self, reason: str) -> None:
         self.drafts = {}
-        if self._kept_drafts is not None:
-            self.spawn(self._kept_drafts.forget())
+        if self._kept_drafts is not None and self._drafts_of:
+            self.spawn(self._kept_drafts.forget(self._drafts_of))
+            self._drafts_of = ""
         self.chats.clear()
         self.people.clear()
         self.session.me = None
@@ -405,7 +412,7 @@ class AppState:
     # Drafts
 
     def set_draft(self, chat_id: str, text: str, reply_to: str | None = None) -> None:
-        """Kept at once; written to the store when the typing pauses."""
+        """Kept at once; written to the store when the typing pauses, or nothing is left."""
         if text or reply_to:
             self.drafts[chat_id] = Draft(chat_id, text, reply_to)
         else:
@@ -413,8 +420,11 @@ class AppState:
         timer = self._draft_timers.pop(chat_id, None)
         if timer is not None:
             timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._draft_timers[chat_id] = loop.call_later(DRAFT_S, self._save_draft, chat_id)
+        if text or reply_to:
+            loop = asyncio.get_running_loop()
+            self._draft_timers[chat_id] = loop.call_later(DRAFT_S, self._save_draft, chat_id)
+        else:
+            self._save_draft(chat_id)  # sent, most often: it must not come back
 
     def _save_draft(self, chat_id: str) -> None:
         self._draft_timers.pop(chat_id, None)
@@ -422,7 +432,7 @@ class AppState:
         if self._undo:
             self.spawn(self.hs.store.set_draft(chat_id, draft.text, draft.reply_to))
             if self._kept_drafts is not None:
-                self.spawn(self._kept_drafts.save(self.me_id, list(self.drafts.values())))
+                self.spawn(self._kept_drafts.save(self._drafts_of, draft))
 
     # What the SDK tells
 

@@ -50,6 +50,12 @@ class FakeMemory:
     async def set(self, key: str, value: str) -> None:
         self.values[key] = value
 
+    async def remove(self, key: str) -> None:
+        self.values.pop(key, None)
+
+    async def keys(self, prefix: str) -> list[str]:
+        return [key for key in self.values if key.startswith(prefix)]
+
 
 class Calls:
     """Any call of a part of the API: noted, and answered by `answers[name]` (a value, an error, or a function)."""

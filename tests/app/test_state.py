@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -242,25 +243,57 @@ async def test_people_of_direct_chats_are_watched_after_every_reconnection() -> 
         assert app.people.get(ANN.id) == User(id=ANN.id, username="ann", display_name="Ann Lee", online=False)
 
 
+MINE = f"draft.{ME.id}.c-1"
+
+
 async def test_in_the_browser_a_draft_outlasts_the_page_and_not_the_session() -> None:
-    memory: dict[str, str] = {}
+    memory = {f"draft.{ME.id}.c-2": '["of another tab", null]', "draft.somebody.c-3": '["theirs", null]'}
     async with opened(web=True, memory=memory) as (world, app):
-        await world.put(chat(1))
         app.set_draft("c-1", "Half a thou", "m-1")
-        await until(lambda: "Half" in world.memory.values.get("drafts", ""))
+        await until(lambda: MINE in world.memory.values)
         memory = world.memory.values
     async with opened(web=True, memory=memory) as (world, app):
-        assert app.drafts == {"c-1": Draft("c-1", "Half a thou", "m-1")}
+        assert app.drafts == {
+            "c-1": Draft("c-1", "Half a thou", "m-1"), "c-2": Draft("c-2", "of another tab")}
         await world.put(chat(1))
         await until(lambda: app.chats.rows and app.chats.rows[0].preview == "draft")
         await app.sign_out()
-        await until(lambda: world.memory.values["drafts"] == "")
+        await until(lambda: [*world.memory.values] == ["draft.somebody.c-3"])
 
 
-@pytest.mark.parametrize("kept", ["", "{", "[]", "null", '{"user": 1}', '{"user": "u-me", "drafts": [[1]]}',
-                                  '{"user": "somebody", "drafts": [["c-1", "theirs", null]]}'])
-async def test_drafts_of_somebody_else_or_of_nobody_are_not_shown(kept: str) -> None:
-    async with opened(web=True, memory={"drafts": kept}) as (_, app):
+async def test_a_draft_that_was_sent_is_gone_from_the_browser_at_once_and_a_huge_one_is_not_kept() -> None:
+    async with opened(web=True) as (world, app):
+        app.set_draft("c-1", "Half a thou")
+        await until(lambda: MINE in world.memory.values)
+        app.set_draft("c-1", "")
+        await asyncio.sleep(0)
+        assert MINE not in world.memory.values
+        app.set_draft("c-1", "Half")
+        await until(lambda: MINE in world.memory.values)
+        app.set_draft("c-1", "x" * 20_001)
+        await until(lambda: MINE not in world.memory.values)
+
+
+async def test_another_tabs_drafts_stay_where_the_same_person_signed_in_anew() -> None:
+    async with opened(web=True, memory={MINE: '["of another tab", null]'}) as (world, app):
+        app.become(replace(ACCOUNT, session_id="ses-2"))
+        await until(lambda: app.session.status == "signed_in")
+        assert app.drafts == {"c-1": Draft("c-1", "of another tab")}
+        app.become(None)
+        await until(lambda: MINE not in world.memory.values)
+
+
+async def test_drafts_are_gone_where_the_session_ended_while_no_page_was_open() -> None:
+    async with opened(web=True, signed_in=False, built_in="https://tea.example.org", memory={MINE: '["x", null]'}) as (
+        world, app,
+    ):
+        assert app.session.status == "signed_out"
+        await until(lambda: not any(key.startswith("draft.") for key in world.memory.values))
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", "null", '["x"]', "7", '{"a": 1, "b": 2, "c": 3}'])
+async def test_drafts_that_cannot_be_read_are_none(kept: str) -> None:
+    async with opened(web=True, memory={MINE: kept}) as (_, app):
         assert (app.session.status, app.drafts) == ("signed_in", {})
 
 
