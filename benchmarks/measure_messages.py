@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from benchmarks import peer_synapse, peer_tinode
 from benchmarks.figures import Section, in_turn
 from benchmarks.install import versions
 from benchmarks.people import register_all
 from benchmarks.processes import Server, folder, hypersend, load, reference
+from tests.app.driver import Screen
+from tests.web.chromium import chromium
 
 PEOPLE = 50
 TEXT = "x" * 100
@@ -89,18 +89,13 @@ def ours(where: Path) -> Iterator[Peer]:
 
 
 async def _with_app_mb(server: Server) -> float:
-    """Memory while somebody has the web app open: the first page starts the process that draws the screens."""
-    async with aiohttp.ClientSession() as http, asyncio.timeout(120):
-        while True:
-            try:
-                page = await http.ws_connect(f"{server.url}/ws", headers={"Origin": server.url})
-                break
-            except aiohttp.WSServerHandshakeError:
-                await asyncio.sleep(0.5)
+    """Memory while somebody has the web app open in a real browser and is signed in."""
+    async with chromium() as browser:
+        screen = await Screen.open(browser, server.url)
+        await screen.register("reader", "A Reader")
+        await screen.sees("start-chat")
         await asyncio.sleep(SETTLE_S)
-        memory_mb = server.tree_mb()
-        await page.close()
-        return memory_mb
+        return server.tree_mb()
 
 
 @contextlib.contextmanager

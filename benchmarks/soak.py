@@ -420,6 +420,8 @@ async def run(
                 for task in tasks:
                     if task.done():
                         task.result()
+                if browser is not None and browser.poll() is not None:
+                    raise RuntimeError(f"the browser ended: see {folder}/browser.log")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -428,8 +430,9 @@ async def run(
             more: dict[str, Any] = {} if group is None else {"killed": group.kills}
             if browser is not None:
                 browser.terminate()
-                await asyncio.to_thread(browser.wait, 60)
-                more["browser"] = json.loads((folder / "browser.json").read_text())
+                await asyncio.to_thread(browser.wait)
+                with contextlib.suppress(OSError):
+                    more["browser"] = json.loads((folder / "browser.json").read_text())
             await asyncio.sleep(5)
             await write_down(is_idle=True, **more)
 
@@ -456,10 +459,15 @@ def main() -> None:
             if browser.poll() is not None:
                 parser.error(f"the browser does not start: see {options.folder}/browser.log")
             time.sleep(0.1)
-    group = None if options.limit_mib is None else ControlGroup(options.limit_mib)
     settings = {"WEB_CLIENT": "on"} if options.web else {}
-    with ServerProcess(options.folder / "data", RATE_LIMITS="off", **settings) as server:
-        asyncio.run(run(server, options.folder, options.minutes, options.people, options.seed, group, browser))
+    try:
+        group = None if options.limit_mib is None else ControlGroup(options.limit_mib)
+        with ServerProcess(options.folder / "data", RATE_LIMITS="off", **settings) as server:
+            asyncio.run(run(server, options.folder, options.minutes, options.people, options.seed, group, browser))
+    finally:
+        if browser is not None:
+            browser.terminate()
+            browser.wait()
 
 
 if __name__ == "__main__":

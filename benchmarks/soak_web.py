@@ -41,9 +41,13 @@ async def main(folder: Path) -> None:
         writing = Writing(screen.page, screen, pause_s=WRITE_S)
         work = asyncio.create_task(writing.write())
         await asyncio.wait({work, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
+        if not writing.own:
+            raise RuntimeError("nothing that was written came to the screen")
         waits = sorted(writing.own[text] - writing.typed[text] for text in writing.own)
         (folder / "browser.json").write_text(json.dumps({
             "messages": len(waits), "enter_again": writing.repeats, "p50_s": round(statistics.median(waits), 2),

@@ -94,7 +94,7 @@ class S3Store(Store, NamedFirst, Presigned):
     def __init__(
         self, *, endpoint: str, bucket: str, access_key: str, secret_key: str, region: str = "us-east-1",
         public_endpoint: str = "", direct: bool = True, buffer_bytes: int = 64 * MIB, largest_chunk: int = 8 * MIB,
-        threads: int = 16, lost_pauses_s: Sequence[float] = (0.1, 0.2, 0.5, 1, 2, 4, 0),
+        threads: int = 16, lost_pauses_s: Sequence[float] = (0.1, 0.2, 0.5, 1, 2, 0),
         clock: Callable[[], float] = time.time, entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         if buffer_bytes < 2 * largest_chunk:
@@ -361,8 +361,11 @@ class S3Store(Store, NamedFirst, Presigned):
             raise StorageUnavailable("the object store put together something else than was received")
 
     def _require_received(self, target: Target, receipts: Sequence[Receipt]) -> list[Part]:
-        """The parts of these receipts as the store lists them. Raises: ChunksLost, UploadLost."""
+        """The parts of these receipts as the store lists them. Raises: ChunksLost; UploadLost, also for no part at all,
+        which is how an upload looks whose parts are just being taken away."""
         listed = {part.number: part for part in self._api.parts(target.key, target.upload_id)}
+        if receipts and not listed:
+            raise UploadLost("the store lists none of its parts")
         lost = [r.index for r in receipts if not _is_same(listed.get(r.index + 1), r, target)]
         if lost:
             raise ChunksLost(lost)

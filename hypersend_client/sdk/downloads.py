@@ -118,7 +118,7 @@ class Download(Transfer[Path]):
             doubtful = await part.open()
             if part.placed is not None:
                 return await self._finish(part, part.placed)
-            self.done_bytes = self._furthest = part.done_bytes
+            self.done_bytes = part.done_bytes
             digests = file.chunk_sha256 or []
             if doubtful:
                 self._set("checking")
@@ -126,6 +126,7 @@ class Download(Transfer[Path]):
                     if not await part.check(index, digests[index]):
                         self._moved(-part.chunk_bytes(index))
                 self._set("running")
+            self._fall_back()
             await part.require_space()
             runs = deque(_runs(part))
             await all_of(self._worker(part, runs, digests) for _ in range(min(self._parallel, len(runs))))

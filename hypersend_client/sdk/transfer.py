@@ -36,6 +36,7 @@ ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 SPEED_WINDOW_S = 5.0
 BREAK_S = 15.0  # on a slow line bytes come in pieces of many seconds
 NOTIFY_S = 0.1
+SETBACKS = 20
 PIECE_BYTES = 256 * 1024
 # After the network came back: what was begun before it may fail only now, and must not wait as if it were away.
 FRESH_S = 15.0
@@ -154,6 +155,7 @@ class Transfer(ABC, Generic[R]):
         self._monotonic = monotonic
         self._moved_at = monotonic()
         self._furthest = 0  # bytes; what is sent again and lost again is no way forward
+        self._setbacks = 0
         self._notified_at = 0.0
         self._speed = Speed(monotonic)
         self._listeners: list[Callable[[Progress], None]] = []
@@ -196,6 +198,7 @@ class Transfer(ABC, Generic[R]):
         """Begin or go on. One that failed is tried again."""
         if self._task is None or self._task.done():
             self._is_cancelled = False
+            self._furthest, self._setbacks = 0, 0
             self._moved_at = self._monotonic()
             self._set("queued")
             self._task = asyncio.create_task(self._main(), name=f"transfer {self.name}")
@@ -301,6 +304,11 @@ class Transfer(ABC, Generic[R]):
                 self._set("running")
         if self._monotonic() - self._notified_at > NOTIFY_S:
             self._notify()
+
+    def _fall_back(self) -> None:
+        """What is there no more counts as moved when it is sent again; not without end, or it could go on for ever."""
+        if self._furthest > self.done_bytes and self._setbacks < SETBACKS:
+            self._furthest, self._setbacks = self.done_bytes, self._setbacks + 1
 
     def _notify(self) -> None:
         self._notified_at = self._monotonic()

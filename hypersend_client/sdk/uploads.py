@@ -197,8 +197,9 @@ class Upload(Transfer[File]):
 
     async def _begin_again(self) -> None:
         self._begun += 1
-        self._furthest = 0
         self.row = await self._journal.begin_again(self.row)
+        self.done_bytes = 0
+        self._fall_back()
 
     async def _finish(self, file: File) -> File:
         self.done_bytes = self.size_bytes
@@ -225,8 +226,8 @@ class Upload(Transfer[File]):
                 partial = {} if is_direct else {n: have for n, have in state.partial if n in set(missing)}
                 self.done_bytes += sum(partial.values())
                 self._moved(0)
-                if verifying:
-                    self._furthest = self.done_bytes  # what is found to be there, or sent again, is a way forward
+                if verifying or lost:  # it had more, and what is found again, or sent again, is a way forward
+                    self._fall_back()
                 if missing:
                     self._set("running")
                     try:
@@ -400,7 +401,7 @@ class Upload(Transfer[File]):
                         have = have if isinstance(have, int) and 0 <= have <= size else 0
                         if have <= told:  # what was sent since then did not arrive
                             await self._wait_out(error, backoff)
-                        told = max(told, have)
+                        told = have
                         self._reached(index, have)
                     case "digest_mismatch":
                         self._reached(index, 0)

@@ -101,7 +101,7 @@ class Completing:
         with translated():
             try:
                 location = await self._complete_in(store, file, chunks)
-                self._forgotten.pop(file_id, None)
+                self.forget(file_id)
             except ChunksLost as error:
                 # Two processes wrote one chunk at once; the upload goes on without what is not as it was received.
                 await self._files.reopen(file_id, error.indexes, self._expiry())
@@ -132,10 +132,11 @@ class Completing:
     def _may_come(self, file_id: str) -> bool:
         """Whether an object whose upload is gone may still appear."""
         since = self._forgotten.setdefault(file_id, time.monotonic())
-        if time.monotonic() - since < ASSEMBLING_S:
-            return True
-        del self._forgotten[file_id]
-        return False
+        return time.monotonic() - since < ASSEMBLING_S
+
+    def forget(self, file_id: str) -> None:
+        """It is complete, or nobody's any more."""
+        self._forgotten.pop(file_id, None)
 
     async def recover(self) -> None:
         """Carry on with what was being completed when a process ended."""
@@ -146,3 +147,4 @@ class Completing:
                 log.error("completing file %s: %s", file.id, error)
                 if error.code == "upload_lost" and (file.expires_at or 0) <= self._clock():
                     await self._files.remove(file.id, self._clock())  # its sender had its time to begin again
+                    self.forget(file.id)

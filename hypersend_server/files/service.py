@@ -194,6 +194,8 @@ class FileService:
         """
         file = await self._uploads.require_owned(uploader, file_id)
         now = self._clock()
+        if file.state in ("completing", "complete"):
+            raise HyperSendError("upload_closed")
         if file.state == "uploading":
             if (file.expires_at or 0) <= now:
                 raise HyperSendError("upload_expired")

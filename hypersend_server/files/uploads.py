@@ -355,6 +355,7 @@ class Uploads:
                 await self._completing.do(file.id)
             except HyperSendError as error:
                 log.warning("removing file %s, which cannot be completed: %s", file.id, error)
+        self._completing.forget(file.id)
         before = await self._files.remove(file.id, self._clock())
         if before is not None and before.state != "complete":
             self._events.state(before, "deleted")

@@ -163,15 +163,16 @@ class Line:
                 await browser.send_str(f"!{self._received}")
             while True:
                 position = max(position, self._had)  # a page may say that it has what it was not yet sent again
-                while position < self._had + len(self._kept):
-                    data = self._kept[position - self._had]
-                    position += 1
-                    self._sent = max(self._sent, position)
-                    if not self.name:
-                        self._drop(position)
-                    await browser.send_bytes(data)
-                self._more.clear()
-                await self._more.wait()
+                if position == self._had + len(self._kept):
+                    self._more.clear()
+                    await self._more.wait()
+                    continue
+                data = self._kept[position - self._had]
+                position += 1
+                self._sent = max(self._sent, position)
+                if not self.name:
+                    self._drop(position)
+                await browser.send_bytes(data)
 
     def _count(self, size: int) -> None:
         self._kept_bytes += size

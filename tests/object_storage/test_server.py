@@ -149,6 +149,10 @@ async def test_a_url_takes_nothing_but_the_chunk_that_was_named(
         ):
             refused = await alice.post(f"/files/{file['id']}/parts", body)
             assert (refused.status, refused.code) == (status, code)
+        await send(alice, file["id"], CONTENT)
+        assert (await alice.post(f"/files/{file['id']}/complete")).status == 201
+        closed = await alice.post(f"/files/{file['id']}/parts", {"parts": [{"index": 0, "sha256": sha(chunk)}]})
+        assert (closed.status, closed.code) == (409, "upload_closed")
 
 
 async def test_asking_for_urls_gives_an_upload_more_time_and_a_lost_one_is_told(

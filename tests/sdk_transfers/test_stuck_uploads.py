@@ -96,7 +96,8 @@ async def test_a_server_that_comes_no_further_is_given_up(
             await hs.login("ann@example.org", "p")
             backoff: Callable[..., Any] = hs.transport.backoff
             hs.transport.backoff = lambda first_s=0.5, most_s=30.0: backoff(0.02, 0.2)  # type: ignore[method-assign]
-            transfers = Transfers(hs, tmp_path / "journal", folder=tmp_path / "Downloads", give_up_s=0.5)
+            transfers = Transfers(hs, tmp_path / "journal", folder=tmp_path / "Downloads",
+                                  give_up_s=0.5 if end is TransferStalled else 30)
             try:
                 upload = await transfers.upload(path)
                 async with asyncio.timeout(30):
