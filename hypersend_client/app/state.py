@@ -279,11 +279,13 @@ class AppState:
         self.peers.begin(
             PeerCalls(hs.transport), None if mover is None else hs.p2p, me=self.me_id, session_id=session_id
         )
+        kept = []
         if self._kept_drafts is not None:
             self._drafts_of = self.me_id
-            for draft in await self._kept_drafts.load(self.me_id):
-                await hs.store.set_draft(draft.chat_id, draft.text, draft.reply_to)
+            kept = await self._kept_drafts.load(self.me_id)
         await hs.start()
+        for draft in kept:
+            await hs.store.set_draft(draft.chat_id, draft.text, draft.reply_to)
         self._undo = [hs.store.on_change(self._on_changes), hs.connection.on(self._on_event)]
         hs.sync.on_state = lambda state: self._show_link()
         self.drafts = await hs.store.drafts()

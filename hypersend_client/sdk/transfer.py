@@ -334,10 +334,10 @@ class Transfer(ABC, Generic[R]):
         """
         if not error.retryable and not isinstance(error, _OF_THE_NETWORK):
             raise error
-        self._require_progress(error)
+        left_s = self._require_progress(error)
         self._set("waiting", error)
         hurry = self._hurry
-        wait_s = backoff.next_s(error)
+        wait_s = min(left_s, backoff.next_s(error))
         if self._monotonic() < self._fresh_until and not (isinstance(error, ApiError) and error.retry_after_s):
             wait_s = min(wait_s, FRESH_WAIT_S)
         try:
@@ -348,14 +348,17 @@ class Transfer(ABC, Generic[R]):
 
     async def _wait_for_server(self, backoff: Backoff, error: ApiError | None = None) -> None:
         """Let the server go on with what it is at. Raises: TransferStalled."""
-        self._require_progress(error)
-        await asyncio.sleep(backoff.next_s(error))
+        left_s = self._require_progress(error)
+        await asyncio.sleep(min(left_s, backoff.next_s(error)))
 
-    def _require_progress(self, error: HyperSendError | None) -> None:
-        """Raises: TransferStalled, where it came no further for too long."""
+    def _require_progress(self, error: HyperSendError | None) -> float:
+        """For how many seconds it may still come no further. Raises: TransferStalled where it may not."""
+        if self._give_up_s is None:
+            return math.inf
         idle_s = self._monotonic() - self._moved_at
-        if self._give_up_s is not None and idle_s > self._give_up_s:
+        if idle_s > self._give_up_s:
             raise TransferStalled(idle_s, error) from error
+        return self._give_up_s - idle_s + 0.001
 
 
 async def all_of(workers: Iterable[Awaitable[Any]]) -> None:

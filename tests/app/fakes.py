@@ -122,6 +122,12 @@ class FakeSession:
     def on_signed_out(self, listener: Callable[[str], None]) -> None:
         self.listeners.append(listener)
 
+    async def forget(self) -> None:
+        """What the token store has is another one's."""
+
+    async def begin(self, account: Account) -> None:
+        """The token store has it already."""
+
 
 class Answer:
     def __init__(self, data: Any) -> None:

@@ -8,6 +8,7 @@ backends and both kinds of store, each a real one.
 from __future__ import annotations
 
 import asyncio
+import io
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -271,7 +272,7 @@ class UploadMachine(RuleBasedStateMachine):
 
 
 async def _put(url: str, headers: Mapping[str, str], data: bytes) -> int:
-    async with http_session() as http, http.put(url, headers=headers, data=data) as answer:
+    async with http_session() as http, http.put(url, headers=headers, data=io.BytesIO(data)) as answer:
         return answer.status
 
 
