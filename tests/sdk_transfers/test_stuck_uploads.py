@@ -88,7 +88,7 @@ async def says_that_it_is_not(request: web.Request) -> web.StreamResponse:
     (Stuck(file_of(), asks_for_a_day), TransferStalled),
     (Stuck(file_of(received=[[0, 2]]), completing=misses_some), CorruptTransfer),
     (Stuck(file_of(), says_that_it_is_closed, misses_some), CorruptTransfer),
-], ids=["checks", "puts together", "not complete", "takes for nothing", "asks for a day", "misses", "closed and missing"])
+], ids=["checks", "puts together", "not complete", "takes for nothing", "asks for a day", "misses", "closed"])
 async def test_a_server_that_comes_no_further_is_given_up(
     tmp_path: Path, server: Stuck, end: type[HyperSendError]
 ) -> None:
