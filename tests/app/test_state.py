@@ -279,6 +279,7 @@ async def test_another_tabs_drafts_stay_where_the_same_person_signed_in_anew() -
         app.become(replace(ACCOUNT, session_id="ses-2"))
         await until(lambda: app.session.status == "signed_in")
         assert app.drafts == {"c-1": Draft("c-1", "of another tab")}
+        assert MINE in world.memory.values
         app.become(None)
         await until(lambda: MINE not in world.memory.values)
 

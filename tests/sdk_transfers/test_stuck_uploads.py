@@ -59,6 +59,12 @@ async def takes_it_and_has_nothing(request: web.Request) -> web.StreamResponse:
     return problem(503, "busy", retryable=True)
 
 
+async def says_one_thing_and_then_another(request: web.Request) -> web.StreamResponse:
+    """With an offset it has nothing, without one it has some."""
+    await request.read()
+    return problem(409, "chunk_offset", retryable=True, have=0 if "offset" in request.query else 5)
+
+
 async def asks_for_a_day(request: web.Request) -> web.StreamResponse:
     return problem(429, "rate_limited", retryable=True, headers={"Retry-After": "86400"})
 
@@ -85,10 +91,12 @@ async def says_that_it_is_not(request: web.Request) -> web.StreamResponse:
     (Stuck(file_of(received=[[0, 2]]), completing=puts_it_together), TransferStalled),
     (Stuck(file_of(received=[[0, 2]]), completing=says_that_it_is_not), TransferStalled),
     (Stuck(file_of(), takes_it_and_has_nothing), TransferStalled),
+    (Stuck(file_of(), says_one_thing_and_then_another), TransferStalled),
     (Stuck(file_of(), asks_for_a_day), TransferStalled),
     (Stuck(file_of(received=[[0, 2]]), completing=misses_some), CorruptTransfer),
     (Stuck(file_of(), says_that_it_is_closed, misses_some), CorruptTransfer),
-], ids=["checks", "puts together", "not complete", "takes for nothing", "asks for a day", "misses", "closed"])
+], ids=["checks", "puts together", "not complete", "takes for nothing", "this and that", "asks for a day", "misses",
+        "closed"])
 async def test_a_server_that_comes_no_further_is_given_up(
     tmp_path: Path, server: Stuck, end: type[HyperSendError]
 ) -> None:
