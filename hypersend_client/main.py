@@ -18,6 +18,7 @@ from hypersend_client.app.state import AppState
 from hypersend_client.app.theme import MODES, theme
 from hypersend_client.app.tokens import FONT_DEVANAGARI, FONT_EMOJI, Motion
 from hypersend_client.app.updates import this_build
+from hypersend_client.app.upload_dock import take_up
 from hypersend_client.sdk import FileTokenStore, HyperSend, KeyringTokenStore, MemoryTokenStore, TokenStore
 from hypersend_client.sdk.address import normalise
 from hypersend_client.sdk.places import state_folder
@@ -247,6 +248,8 @@ async def show(page: ft.Page, app: AppState) -> None:
         draw()
         ticking.append(asyncio.ensure_future(tick()))
         app.wake()
+        if page.web:
+            app.spawn(take_up(app, page))
 
     async def on_close(event: Any) -> None:
         for undo in undos:
@@ -276,6 +279,8 @@ async def show(page: ft.Page, app: AppState) -> None:
     draw()
     ticking = [asyncio.ensure_future(tick())]
     await app.open()
+    if page.web:
+        await take_up(app, page)
 
 
 if __name__ == "__main__":

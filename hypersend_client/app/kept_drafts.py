@@ -17,7 +17,8 @@ MAX_TEXT = 20_000  # characters; more is not kept, since a browser's store is sm
 
 
 class Memory(Protocol):
-    """A few small strings that this device keeps: `theme`, `language`, `address`, `accent`, and drafts in a browser."""
+    """A few small strings that this device keeps: `theme`, `language`, `address`, `accent`; in a browser also drafts,
+    and where something is being sent."""
 
     async def get(self, key: str) -> str | None: ...
 

@@ -119,7 +119,7 @@ class AppState:
         self._drafts_of = ""  # whose the browser keeps
         self._connect = connect
         self._tokens = tokens
-        self._memory = memory
+        self.memory = memory
         self._media_base = media_base
         self._hs: HyperSend | None = None
         self._changes_listeners: list[Callable[[Changes], None]] = []
@@ -201,13 +201,13 @@ class AppState:
 
     async def open(self) -> None:
         """Restore what was chosen and who was signed in; the last known chats are there when this returns."""
-        self.prefs.theme = _theme(await self._memory.get("theme"))
-        self.prefs.language = await self._memory.get("language") or "system"
-        self.prefs.accent = await self._memory.get("accent") or ""
+        self.prefs.theme = _theme(await self.memory.get("theme"))
+        self.prefs.language = await self.memory.get("language") or "system"
+        self.prefs.accent = await self.memory.get("accent") or ""
         self.session.status, self.session.error = "starting", None
         try:
             accounts = await self._tokens.accounts()
-            address = self.built_in or (accounts[0].url if accounts else "") or await self._memory.get("address") or ""
+            address = self.built_in or (accounts[0].url if accounts else "") or await self.memory.get("address") or ""
             self.session.address = self._media_base or address
             if not address:
                 self.session.status = "signed_out"
@@ -267,7 +267,7 @@ class AppState:
             self.spawn(self.peers.go_on())
         if info.accent_color and info.accent_color != self.prefs.accent:
             self.prefs.accent = info.accent_color
-            await self._memory.set("accent", info.accent_color)
+            await self.memory.set("accent", info.accent_color)
 
     async def _begin(self) -> None:
         hs = self.hs
@@ -318,7 +318,7 @@ class AppState:
         url = normalise(address)
         await self._use(url)
         await self._learn_server()
-        await self._memory.set("address", self.session.address)
+        await self.memory.set("address", self.session.address)
         assert self.session.server is not None
         return self.session.server
 
@@ -405,11 +405,11 @@ class AppState:
 
     async def set_theme(self, theme: Theme) -> None:
         self.prefs.theme = theme
-        await self._memory.set("theme", theme)
+        await self.memory.set("theme", theme)
 
     async def set_language(self, language: str) -> None:
         self.prefs.language = language
-        await self._memory.set("language", language)
+        await self.memory.set("language", language)
 
     # Drafts
 

@@ -1,11 +1,13 @@
 """The upload page in the web app: a frame over the screens that stays while one walks about in the app.
 
 The page itself sends the bytes; it would stop if its frame were taken away, so it lives in the page's overlay, can be
-made small, and is closed by the person.
+made small, and is closed by the person. A reload or a restart of the server takes it away all the same; where it was
+sending, the browser remembers for which chat, and it is shown again: it names what it had not finished.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +19,21 @@ from hypersend_client.app.components.text import text
 from hypersend_client.app.media import on_this_server, page_url
 from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import DEFAULT_ACCENT, ChatSize, Colour, Corner, Size, Space, Type
+
+NOTE = "sending"  # [user, chat, its title], while bytes move
+
+
+async def take_up(app: AppState, page: Any) -> None:
+    """Show the page again that was sending when the screens went."""
+    if app.session.status == "signed_out":
+        await app.memory.remove(NOTE)
+        return
+    try:
+        user_id, chat_id, title = json.loads(await app.memory.get(NOTE) or "")
+    except (ValueError, TypeError):
+        return
+    if app.session.status == "signed_in" and user_id == app.me_id:
+        await app.attempt(open_upload_page(app, page, str(chat_id), str(title)))
 
 
 async def open_upload_page(app: AppState, page: Any, chat_id: str, title: str, *, media: bool = False) -> None:
@@ -61,8 +78,8 @@ class UploadDock:
     """The frame and the bar over it. chat_id: where what it sends goes. source: the page's address, with its ticket."""
 
     def __init__(self, app: AppState, page: Any, chat_id: str, title: str, source: str) -> None:
-        self.app, self.page, self.chat_id = app, page, chat_id
-        self._is_small = False
+        self.app, self.page, self.chat_id, self._chat_title = app, page, chat_id, title
+        self._is_small = self._is_noted = False
         self._asking: ft.AlertDialog | None = None
         t = app.t
         self._title = text(t("upload.title", title=title), Type.LIST_TITLE, lines=1, expand=True)
@@ -126,6 +143,7 @@ class UploadDock:
         self._size.tooltip = t("upload.larger" if self._is_small else "upload.smaller")
 
     def _moved(self) -> None:
+        self._note(self.app.transfers.busy_in_page)
         if not self._is_small:
             return
         t = self.app.t
@@ -159,7 +177,15 @@ class UploadDock:
             )
         )
 
+    def _note(self, is_busy: bool) -> None:
+        if is_busy == self._is_noted:
+            return
+        self._is_noted, memory = is_busy, self.app.memory
+        note = json.dumps([self.app.me_id, self.chat_id, self._chat_title])
+        self.app.spawn(memory.set(NOTE, note) if is_busy else memory.remove(NOTE))
+
     def remove(self) -> None:
+        self._note(False)
         self._stop()
         self._stop_session()
         if self.control in self.page.overlay:

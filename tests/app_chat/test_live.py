@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from playwright.async_api import Route
 
 from hypersend_client.sdk import HyperSend
 from tests.app.driver import Screen
@@ -152,6 +154,31 @@ async def test_a_file_goes_through_the_upload_page_and_comes_back_byte_for_byte(
         await world.bo.click(f"file-{file.id}")  # type: ignore[attr-defined]
     saved = await (await download.value).path()
     assert Path(saved).read_bytes() == path.read_bytes()
+
+
+async def test_what_the_upload_page_had_not_sent_is_named_after_a_reload(world: World, tmp_path: Path) -> None:
+    ann, path = world.ann, tmp_path / "film.bin"
+    path.write_bytes(os.urandom(24 * 1024 * 1024))
+
+    async def only_the_first(route: Route) -> None:
+        if "index=0" in route.request.url:
+            await route.continue_()
+
+    await ann.page.context.route(re.compile(r"/chunk\?index="), only_the_first)
+    await ann.go(f"/chat/{world.chat_id}")
+    await ann.click("attach")
+    await ann.click("attach-file")
+    await choose_files(ann.page.frame_locator("iframe").first, path)
+    await ann.page.wait_for_function("() => Object.keys(localStorage).some(key => key.endsWith('hypersend.sending'))")
+    await ann.page.context.unroute(re.compile(r"/chunk\?index="))
+    await ann.page.reload()
+    await ann.see_semantics()
+    frame = ann.page.frame_locator("iframe").first
+    await frame.locator("li.unfinished").wait_for()
+    await choose_files(frame, path)
+    await world.bo.go(f"/chat/{world.chat_id}")
+    await world.bo.reads("film.bin")
+    await ann.page.wait_for_function("() => !Object.keys(localStorage).some(key => key.endsWith('hypersend.sending'))")
 
 
 async def test_a_new_chat_is_found_by_name(world: World) -> None:
