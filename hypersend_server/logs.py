@@ -54,4 +54,5 @@ def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiohttp.server").addFilter(_BadRequests())
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each try; the store itself says what it means
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # or anybody could fill it with protocols' names

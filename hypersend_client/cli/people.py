@@ -84,6 +84,8 @@ async def find_chat(hs: HyperSend, name: str) -> Chat:
         wanted = name[1:].lower()
         for user in (await hs.users.find(wanted)).items:
             if (user.username or "").lower() == wanted:
+                if hs.account is not None and user.id == hs.account.user_id:
+                    return next(chat for chat in await all_chats(hs) if chat.kind == "saved")
                 return await hs.chats.open_direct(user.id)
         raise NotFound(f"Nobody is called {name} on this server.")
     try:

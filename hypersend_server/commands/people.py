@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, ValidationError, convert
 
 from hypersend_server.app import Parts, open_parts
 from hypersend_server.commands.console import Console, json_flag, shown_size
 from hypersend_server.errors import HyperSendError
+from hypersend_server.names import Username
 from hypersend_server.settings import Settings, duration_s, size_bytes
 from hypersend_server.users.types import MAX_INVITE_S, MIN_INVITE_S, NewInvite, PatchUser
 
@@ -86,6 +87,13 @@ def _new_password() -> str:
 
 async def _add_user(parts: Parts, arguments: argparse.Namespace, console: Console) -> int:
     username = arguments.username or arguments.email.partition("@")[0]
+    if not arguments.username:
+        try:
+            convert(username, Username)
+        except ValidationError:
+            raise HyperSendError(
+                "validation_failed", f"“{username}”, from the e-mail, cannot be a user name: give one with --username, "
+                "of 3 to 32 of a-z, 0-9, _ and .") from None
     user = await parts.accounts.add_user(
         arguments.email, username, await asyncio.to_thread(_new_password), display_name=arguments.name,
         is_admin=arguments.admin)

@@ -78,6 +78,9 @@ async def test_two_people_chat_and_see_ticks_replies_edits_reactions_and_deletio
 
     await bo.go(f"/chat/{world.chat_id}")
     await bo.sees("composer")
+    heard = bo.page.locator('[flt-semantics-identifier^="message-"][aria-label*="Hello Bo"]').first
+    await heard.wait_for(state="attached", timeout=MENU_WAIT_MS)
+    assert (await heard.get_attribute("aria-label") or "").startswith("Ann, ")
     await ann.reads("Hello Bo. Read")
 
     await menu_of(bo, "Hello Bo")

@@ -52,6 +52,7 @@ def test_another_sender_begins_anew_and_the_name_stands_over_the_first_in_groups
         message(1), message(2), message(3, BO), message(4, ME), group=True, name_of=lambda user_id: names[user_id]
     )
     assert [line.name for line in (one, two, three, four)] == ["Ann", "", "Bo", ""]
+    assert [line.speaker for line in (one, two, three, four)] == ["Ann", "Ann", "Bo", ""]
     assert [line.tail for line in (one, two, three, four)] == [False, True, True, True]
 
 

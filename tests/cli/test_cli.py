@@ -137,6 +137,7 @@ def test_chats_are_named_by_id_username_or_title(asha: Terminal, ben: Terminal) 
     assert listed[chat]["last_message"]["text"] == "by title\nin two lines"
     assert "by title in two lines" in ben.ok("chats")
     assert "No chat is archived." in ben.run("chats", "--archived").stderr
+    assert asha.json("send", "@asha", "to myself")["chat_id"] != message["chat_id"]
     missing = asha.run("send", "@nobody", "hi")
     assert missing.returncode == 1
     assert "Nobody is called @nobody" in missing.stderr

@@ -76,6 +76,9 @@ async def test_people_are_made_listed_limited_and_let_back_in(tmp_path: Path) ->
         assert json.loads(added.stdout)["is_admin"] is True
         by_line = command(root, "user", "add", "ben@example.org", stdin=PASSWORD + "\n")
         assert by_line.returncode == 0, by_line.stderr
+        short = command(root, "user", "add", "b@example.org", stdin=PASSWORD + "\n")
+        assert short.returncode == 1
+        assert "--username" in short.stderr
         twice = command(root, "user", "add", "ben@example.org", "--username", "other", stdin=PASSWORD + "\n")
         assert twice.returncode == 1
         assert "e-mail" in twice.stderr

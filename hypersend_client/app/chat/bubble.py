@@ -159,7 +159,7 @@ def _card(line: Bubble, t: Translator, most: int, highlighted: bool, actions: Ac
 
 def spoken(line: Bubble, t: Translator) -> str:
     """What a screen reader says of it."""
-    name = t("chat.you") if line.mine else line.name or t("someone")
+    name = t("chat.you") if line.mine else line.speaker or t("someone")
     words = t("chat.deleted") if line.deleted else line.text or ", ".join(file.name for file in line.files)
     if line.message is not None and line.message.kind == "transfer" and not line.deleted:
         words = t("preview.transfer", name=str((line.message.transfer or {}).get("name") or ""))

@@ -49,6 +49,7 @@ class Bubble:
     """One message. message is None while it is not on the server; then `entry` is it.
 
     start, tail: first and last of those that stand together. name: over the first, in groups; "" for none.
+    speaker: whose it is, for a screen reader; "" for one's own.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Bubble:
     start: bool
     tail: bool
     name: str
+    speaker: str
     tick: Tick
     quote: Quote | None
     forwarded: bool
@@ -234,6 +236,7 @@ def _bubble(
         start=start,
         tail=tail,
         name=name_of(message.sender_id) if group and start and not mine else "",
+        speaker="" if mine else name_of(message.sender_id),
         tick=tick_of(message, marks, me),
         quote=None if deleted else quote_of(message.reply_to, known, name_of),
         forwarded=origin is not None and not deleted,
@@ -267,6 +270,7 @@ def _waiting(
         start=start,
         tail=tail,
         name="",
+        speaker="",
         tick="failed" if entry.state == "failed" else "waiting",
         quote=quote_of(entry.body.get("reply_to"), known, name_of),
         forwarded="forward" in entry.body,
