@@ -281,6 +281,10 @@ class NamedFirst(ABC):
         Raises: StorageFull, StorageUnavailable.
         """
 
+    @abstractmethod
+    def has_begun(self, location: str) -> bool:
+        """Whether it is what `begin` answered, and not what `reserve` did."""
+
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:

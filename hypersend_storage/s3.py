@@ -145,6 +145,9 @@ class S3Store(Store, NamedFirst, Presigned):
             raise ValueError(f"{file_id!r} cannot name an object")
         return f"files/{file_id}/{self._entropy(16).hex()}?"
 
+    def has_begun(self, location: str) -> bool:
+        return bool(_split(location)[1])
+
     async def begin(self, upload: UploadRef) -> str:
         key, kind, _ = _split(upload.location)
         if kind:

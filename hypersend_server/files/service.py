@@ -118,7 +118,7 @@ class FileService:
                 file = await self._uploads.open(file)
             except HyperSendError:
                 if begun.is_new:  # nothing was promised yet, so nothing stays: neither reserved, nor begun at the store
-                    await self._uploads.remove(file)
+                    await self._uploads.withdraw(file)
                 raise
         return Begun(await self._shown(file, ask_store=not begun.is_new), begun.is_new)
 

@@ -348,6 +348,19 @@ class Uploads:
         """Carry on with what was being completed when a process ended."""
         await self._completing.recover()
 
+    async def withdraw(self, file: FileRecord) -> None:
+        """Remove an upload that the store did not begin, unless the same request was answered by another process
+        meanwhile, which had more luck with the store."""
+        now = await self._files.get(file.id)
+        if now is None:
+            return
+        store = require_store(self._stores, file.backend)
+        if isinstance(store, NamedFirst) and now.location and store.has_begun(now.location):
+            return
+        before = await self._files.remove(file.id, self._clock(), location=now.location)
+        if before is not None:
+            await self._removed(before)
+
     async def remove(self, file: FileRecord) -> FileRecord | None:
         """Remove a file or abort an upload, giving its space back at once; the record as it was, or None."""
         if file.state == "completing":
@@ -358,9 +371,12 @@ class Uploads:
         self._completing.forget(file.id)
         before = await self._files.remove(file.id, self._clock())
         if before is not None and before.state != "complete":
-            self._events.state(before, "deleted")
-            await self.clear(before)
+            await self._removed(before)
         return before
+
+    async def _removed(self, before: FileRecord) -> None:
+        self._events.state(before, "deleted")
+        await self.clear(before)
 
     async def expire(self, limit: int = 100) -> int:
         """End uploads whose time is over; how many."""

@@ -260,8 +260,9 @@ class Files(Protocol):
 
     # Files
 
-    async def remove(self, file_id: str, now: int) -> FileRecord | None:
-        """Remove a file or abort an upload; the record as it was, None where it is gone already.
+    async def remove(self, file_id: str, now: int, *, location: str | None = None) -> FileRecord | None:
+        """Remove a file or abort an upload; the record as it was, None where it is gone already, or has another
+        location than the one that is given.
 
         A complete one becomes `deleted`; its location enters the deletions, not before an hour from now and the end
         of a running backup, and a job `restamp_file` is noted, all in one step. Callers complete what is `completing`

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hypersend_server.app import STORES
 from hypersend_server.files import completing
+from hypersend_storage.base import Layout
 from hypersend_storage.s3 import S3Store
 from hypersend_storage.s3_probe import Probed
 from tests.harness import running
 from tests.object_storage.calls import CHUNK, CONTENT, Settings, begin, chunks_of, download, send, sha
 from tests.s3_proxy import Answer, LoseAnswer, Request, faulty_proxy, is_completing, is_part, refuse
 from tests.s3_servers import S3Server
+from tests.storage.conftest import opened
 
 
 @pytest.mark.parametrize(("refusal", "status", "code", "retryable"), [
@@ -144,3 +148,40 @@ async def test_an_object_may_come_long_after_its_upload_was_forgotten(
                 monkeypatch.setattr(completing, "ASSEMBLING_S", 0.0)
                 answer = await alice.post(f"/files/{file['id']}/complete")
                 assert (answer.status, answer.code) == (410, "upload_lost")
+
+
+@pytest.mark.parametrize("other_had_luck", [True, False])
+async def test_a_beginning_that_fails_takes_nothing_from_the_process_that_answered_it_again(
+    tmp_path: Path, minio: S3Server, s3_settings: Settings, other_had_luck: bool
+) -> None:
+    """A client whose line was cut asks again, and comes to another process, which has more luck with the store."""
+    async with faulty_proxy(minio.url) as proxy:
+        settings = {**s3_settings(minio), "S3_ENDPOINT": proxy.url}
+        async with running(tmp_path, **settings) as server, opened(minio, settings["S3_BUCKET"]) as twin:
+            alice = await server.person("alice")
+
+            async def another_process(request: Request) -> None:
+                if not is_beginning(request) or not other_had_luck:
+                    return
+                with closing(sqlite3.connect(next(tmp_path.rglob("*.sqlite3")))) as database, database:
+                    ((file_id,),) = database.execute("SELECT id FROM files").fetchall()
+                    location = await twin.create(file_id, Layout(len(CONTENT), CHUNK))
+                    database.execute("UPDATE files SET location = ?", (location,))
+
+            proxy.before, proxy.fault = another_process, lambda request: (
+                refuse(503, "SlowDown") if is_beginning(request) else None)
+            body = {"name": "film.bin", "size": len(CONTENT)}
+            answer = await alice.post("/files/init", body, headers={"Idempotency-Key": "once"})
+            assert (answer.status, answer.code) == (503, "storage_unavailable")
+            reserved = (await alice.get("/users/me/storage")).json["reserved_bytes"]
+            assert reserved == (len(CONTENT) if other_had_luck else 0)
+            proxy.before = None
+            proxy.fault = lambda request: None
+            file = (await alice.post("/files/init", body, headers={"Idempotency-Key": "once"})).json
+            await send(alice, file["id"], CONTENT)
+            assert (await alice.post(f"/files/{file['id']}/complete")).status == 201
+            assert await download(alice, file["id"]) == CONTENT
+
+
+def is_beginning(request: Request) -> bool:
+    return request.method == "POST" and request.target.partition("?")[2].startswith("uploads")

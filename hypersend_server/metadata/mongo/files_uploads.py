@@ -177,10 +177,10 @@ class MongoUploads:
 
         return await self._engine.single(job)
 
-    async def remove(self, file_id: str, now: int) -> FileRecord | None:
+    async def remove(self, file_id: str, now: int, *, location: str | None = None) -> FileRecord | None:
         async def job(tx: Tx) -> FileRecord | None:
             file = await get_file(tx, file_id)
-            if file is None or file.state == "deleted":
+            if file is None or file.state == "deleted" or location not in (None, file.location):
                 return None
             await tx.update("files", {"_id": file_id}, {
                 "$set": {"state": "deleted", "deleted_at": now, "preview_id": None, "unshown_since": None,

@@ -173,10 +173,10 @@ class SqliteUploads:
         return await self._engine.write(lambda tx: tx.execute(
             "DELETE FROM files WHERE state = 'expired' AND location = '' AND created_at < ?", (before,)).rowcount)
 
-    async def remove(self, file_id: str, now: int) -> FileRecord | None:
+    async def remove(self, file_id: str, now: int, *, location: str | None = None) -> FileRecord | None:
         def job(tx: Tx) -> FileRecord | None:
             file = get_file(tx.connection, file_id)
-            if file is None or file.state == "deleted":
+            if file is None or file.state == "deleted" or location not in (None, file.location):
                 return None
             _forget_preview(tx, file)
             tx.execute("UPDATE files SET state = 'deleted', deleted_at = ?, idempotency_key = NULL, preview_id = NULL,"
