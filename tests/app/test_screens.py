@@ -119,7 +119,7 @@ async def test_a_session_that_ended_is_explained_at_sign_in() -> None:
     async with shown(chats=(direct(),)) as (world, stage):
         await stage.sees("chat-row-c-1")
         world.client.end("session_ended")
-        await stage.reads("You were signed out on another device. Sign in to go on.")
+        await stage.reads("This session was ended from somewhere else. Sign in to go on.")
 
 
 async def test_the_chat_list_shows_filters_and_offers_what_can_be_done() -> None:
