@@ -2,13 +2,15 @@
 
 A process that stops gives its lease back. One that dies leaves it to lapse, and may have committed what it never
 told: the others then tell their clients to sync. A second lease, JOBS, makes one of them do the recurring work; it
-passes on when its holder stops or dies. Times are the processes' own clocks: these must agree to a few seconds.
+passes on when its holder stops or dies. When a lease ends is written by its holder's clock, which may have been set
+since, or be wrong: whoever has looked at it once goes by whether it is renewed, measured by their own monotonic clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -33,18 +35,21 @@ class Peers:
 
     def __init__(
         self, records: ServerRecords, name: str, ended: PeerEnded, clock: Clock, *, takes_jobs: bool,
-        beat_s: float = BEAT_S, lease_s: float = LEASE_S,
+        beat_s: float = BEAT_S, lease_s: float = LEASE_S, monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._records = records
         self._name = name
         self._ended = ended
         self._clock = clock
+        self._monotonic = monotonic
         self._takes_jobs = takes_jobs
         self._beat_s = beat_s
+        self._lease_s = lease_s
         self._lease_ms = round(lease_s * 1000)
+        self._seen: dict[str, tuple[int, float]] = {}  # lease → when it ends, as written; until when it counts as held
         self._alive: set[str] = set()
-        self._jobs_until = 0
-        self._judge_from = 0
+        self._jobs_until = 0.0
+        self._judge_from = 0.0
         self._beating: asyncio.Task[None] | None = None
 
     @property
@@ -54,7 +59,7 @@ class Peers:
 
     def does_jobs(self) -> bool:
         """Whether recurring work is this process's at the moment."""
-        return self._clock() < self._jobs_until
+        return self._monotonic() < self._jobs_until
 
     def when_chosen(self, job: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
         """The job, done only while it is this process's turn."""
@@ -78,32 +83,44 @@ class Peers:
             except HyperSendError as error:
                 log.warning("the lease of this process was not renewed: %s", error)
                 # While the database was away nobody renewed: that somebody lapsed then says nothing.
-                self._judge_from = self._clock() + self._lease_ms
+                self._judge_from = self._monotonic() + self._lease_s
             except Exception:
                 log.exception("the lease of this process was not renewed")
 
     async def beat(self) -> None:
         """Renew, and see who is there."""
-        now = self._clock()
-        if self._takes_jobs and await self._records.take_lease(JOBS, self._name, now, self._lease_ms):
-            self._jobs_until = now + self._lease_ms
+        now, at = self._clock(), self._monotonic()
+        has_jobs = self._takes_jobs and await self._records.take_lease(JOBS, self._name, now, self._lease_ms)
+        self._jobs_until = at + self._lease_s if has_jobs else 0.0
         await self._records.take_lease(PREFIX + self._name, self._name, now, self._lease_ms)
-        listed = {name.removeprefix(PREFIX): ends for name, ends in await self._records.leases(PREFIX)}
-        for name, ends in listed.items():
-            if name == self._name:
-                continue
-            if ends > now:
+        leases = dict(await self._records.leases(""))
+        self._seen = {name: (ends, self._held_until(name, ends, now, at)) for name, ends in leases.items()}
+        may_judge = at >= self._judge_from
+        if self._takes_jobs and not has_jobs and may_judge and JOBS in leases and self._seen[JOBS][1] <= at:
+            await self._records.forget_lease(JOBS, leases[JOBS] + 1)  # its holder died, and its clock was ahead
+        listed = {name.removeprefix(PREFIX) for name in leases if name.startswith(PREFIX)} - {self._name}
+        for name in listed:
+            ends, until = self._seen[PREFIX + name]
+            if until > at:
                 self._alive.add(name)
-            elif name in self._alive and now >= self._judge_from:
+            elif name not in self._alive:
+                if ends < now - FORGET_AFTER_MS:
+                    await self._records.forget_lease(PREFIX + name, now - FORGET_AFTER_MS)
+            elif may_judge:
                 self._alive.discard(name)
                 log.warning("server process %s has died", name)
                 self._ended(name, True)
-            elif ends < now - FORGET_AFTER_MS:
-                await self._records.forget_lease(PREFIX + name, now - FORGET_AFTER_MS)
-        for name in self._alive - listed.keys():
+        for name in self._alive - listed:
             self._alive.discard(name)
             log.info("server process %s has stopped", name)
             self._ended(name, False)
+
+    def _held_until(self, name: str, ends: int, now: int, at: float) -> float:
+        """Of a lease that ends then, as its holder wrote: until when it counts as held, by the monotonic clock."""
+        before, until = self._seen.get(name, (None, 0.0))
+        if before is None:  # the first look: there is only what is written
+            return at + self._lease_s if ends > now else at
+        return until if ends == before else at + self._lease_s
 
     async def close(self) -> None:
         """Give the leases back: this is no death."""
@@ -111,7 +128,7 @@ class Peers:
             self._beating.cancel()
             with suppress(asyncio.CancelledError):
                 await self._beating
-        self._jobs_until = 0
+        self._jobs_until = 0.0
         with suppress(HyperSendError):
             await self._records.release_lease(PREFIX + self._name, self._name)
             await self._records.release_lease(JOBS, self._name)

@@ -85,9 +85,11 @@ class Transfers(Protocol):
     async def mark_shown(self, transfer_id: str, status: Status) -> None:
         """Its message shows this status; nothing happens where it has another one meanwhile."""
 
-    async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
-        """Those whose message shows an older status, and that have not changed since `before`: by status, then the
-        oldest first. So offers, which wait here for an hour where they could not be posted, come behind what ended."""
+    async def unshown(self, now: int, quiet_ms: int, limit: int) -> list[TransferRecord]:
+        """Those whose message shows an older status, and that have not just changed: by status, then the oldest first.
+        So offers, which wait here for an hour where they could not be posted, come behind what ended.
+
+        Changed further ahead of `now` than `quiet_ms` is not just now either: the clock has been set back since."""
 
     async def history(
         self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0
@@ -133,5 +135,6 @@ class Transfers(Protocol):
     async def release(self, transfer_id: str, relay: str) -> None:
         """This process joins it no longer."""
 
-    async def abandoned(self, now: int, limit: int) -> list[TransferRecord]:
-        """Active ones whose process does not join them any more."""
+    async def abandoned(self, now: int, longest_ms: int, limit: int) -> list[TransferRecord]:
+        """Active ones whose process does not join them any more: its claim has lapsed, or goes on for longer than any
+        that is made now, since the clock has been set back."""

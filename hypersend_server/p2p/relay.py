@@ -21,12 +21,12 @@ from hypersend_server.metadata.transfers import Status, TransferRecord
 from hypersend_server.p2p import wire
 from hypersend_server.p2p.line import Line
 from hypersend_server.p2p.meeting import OTHER, SILENCE_S, End, Meeting
+from hypersend_server.p2p.service import CLAIM_MS
 from hypersend_server.p2p.wire import Role
 
 PING_S = 20.0
 TELL_S = 0.5
 SAVE_S = 2.0
-CLAIM_MS = 30_000
 STOP_S = 2.0
 KEPT_AT_ONCE = 32  # claims that are renewed together: one after the other, many would lapse while the database is slow
 TURN_FRAMES = 16  # so many that are not just passed on, and everything else in this process has its turn

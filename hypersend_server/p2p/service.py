@@ -25,6 +25,9 @@ from hypersend_server.resources import Items
 MOST_OPEN = 200  # of one sender
 OFFER_MS = 3 * 86_400_000  # an offer that nobody takes ends after this
 UNPOSTED_MS = 3_600_000  # one whose message could not be posted, unless its sender tries again by then
+CLAIM_MS = 30_000  # a process that joins a transfer says so every third of this
+LONGEST_CLAIM_MS = 2 * CLAIM_MS  # by clocks that agree to half of that
+QUIET_MS = 5000  # after which whoever changed it has shown that, or never will
 GRACE_MS = 7 * 86_400_000  # one that was accepted ends so long after its last byte
 BATCH = 100
 STORED: tuple[Status, ...] = ("cancelled",)  # and with a file_id
@@ -295,9 +298,9 @@ class TransferService:
                 self._tell_status(transfer)
             for transfer in expired:
                 await self._show(transfer)
-        for transfer in await self._transfers.abandoned(now, BATCH):
+        for transfer in await self._transfers.abandoned(now, LONGEST_CLAIM_MS, BATCH):
             await self.moved(transfer.id, "paused")
-        for transfer in await self._transfers.unshown(now - 5000, BATCH):
+        for transfer in await self._transfers.unshown(now, QUIET_MS, BATCH):
             if not await self._show(transfer) and transfer.updated_at < now - UNPOSTED_MS:
                 with contextlib.suppress(HyperSendError):  # its sender was quicker, or the next turn is for it
                     failed = await self._transfers.change(transfer.id, OFFERED, now, status="failed")

@@ -30,9 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from hypersend_client.sdk import FileTokenStore, HyperSend, HyperSendError
+from hypersend_client.sdk.models import Chat, Message
 from hypersend_client.sdk.p2p_receiver import PeerReceiver
 from hypersend_client.sdk.p2p_sender import PeerSender
 from hypersend_client.sdk.transfers import Transfers
+from hypersend_server.metadata.transfers import OPEN
 from tests.chaos.checks import EDITED, Note
 
 MIB = 1024 * 1024
@@ -234,20 +236,26 @@ class Person:
             await asyncio.sleep(0.2)
         await self.hs.sync.wait_current()
         await asyncio.sleep(TOLD_S)
-        shown = {}
+        shown = await self._shown()
+        # A server that was killed between a transfer's end and its message lets that show it within half a minute.
+        while any(message.transfer and message.transfer["status"] in OPEN for _, page in shown for message in page):
+            await asyncio.sleep(0.5)
+            shown = await self._shown()
+        return {chat.id: {
+            "seq": chat.seq,
+            "messages": [[m.seq, m.rev, m.client_id, m.text, sorted((r.emoji, sorted(r.user_ids))
+                          for r in m.reactions), [f.id for f in m.files], m.sender_id] for m in page]}
+                for chat, page in shown}
+
+    async def _shown(self) -> list[tuple[Chat, list[Message]]]:
+        """All chats with all their messages. As an app does that scrolls up: of a chat that was loaded anew only the
+        end is here at first."""
+        shown = []
         for chat in await self.hs.store.chats():
-            page: list[Any] = []
-            while True:
-                before = page[0].seq if page else None
-                # As an app does that scrolls up: of a chat that was loaded anew only the end is here at first.
-                older = await self.hs.sync.history(chat.id, before_seq=before, limit=1000)
-                if not older:
-                    break
+            page: list[Message] = []
+            while older := await self.hs.sync.history(chat.id, before_seq=page[0].seq if page else None, limit=1000):
                 page = [*older, *page]
-            shown[chat.id] = {
-                "seq": chat.seq,
-                "messages": [[m.seq, m.rev, m.client_id, m.text, sorted((r.emoji, sorted(r.user_ids))
-                              for r in m.reactions), [f.id for f in m.files], m.sender_id] for m in page]}
+            shown.append((chat, page))
         return shown
 
 

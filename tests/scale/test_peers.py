@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.server import ServerRecords
 from hypersend_server.metadata.sqlite import SqliteMetadata
 from hypersend_server.peers import FORGET_AFTER_MS, PREFIX, Peers
@@ -22,10 +24,12 @@ async def records(tmp_path: Path) -> AsyncIterator[ServerRecords]:
 
 
 class Process(Peers):
-    def __init__(self, records: ServerRecords, name: str, clock: SettableClock, takes_jobs: bool = True) -> None:
+    def __init__(self, records: ServerRecords, name: str, clock: SettableClock, takes_jobs: bool = True,
+                 monotonic: Callable[[], float] | None = None, beat_s: float = 3600) -> None:
         self.ends: list[tuple[str, bool]] = []
         super().__init__(records, name, lambda process, died: self.ends.append((process, died)), clock,
-                         takes_jobs=takes_jobs, beat_s=3600, lease_s=10)
+                         takes_jobs=takes_jobs, beat_s=beat_s, lease_s=10,
+                         monotonic=monotonic or (lambda: clock() / 1000))
 
 
 async def test_a_process_that_dies_is_noticed_once_by_each_other(records: ServerRecords) -> None:
@@ -94,3 +98,64 @@ async def test_what_a_dead_process_left_is_cleared_away_in_the_end(records: Serv
     await b.beat()
     assert [name for name, _ in await records.leases(PREFIX)] == [PREFIX + "b"]
     assert b.ends == [("a", True)]
+
+
+async def test_recurring_work_passes_on_from_a_process_that_died_while_its_clock_was_ahead(
+    records: ServerRecords,
+) -> None:
+    """Found by chaos: nobody did it for the twenty minutes that the clock had been ahead."""
+    time, wrong = SettableClock(), SettableClock()
+    wrong.advance(1200)
+    a = Process(records, "a", wrong, monotonic=lambda: time() / 1000)
+    b = Process(records, "b", time)
+    await a.beat()
+    for _ in range(4):
+        await b.beat()
+        time.advance(3)
+    assert b.others == {"a"}
+    assert not b.does_jobs()
+    for _ in range(2):
+        await b.beat()
+        time.advance(3)
+    assert b.ends == [("a", True)]
+    assert b.does_jobs()
+
+
+async def test_what_another_process_s_clock_says_of_who_is_there_does_not_matter(records: ServerRecords) -> None:
+    time, wrong = SettableClock(), SettableClock()
+    a = Process(records, "a", wrong, False, monotonic=lambda: time() / 1000)
+    b = Process(records, "b", time)
+    for jump_s in (0, -7200, 7200, 7200, -14_400):
+        wrong.advance(jump_s)
+        for _ in range(6):
+            await a.beat()
+            await b.beat()
+            time.advance(3)
+            wrong.advance(3)
+        assert b.others == {"a"}
+        assert a.others == {"b"}
+    assert a.ends == b.ends == []
+
+
+async def test_who_could_not_renew_while_the_database_was_away_has_not_died(
+    records: ServerRecords, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object) -> bool:
+        raise HyperSendError("metadata_unavailable")
+
+    clock = SettableClock()
+    a, b = Process(records, "a", clock), Process(records, "b", clock, beat_s=0.01)
+    await a.beat()
+    await b.start()
+    with monkeypatch.context() as away:
+        away.setattr(records, "take_lease", refuse)
+        await asyncio.sleep(0.1)
+        clock.advance(11)
+        await asyncio.sleep(0.1)
+    clock.advance(8)
+    await asyncio.sleep(0.1)  # the database is back, and a has had no time to renew
+    assert b.ends == []
+    clock.advance(3)
+    await asyncio.sleep(0.1)
+    assert b.ends == [("a", True)]
+    await b.close()

@@ -268,16 +268,19 @@ class TransfersConformance:
 
     async def test_a_message_that_is_behind_is_found_until_it_shows_the_status(self, metadata: Metadata) -> None:
         await kept(metadata)
-        assert [t.id for t in await metadata.transfers.unshown(NOW + 1, 10)] == ["t01"]
-        assert await metadata.transfers.unshown(NOW, 10) == []
+        assert [t.id for t in await metadata.transfers.unshown(NOW + 2, 1, 10)] == ["t01"]
+        assert await metadata.transfers.unshown(NOW + 1, 1, 10) == []
+        # The clock ran ahead when it changed, and was set back.
+        assert await metadata.transfers.unshown(NOW - 1, 1, 10) == []
+        assert [t.id for t in await metadata.transfers.unshown(NOW - 2, 1, 10)] == ["t01"]
         await metadata.transfers.mark_shown("t01", "accepted")
-        assert len(await metadata.transfers.unshown(NOW + 1, 10)) == 1
+        assert len(await metadata.transfers.unshown(NOW + 2, 1, 10)) == 1
         await metadata.transfers.mark_shown("t01", "offered")
-        assert await metadata.transfers.unshown(NOW + 1, 10) == []
+        assert await metadata.transfers.unshown(NOW + 2, 1, 10) == []
         await metadata.transfers.change("t01", OPEN, LATER, status="cancelled")
-        assert [t.status for t in await metadata.transfers.unshown(LATER + 1, 10)] == ["cancelled"]
+        assert [t.status for t in await metadata.transfers.unshown(LATER + 2, 1, 10)] == ["cancelled"]
         await kept(metadata, 2)
-        assert [t.id for t in await metadata.transfers.unshown(LATER + 1, 10)] == ["t01", "t02"]  # the older one last
+        assert [t.id for t in await metadata.transfers.unshown(LATER + 2, 1, 10)] == ["t01", "t02"]  # the oldest last
 
     async def test_history_and_what_is_open(self, metadata: Metadata) -> None:
         for number in range(1, 6):
@@ -332,7 +335,9 @@ class TransfersConformance:
             await metadata.transfers.claim(f"t{number:02}", "p", NOW, NOW + 100 * number)
         for number in (1, 2):
             await metadata.transfers.change(f"t{number:02}", OPEN, NOW, status="active")
-        assert [t.id for t in await metadata.transfers.abandoned(NOW + 100, 10)] == ["t01"]
+        assert [t.id for t in await metadata.transfers.abandoned(NOW + 100, 100, 10)] == ["t01"]
+        # The clock ran ahead when t02 was claimed, and was set back.
+        assert [t.id for t in await metadata.transfers.abandoned(NOW + 50, 100, 10)] == ["t02"]
 
     async def test_a_message_shows_a_transfer_and_its_changes_by_rev(self, metadata: Metadata) -> None:
         await people(metadata, "a", "b")

@@ -89,8 +89,9 @@ class MongoTransfers:
 
         await self._engine.single(job)
 
-    async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
-        where = {"shown": False, "updated_at": {"$lt": before}}
+    async def unshown(self, now: int, quiet_ms: int, limit: int) -> list[TransferRecord]:
+        where: Doc = {"shown": False, "$or": [
+            {"updated_at": {"$lt": now - quiet_ms}}, {"updated_at": {"$gt": now + quiet_ms}}]}
         return await self._list(where, [("status", 1), ("updated_at", 1)], limit)
 
     async def history(
@@ -182,8 +183,10 @@ class MongoTransfers:
 
         await self._engine.single(job)
 
-    async def abandoned(self, now: int, limit: int) -> list[TransferRecord]:
-        return await self._list({"status": "active", "relay_until": {"$lte": now}}, [("_id", 1)], limit)
+    async def abandoned(self, now: int, longest_ms: int, limit: int) -> list[TransferRecord]:
+        where: Doc = {"status": "active", "$or": [
+            {"relay_until": {"$lte": now}}, {"relay_until": {"$gt": now + longest_ms}}]}
+        return await self._list(where, [("_id", 1)], limit)
 
     async def _any_of(self, wheres: Sequence[Doc], limit: int) -> list[TransferRecord]:
         """Those that one of these finds, by id; each by an index of its own."""

@@ -109,8 +109,10 @@ class SqliteTransfers:
 
         await self._engine.write(job)
 
-    async def unshown(self, before: int, limit: int) -> list[TransferRecord]:
-        return await self._list("WHERE shown = 0 AND updated_at < ? ORDER BY status, updated_at LIMIT ?", before, limit)
+    async def unshown(self, now: int, quiet_ms: int, limit: int) -> list[TransferRecord]:
+        return await self._list(
+            "WHERE shown = 0 AND updated_at NOT BETWEEN ? AND ? ORDER BY status, updated_at LIMIT ?",
+            now - quiet_ms, now + quiet_ms, limit)
 
     async def history(
         self, chat_id: str, before_id: str | None, limit: int, first_seq: int = 0
@@ -193,8 +195,9 @@ class SqliteTransfers:
 
         await self._engine.write(job, durable=False)
 
-    async def abandoned(self, now: int, limit: int) -> list[TransferRecord]:
-        return await self._list("WHERE status = 'active' AND relay_until <= ? LIMIT ?", now, limit)
+    async def abandoned(self, now: int, longest_ms: int, limit: int) -> list[TransferRecord]:
+        return await self._list(
+            "WHERE status = 'active' AND relay_until NOT BETWEEN ? AND ? LIMIT ?", now + 1, now + longest_ms, limit)
 
     async def _list(self, where: str, *values: Any) -> list[TransferRecord]:
         def job(connection: ReadTx) -> list[TransferRecord]:
