@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import hypersend_client.app.chat.room as room_module
 from hypersend_client.app.chat.blocks import Plan
 from hypersend_client.app.chat.model import Bubble, DayLine, UnreadLine
 from hypersend_client.app.chat.room import PAGE, Room
@@ -135,6 +136,29 @@ async def test_pages_come_in_at_the_top_until_the_beginning(world: World) -> Non
     assert texts(room)[0] == "line 1"
     assert not room.has_older
     assert len(texts(room)) == 2 * PAGE + 30
+    room.close()
+
+
+async def test_what_comes_all_day_does_not_make_the_window_ever_larger(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_module, "PAGE", 10)
+    monkeypatch.setattr(room_module, "MOST", 30)
+    await say(world, 20)
+    await world.me.hs.sync.mark_read(world.chat_id, 20)
+    room = await open_room(world)
+    await say(world, 20, start=21)
+    await until(room, lambda: texts(room)[-1] == "line 40")
+    assert texts(room)[0] == "line 11"
+    await say(world, 1, start=41)
+    await until(room, lambda: texts(room)[-1] == "line 41")
+    assert texts(room)[0] == "line 22"
+    await room.older()
+    assert (texts(room)[0], texts(room)[-1]) == ("line 12", "line 41")
+    room.scrolled(500, 5000, 120)  # what somebody looks at does not go away
+    await say(world, 10, start=42)
+    await until(room, lambda: room.below == 10)
+    assert texts(room)[0] == "line 12"
     room.close()
 
 
