@@ -143,22 +143,22 @@ async def test_what_comes_all_day_does_not_make_the_window_ever_larger(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room_module, "PAGE", 10)
-    monkeypatch.setattr(room_module, "MOST", 30)
+    monkeypatch.setattr(room_module, "MOST", 20)
     await say(world, 20)
     await world.me.hs.sync.mark_read(world.chat_id, 20)
     room = await open_room(world)
-    await say(world, 20, start=21)
-    await until(room, lambda: texts(room)[-1] == "line 40")
+    await say(world, 10, start=21)
+    await until(room, lambda: texts(room)[-1] == "line 30")
     assert texts(room)[0] == "line 11"
-    await say(world, 1, start=41)
-    await until(room, lambda: texts(room)[-1] == "line 41")
+    await say(world, 1, start=31)
+    await until(room, lambda: texts(room)[-1] == "line 31")
     assert texts(room)[0] == "line 22"
     await room.older()
-    assert (texts(room)[0], texts(room)[-1]) == ("line 12", "line 41")
+    assert (texts(room)[0], texts(room)[-1]) == ("line 12", "line 31")
     room.scrolled(500, 5000, 120)  # what somebody looks at does not go away
-    await say(world, 10, start=42)
+    await say(world, 10, start=32)
     await until(room, lambda: room.below == 10)
-    assert texts(room)[0] == "line 12"
+    assert (texts(room)[0], texts(room)[-1]) == ("line 12", "line 31")
     room.close()
 
 

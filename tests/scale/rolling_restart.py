@@ -24,7 +24,7 @@ from tests.harness import PASSWORD, Server
 from tests.mongo_server import MongoServer
 from tests.redis_server import RedisServer
 from tests.scale.deployment import Deployment
-from tests.sdk.people import person, texts, until, user_id
+from tests.sdk.people import person, until, user_id
 
 LONG_S = 120.0
 PAUSE_S = 0.02
@@ -71,14 +71,17 @@ async def rolling_restart(two: Deployment, folder: Path, size_bytes: int = 48 * 
         file = await asyncio.wait_for(upload.wait(), LONG_S)
         await transfers.close()
 
+        async def shown() -> list[str]:
+            """As an app does that scrolls up: of a chat that was loaded anew only the end is here at first."""
+            return [m.text for m in await bob.sync.history(chat_id, limit=1000) if m.text.startswith("m")]
+
         async def received() -> list[str]:
-            found = [text for text in await texts(bob, chat_id) if text.startswith("m")]
-            return found if len(found) >= len(sent) else []
+            return found if len(found := await shown()) >= len(sent) else []
 
         try:
             got = await until(bob, received, LONG_S)
         except TimeoutError:
-            got = await texts(bob, chat_id)
+            got = await shown()
         async with aiohttp.ClientSession() as http:
             again = await (await Server(http, url).login("alice@example.org", PASSWORD)).get(
                 f"/files/{file.id}/download")

@@ -23,7 +23,7 @@ from hypersend_client.sdk import Changes, Chat, Entry, HyperSendError, Member, M
 from hypersend_client.sdk.events import Event, MessageChanged, MessageHidden
 
 PAGE = 100
-MOST = 3 * PAGE  # in a window that follows what comes; then all but the last two pages go
+MOST = 2 * PAGE  # in a window that follows what comes; then all but the last page go
 NEAR = 18  # as many lines as a screen shows
 BEFORE = 2  # shown above a place that is jumped to
 TYPING_EVERY_S = 3.0
@@ -347,7 +347,7 @@ class Room(ft.Observable):
             found = await hs.store.messages(self.chat_id, before_seq=top + 1, limit=max(1, top - bottom + 1))
             self._messages = [m for m in self._messages if m.seq < low] + [m for m in found if m.seq >= bottom]
             if follows and not self.forward and len(self._messages) > MOST:  # a list that is not scrolled is cut here
-                self._messages, self.has_older = self._messages[-2 * PAGE :], True
+                self._messages, self.has_older = self._messages[-PAGE:], True
             self._entries = await hs.outbox.entries(self.chat_id)
             self._members = await hs.store.members(self.chat_id)
         await self._show()
