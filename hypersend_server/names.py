@@ -6,6 +6,7 @@ characters and nothing that turns the direction of the text around them.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated
 
@@ -15,7 +16,9 @@ from msgspec import Meta
 _END = r"$(?!\n)"
 _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 _CONTROL_NOT_LF = r"\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
-_INVISIBLE = r"\s\u00ad\u200b-\u200f\u2060-\u2065\ufeff"
+_INVISIBLE = r"\s\u00ad\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+
+_BLANK = re.compile(f"[{_INVISIBLE}]*")
 
 Email = Annotated[
     str,
@@ -43,6 +46,11 @@ DisplayName = Annotated[
 ]
 About = Annotated[str, Meta(max_length=500, pattern=rf"^[^{_CONTROL_NOT_LF}]*$")]
 Device = Annotated[str, Meta(max_length=100, pattern=rf"^[^{_CONTROL}]*{_END}")]
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of it would be seen."""
+    return _BLANK.fullmatch(text) is not None
 
 
 def email_key(email: str) -> str:

@@ -16,6 +16,7 @@ from hypersend_server.chats.upkeep import Upkeep
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.metadata.chats import ChatPosition, Chats, Role
+from hypersend_server.names import is_blank
 from hypersend_server.resources import Chat, Items, Member, Page
 
 
@@ -188,7 +189,7 @@ class Groups:
 def one_line(name: str, text: str) -> str:
     """Raises: `validation_failed` where nothing is left or a control character stands in it."""
     text = text.strip()
-    if not text or any(ord(c) < 32 or c in "\x7f\u2028\u2029" for c in text):
+    if is_blank(text) or any(ord(c) < 32 or c in "\x7f\u2028\u2029" for c in text):
         raise validation_failed((name, "must be one line with something in it"))
     return text
 

@@ -27,6 +27,7 @@ from hypersend_server.chats.upkeep import Upkeep
 from hypersend_server.clock import Clock
 from hypersend_server.errors import HyperSendError, validation_failed
 from hypersend_server.metadata.chats import Changed, Chats, Draft
+from hypersend_server.names import is_blank
 from hypersend_server.realtime.events import Bus
 from hypersend_server.resources import Items, Message
 
@@ -164,7 +165,7 @@ class ChatService:
     def _draft(self, user_id: str, chat_id: str, new: Outgoing) -> Draft:
         text = new.text or ""
         if new.forward is None:
-            if not new.file_ids and not text.strip():
+            if not new.file_ids and is_blank(text):
                 raise validation_failed(("text", "is empty, and there is no file"))
         elif text or new.file_ids:
             raise validation_failed(("forward", "brings its own text and files"))

@@ -82,6 +82,7 @@ async def test_tokens_that_are_not_ours_are_refused(tmp_path: Path) -> None:
         ("password", "x" * 257),
         ("display_name", " "),
         ("display_name", "\u200b"),
+        ("display_name", "\u3164"),
         ("display_name", "x" * 61),
         ("display_name", "a\u202eb"),
         ("display_name", "a\0b"),

@@ -261,7 +261,7 @@ class ChatsConformance:
         said = await say(chats, "g", "b", "tee")
         await refused("not_allowed", chats.edit("g", said.id, "a", "x", NOW))
         await refused("not_allowed", chats.edit("g", made.message.id, "a", "x", NOW))
-        await refused("validation_failed", chats.edit("g", said.id, "b", "  ", NOW))
+        await refused("validation_failed", chats.edit("g", said.id, "b", " \u200b", NOW))
         changed = await chats.edit("g", said.id, "b", "tea", NOW + 5)
         assert (changed.message.text, changed.message.rev, changed.message.edited_at) == ("tea", 3, NOW + 5)
         assert not (await chats.edit("g", said.id, "b", "tea", NOW + 6)).changed

@@ -26,6 +26,7 @@ from hypersend_server.metadata.mongo.chats_rows import (
 from hypersend_server.metadata.mongo.engine import STAMP, Doc, Engine, Tx
 from hypersend_server.metadata.mongo.records import not_found
 from hypersend_server.metadata.reactions import with_reaction, without_reaction
+from hypersend_server.names import is_blank
 
 
 class MongoMessages:
@@ -41,7 +42,7 @@ class MongoMessages:
                 raise HyperSendError("not_allowed", "A forwarded message stays as it was written.")
             require_not_deleted(message)
             await require_not_blocked(tx, chat, user_id)
-            if not text.strip() and not message.extra.file_ids:
+            if is_blank(text) and not message.extra.file_ids:
                 raise validation_failed(("text", "is empty, and there is no file"))
             if text == message.text:
                 return Changed(message, False, await audience_of(tx, chat_id, chat.members_rev))

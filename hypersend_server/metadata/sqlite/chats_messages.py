@@ -38,6 +38,7 @@ from hypersend_server.metadata.sqlite.chats_rows import (
 from hypersend_server.metadata.sqlite.chats_search import reindex
 from hypersend_server.metadata.sqlite.engine import Engine, ReadTx, Tx
 from hypersend_server.metadata.sqlite.file_access import readable
+from hypersend_server.names import is_blank
 
 VISIBLE = " AND x.seq >= ?2" + not_hidden("?3")
 
@@ -71,7 +72,7 @@ class SqliteMessages:
                 raise HyperSendError("not_allowed", "A forwarded message stays as it was written.")
             require_not_deleted(message)
             require_not_blocked(tx, chat, user_id)
-            if not text.strip() and not message.extra.file_ids:
+            if is_blank(text) and not message.extra.file_ids:
                 raise validation_failed(("text", "is empty, and there is no file"))
             if text == message.text:
                 return Changed(message, False, audience_of(tx.connection, chat_id, chat.members_rev))
