@@ -34,7 +34,7 @@ from typing import Literal, TypeVar
 
 from hypersend_client.app.chat_list import ChatList, ChatRow
 from hypersend_client.app.i18n import Translator
-from hypersend_client.app.kept_drafts import KeptDrafts, Memory
+from hypersend_client.app.kept_in_browser import KeptInBrowser, Memory
 from hypersend_client.app.peer_list import PeerList
 from hypersend_client.app.transfer_list import TransferList
 from hypersend_client.app.updates import Build, UpdateNotice
@@ -115,7 +115,7 @@ class AppState:
         self._keep = keep
         self.built_in = built_in
         self.drafts: dict[str, Draft] = {}
-        self._kept_drafts = None if keep is None else KeptDrafts(memory)
+        self._browser = None if keep is None else KeptInBrowser(memory)
         self._drafts_of = ""  # whose the browser keeps
         self._connect = connect
         self._tokens = tokens
@@ -216,8 +216,8 @@ class AppState:
             if self.hs.account is None:
                 self.session.status = "signed_out"
                 self.spawn(self._learn_server())
-                if self._kept_drafts is not None:  # the session may have ended while no page was open
-                    self.spawn(self._kept_drafts.forget())
+                if self._browser is not None:  # the session may have ended while no page was open
+                    self.spawn(self._browser.forget())
             else:
                 await self._begin()
         except HyperSendError as error:
@@ -280,9 +280,9 @@ class AppState:
             PeerCalls(hs.transport), None if mover is None else hs.p2p, me=self.me_id, session_id=session_id
         )
         kept = []
-        if self._kept_drafts is not None:
+        if self._browser is not None:
             self._drafts_of = self.me_id
-            kept = await self._kept_drafts.load(self.me_id)
+            kept = await self._browser.drafts(self.me_id)
         await hs.start()
         for draft in kept:
             await hs.store.set_draft(draft.chat_id, draft.text, draft.reply_to)
@@ -387,8 +387,8 @@ class AppState:
 
     def _forget(self, reason: str) -> None:
         self.drafts = {}
-        if self._kept_drafts is not None and self._drafts_of:
-            self.spawn(self._kept_drafts.forget(self._drafts_of))
+        if self._browser is not None and self._drafts_of:
+            self.spawn(self._browser.forget(self._drafts_of))
             self._drafts_of = ""
         self.chats.clear()
         self.people.clear()
@@ -433,8 +433,8 @@ class AppState:
         draft = self.drafts.get(chat_id) or Draft(chat_id, "")
         if self._undo:
             self.spawn(self.hs.store.set_draft(chat_id, draft.text, draft.reply_to))
-            if self._kept_drafts is not None:
-                self.spawn(self._kept_drafts.save(self._drafts_of, draft))
+            if self._browser is not None:
+                self.spawn(self._browser.save_draft(self._drafts_of, draft))
 
     # What the SDK tells
 

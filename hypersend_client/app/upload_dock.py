@@ -16,20 +16,16 @@ from yarl import URL
 
 from hypersend_client.app.components import states
 from hypersend_client.app.components.text import text
+from hypersend_client.app.kept_in_browser import SENDING
 from hypersend_client.app.media import on_this_server, page_url
 from hypersend_client.app.state import AppState
 from hypersend_client.app.tokens import DEFAULT_ACCENT, ChatSize, Colour, Corner, Size, Space, Type
 
-NOTE = "sending"  # [user, chat, its title], while bytes move
-
 
 async def take_up(app: AppState, page: Any) -> None:
     """Show the page again that was sending when the screens went."""
-    if app.session.status == "signed_out":
-        await app.memory.remove(NOTE)
-        return
     try:
-        user_id, chat_id, title = json.loads(await app.memory.get(NOTE) or "")
+        user_id, chat_id, title = json.loads(await app.memory.get(SENDING) or "")
     except (ValueError, TypeError):
         return
     if app.session.status == "signed_in" and user_id == app.me_id:
@@ -182,7 +178,7 @@ class UploadDock:
             return
         self._is_noted, memory = is_busy, self.app.memory
         note = json.dumps([self.app.me_id, self.chat_id, self._chat_title])
-        self.app.spawn(memory.set(NOTE, note) if is_busy else memory.remove(NOTE))
+        self.app.spawn(memory.set(SENDING, note) if is_busy else memory.remove(SENDING))
 
     def remove(self) -> None:
         self._note(False)

@@ -172,7 +172,9 @@ async def test_what_the_upload_page_had_not_sent_is_named_after_a_reload(world: 
     await ann.click("attach")
     await ann.click("attach-file")
     await choose_files(ann.page.frame_locator("iframe").first, path)
-    await ann.page.wait_for_function("() => Object.keys(localStorage).some(key => key.endsWith('hypersend.sending'))")
+    for key in ("sending", "uploads"):
+        await ann.page.wait_for_function(
+            "key => localStorage.getItem(`flutter.hypersend.${key}`) !== null", arg=key)
     await ann.page.context.unroute(re.compile(r"/chunk\?index="))
     await ann.page.reload()
     await ann.see_semantics()

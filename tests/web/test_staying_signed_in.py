@@ -118,9 +118,16 @@ async def test_what_is_being_typed_is_there_after_a_restart_of_the_server_and_go
             await (await ann.sees("composer")).click(force=True)
             await ann.page.wait_for_function(
                 "() => [...document.querySelectorAll('textarea')].some(n => n.value === 'Half a thought')")
+            await ann.page.evaluate(  # as the upload page writes them
+                "localStorage.setItem('flutter.hypersend.sending', '\"[]\"');"
+                "localStorage.setItem('flutter.hypersend.uploads', '\"{}\"')")
             await sign_out(ann)
             async with asyncio.timeout(LONG_S):
                 while "Half a thought" in await stored(ann):
+                    await asyncio.sleep(0.1)
+                while await ann.page.evaluate(
+                    "Object.keys(localStorage).some(key => /hypersend\\.(draft|sending|uploads)/.test(key))"
+                ):
                     await asyncio.sleep(0.1)
 
 

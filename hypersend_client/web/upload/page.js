@@ -38,17 +38,18 @@ function banner(text, isLoss = false) {
 
 // What an earlier page began and did not finish: by name, size and date of the file
 
-const JOURNAL = "hypersend.uploads";
+// By the name and in the form of the app's own entries, so that signing out removes it (app/kept_in_browser.py).
+const JOURNAL = "flutter.hypersend.uploads";
 const OLD_MS = 8 * 24 * 3600 * 1000;
 
 function journal(change) {
   let entries = {};
   try {
-    entries = JSON.parse(localStorage.getItem(JOURNAL) ?? "{}");
+    entries = JSON.parse(JSON.parse(localStorage.getItem(JOURNAL) ?? '"{}"'));
     for (const [key, entry] of Object.entries(entries)) if (Date.now() - entry.at > OLD_MS) delete entries[key];
     if (change) {
       change(entries);
-      localStorage.setItem(JOURNAL, JSON.stringify(entries));
+      localStorage.setItem(JOURNAL, JSON.stringify(JSON.stringify(entries)));
     }
   } catch (error) {
     console.warn("uploads are not remembered:", error.name);  // a browser that keeps nothing: they still go through

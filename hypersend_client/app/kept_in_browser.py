@@ -1,6 +1,6 @@
-"""Drafts that the browser keeps: there the client's own cache ends with the page, or with the server's process.
+"""What the browser keeps of a session: there the client's own cache ends with the page, or with the server's process.
 
-Each has a key of its own, so that two tabs take nothing from each other.
+Each draft has a key of its own, so that two tabs take nothing from each other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Protocol
 from hypersend_client.sdk.store import Draft
 
 PREFIX = "draft."
+SENDING = "sending"  # [user, chat, its title], while the upload page moves bytes
+UPLOADS = "uploads"  # what that page had not finished; written by web/upload/page.js
 MAX_DRAFTS = 100
 MAX_TEXT = 20_000  # characters; more is not kept, since a browser's store is small and each pause sends it whole
 
@@ -29,11 +31,11 @@ class Memory(Protocol):
     async def keys(self, prefix: str) -> list[str]: ...
 
 
-class KeptDrafts:
+class KeptInBrowser:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
-    async def load(self, user_id: str) -> list[Draft]:
+    async def drafts(self, user_id: str) -> list[Draft]:
         prefix = f"{PREFIX}{user_id}."
         keys = (await self._memory.keys(prefix))[:MAX_DRAFTS]
         found = await asyncio.gather(*(self._memory.get(key) for key in keys))
@@ -46,7 +48,7 @@ class KeptDrafts:
                 continue  # another program's, or another version's
         return drafts
 
-    async def save(self, user_id: str, draft: Draft) -> None:
+    async def save_draft(self, user_id: str, draft: Draft) -> None:
         key = f"{PREFIX}{user_id}.{draft.chat_id}"
         if (draft.text or draft.reply_to) and len(draft.text) <= MAX_TEXT:
             await self._memory.set(key, json.dumps([draft.text, draft.reply_to], ensure_ascii=False))
@@ -54,6 +56,8 @@ class KeptDrafts:
             await self._memory.remove(key)
 
     async def forget(self, user_id: str = "") -> None:
-        """This person's; "": everybody's."""
+        """All that is kept, of drafts this person's; "": everybody's."""
+        for key in (SENDING, UPLOADS):
+            await self._memory.remove(key)
         for key in await self._memory.keys(f"{PREFIX}{user_id}." if user_id else PREFIX):
             await self._memory.remove(key)
