@@ -120,6 +120,7 @@ async def test_a_draft_is_kept_while_another_screen_is_open(world: World) -> Non
     ann = world.ann
     await ann.go(f"/chat/{world.chat_id}")
     await ann.fill("composer", "Not yet finished")
+    await ann.page.locator("[flt-semantics-identifier=composer][aria-label=Message]").wait_for()  # hint or not
     await ann.page.wait_for_timeout(300)
     await ann.go("/")
     await ann.reads("Draft: Not yet finished")

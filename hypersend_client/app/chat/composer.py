@@ -76,6 +76,7 @@ def Composer(room: Room, mode: str, draft: str, attach: Callable[[], Any], on_se
             icon_button(ft.Icons.ATTACH_FILE, t("chat.attach"), lambda e: attach(), identifier="attach"),
             ft.Semantics(
                 identifier="composer",
+                label=t("chat.field") if words else None,  # the field is read out by its hint, which words replace
                 expand=True,
                 content=_listening(
                     pressed,
