@@ -106,7 +106,7 @@ async def _examine_way(settings: Settings, areas: dict[str, Area], url: str, idl
             await proxy.check_upload(line, chunk_size_for(settings.max_file_size), areas["uploads"])
             await proxy.check_download(line, settings.x_accel_prefix, str(settings.data_root), areas["downloads"])
             await proxy.check_origins(line, origins, areas["cors"])
-            if idle_s > 10 and not idle.done() and sys.stderr.isatty():
+            if idle_s > 10 and not idle.done():
                 sys.stderr.write(f"waiting for {idle_s} s of silence on a WebSocket …\n")
         finally:
             await idle
