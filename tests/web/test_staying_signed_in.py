@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,10 +19,11 @@ from playwright.async_api import Browser, Route
 from hypersend_client.sdk import HyperSend
 from tests.app.driver import Screen
 from tests.sdk.people import person, user_id
-from tests.web.chromium import Watched, chromium, watch
+from tests.web.chromium import Watched, choose_files, chromium, watch
 from tests.web.site import Site, site
 
 LONG_S = 60
+CHUNKS = re.compile(r"/chunk\?index=")
 
 
 async def session_cookie(screen: Screen) -> dict[str, Any] | None:
@@ -129,6 +132,37 @@ async def test_what_is_being_typed_is_there_after_a_restart_of_the_server_and_go
                     "Object.keys(localStorage).some(key => /hypersend\\.(draft|sending|uploads)/.test(key))"
                 ):
                     await asyncio.sleep(0.1)
+
+
+async def test_what_the_upload_page_was_sending_is_named_after_a_restart_of_the_server_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    port, film = free_port(), tmp_path / "film.bin"
+    film.write_bytes(os.urandom(24 * 1024 * 1024))
+
+    async def only_the_first(route: Route) -> None:
+        if "index=0" in route.request.url:
+            await route.continue_()
+
+    async with chromium() as browser:
+        async with site(tmp_path, port=port) as server, signed_in(server, browser) as (ann, device):
+            await kept(ann)
+            chat = (await device.chats.page()).items[0]
+            await ann.watched.context.route(CHUNKS, only_the_first)
+            await ann.go(f"/chat/{chat.id}")
+            await ann.click("attach")
+            await ann.click("attach-file")
+            await choose_files(ann.page.frame_locator("iframe").first, film)
+            for key in ("sending", "uploads"):
+                await ann.page.wait_for_function(
+                    "key => localStorage.getItem(`flutter.hypersend.${key}`) !== null", arg=key)
+        await ann.watched.context.unroute(CHUNKS)
+        async with site(tmp_path, port=port):
+            await reload(ann)
+            frame = ann.page.frame_locator("iframe").first
+            await frame.locator("li.unfinished").wait_for()
+            await choose_files(frame, film)
+            await frame.locator("li.done").wait_for()
 
 
 async def stored(screen: Screen) -> str:
