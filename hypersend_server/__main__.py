@@ -26,6 +26,7 @@ from hypersend_server.commands import (
 )
 from hypersend_server.commands.console import Console
 from hypersend_server.errors import HyperSendError
+from hypersend_server.keys import UnfitKey
 from hypersend_server.metadata.errors import MetadataError
 from hypersend_server.realtime.events import BusRefused
 from hypersend_server.settings import Settings, SettingsError
@@ -62,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (MetadataError, BusRefused, StorageError, BackupError, WebClientMissing, sqlite3.Error, OSError) as error:
+    except (MetadataError, BusRefused, StorageError, BackupError, UnfitKey, WebClientMissing, sqlite3.Error,
+            OSError) as error:
         console.problem(str(error))
     except KeyboardInterrupt:
         console.problem("stopped")

@@ -18,7 +18,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -26,7 +26,7 @@ import msgspec
 
 from hypersend_server import __version__
 from hypersend_server.clock import Clock, rfc3339
-from hypersend_server.keys import KEY_FILE
+from hypersend_server.keys import KEY_FILE, UnfitKey, kept_secret_key
 from hypersend_server.metadata.server import ServerRecords
 from hypersend_server.metadata.sqlite import FILE_NAME
 from hypersend_server.metadata.sqlite.schema import migrations, version_of
@@ -201,6 +201,26 @@ def _copy(source: Path, target: Path, mode: int) -> None:
     target.chmod(mode)
 
 
+def _require_whole(source: Path, report: BackupReport) -> None:
+    """Raises: BackupError where its database or its key is damaged, or not that of `report`."""
+    try:
+        with suppress(FileNotFoundError):
+            kept_secret_key(source)
+    except UnfitKey as error:
+        raise BackupError(f"the backup is damaged: {error}") from None
+    # Nothing writes there: so no log beside it is looked for, and a folder that cannot be written to will do.
+    address = f"{(source / FILE_NAME).absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            if version_of(connection) != report.schema:
+                raise BackupError("backup.json and the database do not belong together")
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise BackupError(f"the database of the backup cannot be read: {error}") from error
+    if found != "ok":
+        raise BackupError(f"the database of the backup is damaged: {found}")
+
+
 def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], new_epoch: str, now_ms: int
             ) -> RestoreReport:
     """Make `data_root`, which must hold no data, what the backup `source` was.
@@ -216,14 +236,11 @@ def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], ne
     newest = migrations()[-1][0]
     if report.schema > newest:
         raise BackupError(f"the backup has schema version {report.schema}, this program knows up to {newest}")
+    _require_whole(source, report)
     data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
     # Under another name until it is ready: a cut restore leaves a folder that no server starts on half way.
     database = data_root / (FILE_NAME + ".restoring")
     _copy(source / FILE_NAME, database, 0o600)
-    with sqlite3.connect(database) as connection:
-        if version_of(connection) != report.schema:
-            raise BackupError("backup.json and the database do not belong together")
-    connection.close()
     if (source / KEY_FILE).exists():
         _copy(source / KEY_FILE, data_root / KEY_FILE, 0o600)
     count = total = elsewhere = 0

@@ -9,16 +9,21 @@ from pathlib import Path
 
 KEY_FILE = "secret.key"
 LOCK_FILE = "server.lock"
+LEAST_KEY_BYTES = 32
 
 
 class AlreadyServing(Exception):
     """Another server process holds DATA_ROOT."""
 
 
+class UnfitKey(Exception):
+    """What is kept as a key would sign nothing; the text tells the operator what to do."""
+
+
 def load_secret_key(configured: str, data_root: Path) -> str:
     """SECRET_KEY, or the one kept in DATA_ROOT with mode 0600, made at the first call.
 
-    Raises: OSError.
+    Raises: OSError; UnfitKey.
     """
     if configured:
         return configured
@@ -37,7 +42,21 @@ def load_secret_key(configured: str, data_root: Path) -> str:
             pass
         finally:
             fresh.unlink()
-    return path.read_text().strip()
+    return kept_secret_key(data_root)
+
+
+def kept_secret_key(folder: Path) -> str:
+    """What lies in a DATA_ROOT, or in a backup. Raises: OSError; UnfitKey."""
+    path = folder / KEY_FILE
+    key = path.read_bytes().strip()
+    try:
+        if len(key) >= LEAST_KEY_BYTES:
+            return key.decode()
+    except UnicodeDecodeError:
+        pass
+    raise UnfitKey(
+        f"{path} holds no key of at least {LEAST_KEY_BYTES} bytes: put back what a backup holds, or remove the file and"
+        " a new one is made, which ends the links that were given out")
 
 
 def _make(data_root: Path) -> None:

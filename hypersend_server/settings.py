@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from hypersend_server.keys import LEAST_KEY_BYTES
 from hypersend_storage.base import chunk_size_for
 
 TEMPLATE_SECRET = "replace-this-with-what-openssl-rand-hex-32-prints"  # noqa: S105 - refused
 LOGO_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "K": 2**10, "KIB": 2**10, "M": 2**20, "MIB": 2**20, "G": 2**30, "GIB": 2**30, "T": 2**40, "TIB": 2**40}
+MOST_BYTES = 2**53 - 1  # as the API counts them: more is no exact number to JavaScript
+MOST_S = 36_500 * 86_400
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -55,8 +58,11 @@ def size_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _SIZES:
         raise ValueError("a size such as 40GiB or 500MB")
-    return int(float(match[1]) * _SIZES[match[2].upper()]) if "." in match[1] else (
+    size = int(float(match[1]) * _SIZES[match[2].upper()]) if "." in match[1] else (
         int(match[1]) * _SIZES[match[2].upper()])
+    if size > MOST_BYTES:
+        raise ValueError("a size below 8 PiB")
+    return size
 
 
 def optional_size(text: str) -> int | None:
@@ -68,7 +74,10 @@ def duration_s(text: str) -> int:
     match = re.fullmatch(r"(\d+)([smhd])", text.strip())
     if not match:
         raise ValueError("a time such as 7d, 12h, 30m or 90s")
-    return int(match[1]) * _TIMES[match[2]]
+    seconds = int(match[1]) * _TIMES[match[2]]
+    if seconds > MOST_S:
+        raise ValueError("a time of at most 36500d")
+    return seconds
 
 
 def port_number(text: str) -> int:
@@ -148,8 +157,8 @@ def colour(text: str) -> str:
 def secret_key(text: str) -> str:
     if text == TEMPLATE_SECRET:
         raise ValueError("your own, not the template's; `openssl rand -hex 32` makes one")
-    if text and len(text.encode()) < 32:
-        raise ValueError("at least 32 bytes; `openssl rand -hex 32` makes one")
+    if text and len(text.encode()) < LEAST_KEY_BYTES:
+        raise ValueError(f"at least {LEAST_KEY_BYTES} bytes; `openssl rand -hex 32` makes one")
     return text
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import io
 import os
 import sys
+import unicodedata
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -122,10 +124,25 @@ async def _chats(hs: HyperSend, options: Namespace, screen: Screen) -> int:
     return 0
 
 
+def _unfit(text: str) -> str | None:
+    """Why the server takes it as no text; None: it does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if any(unicodedata.category(sign) == "Cc" and sign not in "\t\n\r" for sign in text):
+        return "has control characters in it, such as the colours of a terminal"
+    return None
+
+
 def _check_send(options: Namespace) -> None:
     if options.text == ["-"] or (not options.text and not options.file and not sys.stdin.isatty()):
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is told below
         options.text = [sys.stdin.read(4 * MAX_TEXT).rstrip("\n")]
     options.message = " ".join(options.text)
+    if (problem := _unfit(options.message)) is not None:
+        raise UsageError(f"the text {problem}; send it as a file")
     if not options.message.strip() and not options.file:
         raise UsageError("there is nothing to send: give a text or --file PATH")
     if len(options.message) > MAX_TEXT:

@@ -87,6 +87,9 @@ async def find_chat(hs: HyperSend, name: str) -> Chat:
                 if hs.account is not None and user.id == hs.account.user_id:
                     return next(chat for chat in await all_chats(hs) if chat.kind == "saved")
                 return await hs.chats.open_direct(user.id)
+        for chat in await all_chats(hs):  # somebody whom one has blocked is not found, and may be written to
+            if chat.peer is not None and (chat.peer.username or "").lower() == wanted:
+                return chat
         raise NotFound(f"Nobody is called {name} on this server.")
     try:
         return await hs.chats.get(name)

@@ -40,7 +40,10 @@ class Sending:
     monotonic: Callable[[], float] = time.monotonic
 
     async def message(self) -> Message:
-        """Wait for the files and send it. Raises: what ended an upload; ApiError; TransferStalled."""
+        """Wait for the files and send it.
+
+        Raises: what ended an upload; TransferStalled; ApiError, `storage_full` at once, as with uploads.
+        """
         files = [await upload.wait() for upload in self.uploads]
         backoff = self.hs.transport.backoff()
         began = self.monotonic()
@@ -51,7 +54,7 @@ class Sending:
                 )
                 break
             except HyperSendError as error:
-                if not error.retryable:
+                if not error.retryable or error.code == "storage_full":
                     raise
                 idle_s = self.monotonic() - began
                 if self.give_up_s is not None and idle_s > self.give_up_s:

@@ -57,7 +57,10 @@ class Source:
                 raise FileUnreadable(self.path, "it is no file")
             # Closed in `close`, as it is read from many calls.
             self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115
-            return Identity.of(os.fstat(self._file.fileno()))
+            identity = Identity.of(os.fstat(self._file.fileno()))
+            if not identity.size and self._file.read(1):  # as in /proc, where all are said to be empty
+                raise FileUnreadable(self.path, "it does not say how long it is")
+            return identity
 
         self._identity = await self._do(work)
         return self._identity

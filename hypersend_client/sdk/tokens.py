@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from hypersend_client.sdk.errors import LocalStorageFailed
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 LOCK_POLL_S = 0.05
 
@@ -117,8 +119,13 @@ class FileTokenStore:
             yield
 
     async def _change(self, change: Callable[[list[Account]], list[Account]]) -> None:
+        def work() -> None:
+            accounts = self._read()
+            self._set_aside()
+            self._write(change(accounts))
+
         async with self._locked("lock"):
-            await self._io(lambda: self._write(change(self._read())))
+            await self._io(work)
 
     async def _io(self, work: Callable[[], T]) -> T:
         try:
@@ -131,11 +138,21 @@ class FileTokenStore:
             document = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return []
-        except ValueError:
+        except ValueError as error:
             # Nothing in it can be used; the sessions can be had again by signing in.
+            log.warning("%s cannot be read (%s), so nobody counts as signed in", self.path, error)
             return []
         entries = document.get("accounts") if isinstance(document, dict) else None
         return [a for a in map(_account, entries if isinstance(entries, list) else []) if a is not None]
+
+    def _set_aside(self) -> None:
+        """Keep a file that cannot be read as `<name>.damaged`, in place of writing over it."""
+        try:
+            json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            os.replace(self.path, self.path.with_name(f"{self.path.name}.damaged"))
 
     def _write(self, accounts: list[Account]) -> None:
         document = {"version": 1, "accounts": [asdict(account) for account in accounts]}

@@ -11,6 +11,7 @@ from hypersend_server.app import open_parts
 from hypersend_server.backup import BackupReport, back_up, restore
 from hypersend_server.clock import Ids, system_clock
 from hypersend_server.commands.console import Console, json_flag, shown_size
+from hypersend_server.keys import KEY_FILE
 from hypersend_server.settings import Settings
 from hypersend_storage.local import LocalStore
 
@@ -68,6 +69,9 @@ def run_restore(settings: Settings, arguments: argparse.Namespace, console: Cons
             f"{report.elsewhere} files are on an object store. While the server that this is a copy of goes on with "
             "the same bucket, what this copy clears away is gone for both: give it a copy of the bucket, or set "
             "BACKGROUND_JOBS=off, and delete nothing with it (docs/backup.md)")
+    if not settings.secret_key and not (settings.data_root / KEY_FILE).exists():
+        console.note("the backup holds no secret.key: set the SECRET_KEY of the server that it was made of, or a new "
+                     "key is made, which ends the links that were given out")
     for file_id in report.missing:
         console.problem(f"file {file_id} is not in the backup: put its bytes back, then run `hypersend-server verify`")
     console.result(report)

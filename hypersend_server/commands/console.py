@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import Any
 
 import msgspec
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Console:
@@ -16,16 +20,16 @@ class Console:
     def say(self, line: str = "") -> None:
         """A line for a person; nothing where a program reads."""
         if not self._as_json:
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(_shown(line) + "\n")
 
     def note(self, line: str) -> None:
         """Progress, on standard error."""
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(_shown(line) + "\n")
         sys.stderr.flush()
 
     def problem(self, line: str) -> None:
         """Why it could not be done, on standard error, and as JSON where a program reads."""
-        sys.stderr.write(f"hypersend-server: {line}\n")
+        sys.stderr.write(f"hypersend-server: {_shown(line)}\n")
         if self._as_json:
             self.result({"error": line})
 
@@ -33,6 +37,11 @@ class Console:
         """The outcome as one JSON object, where a program reads."""
         if self._as_json:
             sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+
+
+def _shown(line: str) -> str:
+    """Without what a terminal would obey: names and addresses come from anybody."""
+    return _CONTROL.sub("\ufffd", line)
 
 
 def json_flag(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from hypersend_server.clock import Ids, system_clock
 from hypersend_server.commands.console import Console, json_flag
 from hypersend_server.doctor import bus, database, disk, machine, objects, outside, proxy, secrecy
 from hypersend_server.doctor.findings import Area, Report, report_of
-from hypersend_server.keys import KEY_FILE, server_process
+from hypersend_server.keys import UnfitKey, kept_secret_key, server_process
 from hypersend_server.probe import TTL_S, ProbeToken, probe_signer
 from hypersend_server.settings import Settings
 from hypersend_storage.base import chunk_size_for
@@ -114,6 +114,6 @@ async def _examine_way(settings: Settings, areas: dict[str, Area], url: str, idl
 
 def _kept_key(settings: Settings) -> str:
     try:
-        return (settings.data_root / KEY_FILE).read_text().strip()
-    except OSError:
+        return kept_secret_key(settings.data_root)
+    except (OSError, UnfitKey):
         return ""

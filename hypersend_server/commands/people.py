@@ -18,7 +18,7 @@ from hypersend_server.commands.console import Console, json_flag, shown_size
 from hypersend_server.errors import HyperSendError
 from hypersend_server.names import Username
 from hypersend_server.settings import Settings, duration_s, size_bytes
-from hypersend_server.users.types import MAX_INVITE_S, MIN_INVITE_S, NewInvite, PatchUser
+from hypersend_server.users.types import MAX_INVITE_S, MAX_INVITE_USES, MIN_INVITE_S, NewInvite, PatchUser
 
 PAGE = 200
 Work = Callable[[Parts, argparse.Namespace, Console], Awaitable[int]]
@@ -156,8 +156,8 @@ async def _add_invite(parts: Parts, arguments: argparse.Namespace, console: Cons
     if not MIN_INVITE_S <= expires_in <= MAX_INVITE_S:
         console.problem("--expires-in must be from 1m to 3650d")
         return 2
-    if arguments.max_uses < 1:
-        console.problem("--max-uses must be at least 1")
+    if not 1 <= arguments.max_uses <= MAX_INVITE_USES:
+        console.problem(f"--max-uses must be from 1 to {MAX_INVITE_USES}")
         return 2
     invite = await parts.admin.add_invite(None, NewInvite(max_uses=arguments.max_uses, expires_in=expires_in))
     console.say(f"{invite.code}")

@@ -6,6 +6,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from hypersend_server.doctor.findings import Area
+from hypersend_server.keys import UnfitKey, kept_secret_key
 from hypersend_server.settings import Settings
 
 NEW_KEY = "SECRET_KEY=$(openssl rand -hex 32)    (everybody signs in again)"
@@ -18,6 +19,14 @@ def check(settings: Settings, area: Area) -> None:
     key = settings.secret_key
     if key and (len(set(key)) < FEW_SIGNS or any(word in key.lower() for word in ("change", "example", "replace"))):
         area.problem("SECRET_KEY can be guessed", NEW_KEY)
+    if not key:
+        try:
+            kept_secret_key(settings.data_root)
+        except UnfitKey as error:
+            what, _, fix = str(error).partition(": ")
+            area.problem(what, fix)
+        except OSError:
+            pass  # made at the first start, or of a server that runs as somebody else
     if settings.metrics_token and len(settings.metrics_token) < 16:
         area.warn("METRICS_TOKEN is short", "METRICS_TOKEN=$(openssl rand -hex 16)")
     if settings.s3_secret_key.lower() in KNOWN and settings.s3_secret_key:

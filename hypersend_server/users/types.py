@@ -63,12 +63,13 @@ class PatchUser(Body, frozen=True):
 
 
 MIN_INVITE_S, MAX_INVITE_S = 60, 10 * 365 * 86_400
+MAX_INVITE_USES = 1000
 
 
 class NewInvite(Body, frozen=True):
     """max_uses: 1 where absent. expires_in: seconds, a week where absent."""
 
-    max_uses: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    max_uses: Annotated[int, Meta(ge=1, le=MAX_INVITE_USES)] | None = None
     expires_in: Annotated[int, Meta(ge=MIN_INVITE_S, le=MAX_INVITE_S)] | None = None
     makes_admin: bool | None = None
 

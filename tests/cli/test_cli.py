@@ -68,6 +68,7 @@ def test_several_accounts_live_side_by_side(asha: Terminal) -> None:
         ["send", "@ben", *["--file", "x"] * 11],
         ["send", "@ben", "x" * 8001],
         ["send", "@ben", ""],
+        ["send", "@ben", "a\x1b[31mred"],
     ],
 )
 def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str]) -> None:
@@ -141,6 +142,27 @@ def test_chats_are_named_by_id_username_or_title(asha: Terminal, ben: Terminal) 
     missing = asha.run("send", "@nobody", "hi")
     assert missing.returncode == 1
     assert "Nobody is called @nobody" in missing.stderr
+
+
+def test_somebody_whom_one_has_blocked_is_still_written_to_by_name(
+    asha: Terminal, ben: Terminal, server: ServerProcess
+) -> None:
+    chat = asha.json("send", "@ben", "hello")["chat_id"]
+    (account,) = (json.loads(path.read_text())["accounts"][0] for path in asha.home.rglob("accounts.json"))
+    (peer,) = (item["peer"]["id"] for item in asha.json("chats")["items"] if item["id"] == chat)
+    for method in ("PUT", "DELETE"):
+        urllib.request.urlopen(urllib.request.Request(
+            f"{server.url}/api/v1/users/me/blocks/{peer}", method=method,
+            headers={"Authorization": f"Bearer {account['access_token']}"}))
+        assert asha.json("send", "@ben", f"after {method}")["chat_id"] == chat
+
+
+def test_what_is_no_text_is_told_from_one(asha: Terminal, ben: Terminal) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hypersend_client.cli", "send", "@ben", "-"], cwd=REPOSITORY, env=asha.env(),
+        input=b"caf\xe9 latin1", capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert b"the text is not UTF-8; send it as a file" in done.stderr
 
 
 def test_a_title_that_two_chats_have_is_asked_about(asha: Terminal, server: ServerProcess) -> None:
@@ -284,6 +306,9 @@ def test_what_cannot_be_read_or_written_is_said(asha: Terminal, small_disk: Path
     missing = asha.run("send", "@ben", "--file", "/no/such/file")
     assert missing.returncode == 1
     assert missing.stderr == "/no/such/file cannot be read: No such file or directory.\n"
+    unknown = asha.run("send", "@ben", "--file", "/proc/version")
+    assert unknown.returncode == 1
+    assert unknown.stderr == "/proc/version cannot be read: it does not say how long it is.\n"
     file = asha.json("upload", str(big(asha, 32)))
     full = asha.run("get", file["id"], "-o", str(small_disk))
     assert full.returncode == 1

@@ -79,12 +79,18 @@ async def test_people_are_made_listed_limited_and_let_back_in(tmp_path: Path) ->
         short = command(root, "user", "add", "b@example.org", stdin=PASSWORD + "\n")
         assert short.returncode == 1
         assert "--username" in short.stderr
+        coloured = command(root, "user", "add", "c\x1b[31m@example.org", "--username", "carl", stdin=PASSWORD + "\n")
+        assert coloured.returncode == 1
+        assert "\x1b" not in coloured.stderr
         twice = command(root, "user", "add", "ben@example.org", "--username", "other", stdin=PASSWORD + "\n")
         assert twice.returncode == 1
         assert "e-mail" in twice.stderr
 
         assert command(root, "user", "quota", "ben@example.org", "1MB").returncode == 0
-        assert command(root, "user", "quota", "ben@example.org", "much").returncode == 2
+        for size in ("much", "99999999999999999999TB"):
+            assert command(root, "user", "quota", "ben@example.org", size).returncode == 2
+        for uses in ("0", "1001", "9" * 30):
+            assert command(root, "invite", "add", "--max-uses", uses).returncode == 2
         users = json.loads(command(root, "user", "list", "--json").stdout)["items"]
         assert {user["username"]: user["quota_bytes"] for user in users} == {"asha": None, "ben": 1_000_000}
 
@@ -265,6 +271,42 @@ def test_restore_refuses_what_is_no_finished_backup(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "not a finished backup" in refused.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("damaged", "words"), [
+    ("hypersend.sqlite3", "the database of the backup"), ("secret.key", "the backup is damaged"), (None, "")])
+def test_restore_refuses_what_is_damaged_and_says_what_is_missing(
+    tmp_path: Path, damaged: str | None, words: str
+) -> None:
+    with ServerProcess(tmp_path / "data"):
+        assert command(tmp_path / "data", "backup", str(tmp_path / "backup")).returncode == 0
+    if damaged is None:
+        (tmp_path / "backup" / "secret.key").unlink()
+    else:
+        with (tmp_path / "backup" / damaged).open("r+b") as file:
+            file.truncate(5)
+            file.seek(0, os.SEEK_END)
+            file.write(os.urandom(20))
+    done = command(tmp_path / "restored", "restore", str(tmp_path / "backup"))
+    assert "Traceback" not in done.stderr
+    if damaged is None:
+        assert (done.returncode, "holds no secret.key" in done.stderr) == (0, True)
+    else:
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert not (tmp_path / "restored").exists()
+
+
+def test_restore_finds_a_page_that_is_damaged(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data"):
+        assert command(tmp_path / "data", "backup", str(tmp_path / "backup")).returncode == 0
+    with (tmp_path / "backup" / "hypersend.sqlite3").open("r+b") as file:
+        file.seek(20_000)
+        file.write(os.urandom(5000))
+    done = command(tmp_path / "restored", "restore", str(tmp_path / "backup"))
+    assert done.returncode == 1
+    assert "the database of the backup" in done.stderr
+    assert not (tmp_path / "restored").exists()
 
 
 async def test_verify_finds_a_chunk_that_has_changed_and_gc_what_is_lost(tmp_path: Path) -> None:

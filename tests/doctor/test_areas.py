@@ -137,6 +137,13 @@ def test_a_secret_that_can_be_guessed_is_found_and_not_shown(tmp_path: Path) -> 
     assert "watchword" not in done.stdout + done.stderr
 
 
+def test_a_kept_key_that_would_sign_nothing_is_found(tmp_path: Path) -> None:
+    (tmp_path / "secret.key").write_text("short\n")
+    found = diagnose(tmp_path)
+    assert "holds no key" in found.of("secrets", "problem")[0]["what"]
+    assert "backup" in found.of("secrets", "problem")[0]["fix"]
+
+
 def test_a_full_disk_is_a_problem(small_disk: Path) -> None:
     found = diagnose(small_disk)
     assert "are free" in found.of("disk", "problem")[0]["what"]

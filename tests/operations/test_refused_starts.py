@@ -31,9 +31,9 @@ WRONG: dict[str, tuple[str, ...]] = {
     "ACCENT_COLOR": ("blue", "#12345", "#1234567"),
     "LOGO": ("/nowhere/logo.png", "/etc/hostname", "/"),
     "REGISTRATION": ("maybe", "OPEN"),
-    "MAX_FILE_SIZE": ("big", "-1", "0", "40 GiBB"),
+    "MAX_FILE_SIZE": ("big", "-1", "0", "40 GiBB", "9999999999TB"),
     "USER_QUOTA": ("-1", "much"),
-    "UPLOAD_TTL": ("a week", "7", "-1d"),
+    "UPLOAD_TTL": ("a week", "7", "-1d", "99999999999d"),
     "STORAGE_BACKEND": ("tape", "S3"),
     "S3_ENDPOINT": ("minio:9000", "ftp://files.example.org"),
     "S3_PUBLIC_ENDPOINT": ("files.example.org",),
@@ -123,6 +123,35 @@ def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
     assert "Permission denied" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", [b"", b"\n", b"short\n", b"\xff\xfe" * 32])
+def test_a_kept_key_that_would_sign_nothing_is_refused(tmp_path: Path, key: bytes) -> None:
+    root = tmp_path / "data"
+    with ServerProcess(root):
+        pass
+    good = (root / "secret.key").read_bytes()
+    (root / "secret.key").write_bytes(key)
+    done = command(root, "serve")
+    assert done.returncode == 1
+    assert "secret.key holds no key of at least 32 bytes" in done.stderr
+    assert "Traceback" not in done.stderr
+    (root / "secret.key").write_bytes(good)
+    with ServerProcess(root):
+        pass
+
+
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with ServerProcess(root):
+        pass
+    with (root / "hypersend.sqlite3").open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(40_000))
+    done = command(root, "serve")
+    assert done.returncode == 1
+    assert "The server's database is damaged." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -101,6 +101,16 @@ async def test_a_disk_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         await FileTokenStore(tmp_path / "file" / "tokens.json").put(ANN)
 
 
+async def test_a_file_that_cannot_be_read_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "tokens.json").write_text("{broken")
+    store = FileTokenStore(tmp_path / "tokens.json")
+    assert await store.accounts() == []
+    await store.put(ANN)
+    await store.put(BOB)
+    assert (tmp_path / "tokens.json.damaged").read_text() == "{broken"
+    assert await store.accounts() == [BOB, ANN]
+
+
 def test_an_account_shows_no_token_in_a_log() -> None:
     assert "access" not in repr(ANN)
     assert "refresh" not in f"{ANN}"

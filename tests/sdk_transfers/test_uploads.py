@@ -342,6 +342,20 @@ async def test_a_message_with_files_is_sent_once_however_often_it_is_begun(asha:
         assert (await (await send(last.transfers, last.hs, chat.id, "Here", paths)).message()).id != first.id
 
 
+async def test_a_message_for_which_the_server_has_no_room_says_so_and_goes_out_later(
+    asha: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise ApiError("storage_full", status=507, retryable=True)
+
+    chat = await asha.hs.chats.create_group("Tea", [])
+    with monkeypatch.context() as full:
+        full.setattr(asha.hs.messages, "send", refuse)
+        with pytest.raises(ApiError, match="storage_full"):
+            await (await send(asha.transfers, asha.hs, chat.id, "Here")).message()
+    assert (await (await send(asha.transfers, asha.hs, chat.id, "Here")).message()).text == "Here"
+
+
 async def test_a_message_in_the_outbox_goes_out_when_its_file_is_there(asha: Device, line: Line) -> None:
     chat = await asha.hs.chats.create_group("Tea", [])
     path = asha.file("a.bin", 2 * CHUNK)

@@ -152,7 +152,9 @@ class AccountsConformance:
     async def test_the_first_invite_is_void_once_somebody_else_made_an_administrator(self, metadata: Metadata) -> None:
         accounts = metadata.accounts
         await accounts.renew_first_invite(b"one", now_ms=NOW)
+        assert len(await accounts.list_invites(before_id=None, limit=10)) == 1
         await add(accounts, "root", is_admin=True)
+        assert await accounts.list_invites(before_id=None, limit=10) == []
         assert await accounts.get_invite(b"one", now_ms=NOW) is None
         await refused("invite_invalid", accounts.create_user(new_user("eve"), now_ms=NOW, invite_hash=b"one"))
 

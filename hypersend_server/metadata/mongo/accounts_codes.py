@@ -36,7 +36,10 @@ class Codes:
         async def job(tx: Tx) -> list[InviteRecord]:
             where = {} if before_id is None else {"_id": {"$lt": before_id}}
             docs = await tx.many("invites", where, sort=[("_id", -1)], limit=limit)
-            return [record_of(InviteRecord, doc) for doc in docs]
+            invites = [record_of(InviteRecord, doc) for doc in docs]
+            has_first = any(invite.id == FIRST_INVITE for invite in invites)
+            is_void = has_first and await has_admin(tx)
+            return [invite for invite in invites if invite.id != FIRST_INVITE or not is_void]
 
         return await self._engine.read(job)
 

@@ -45,7 +45,8 @@ class Codes:
                 f"SELECT {INVITE} FROM invites WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",  # noqa: S608
                 (before_id, limit),
             )
-            return [invite_of(row) for row in rows]
+            invites = [invite_of(row) for row in rows]
+            return [invite for invite in invites if invite.id != FIRST_INVITE or not has_admin(tx)]
 
         return await self._engine.read(job)
 

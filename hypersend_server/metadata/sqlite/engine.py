@@ -90,6 +90,8 @@ def translate(error: sqlite3.Error) -> HyperSendError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return HyperSendError("storage_full", "The server's disk is full.")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return HyperSendError("metadata_unavailable", "The server's database is damaged.")
     return HyperSendError("metadata_unavailable")
 
 
