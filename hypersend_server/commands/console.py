@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
