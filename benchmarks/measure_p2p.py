@@ -32,7 +32,7 @@ from benchmarks.install import go_program, named, python_with, versions
 from benchmarks.p2p_plain import pump
 from benchmarks.processes import folder as folder_on_disk
 from benchmarks.processes import free_port
-from benchmarks.soak import Person
+from benchmarks.soak_person import Person
 from hypersend_client.sdk import FileTokenStore, HyperSend
 from hypersend_client.sdk.transfers import Transfers
 from tests.harness import PASSWORD
