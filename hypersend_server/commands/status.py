@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hypersend_server import __version__
 from hypersend_server.app import open_parts
 from hypersend_server.backup import LAST_BACKUP
+from hypersend_server.clock import system_clock
 from hypersend_server.commands.console import Console, json_flag, shown_size
 from hypersend_server.files.housekeeping import LAST_GC
 from hypersend_server.settings import Settings
@@ -39,7 +40,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """running: null where no server answers here. free_bytes: by store, where that is known. last_backup, last_gc:
+    """running: null where no server answers here. store_bytes: of files, by store. free_bytes: by store, where that is
+    known. last_backup, last_gc:
     RFC 3339, '' for never."""
 
     version: str
@@ -48,6 +50,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     files: int
     file_bytes: int
+    store_bytes: dict[str, int]
     uploads: int
     upload_bytes: int
     free_bytes: dict[str, int]
@@ -72,10 +75,13 @@ async def _status(settings: Settings) -> Status:
     running = await asyncio.to_thread(ask, settings)
     async with open_parts(settings, must_exist=True) as parts:
         stats = await parts.metadata.accounts.stats()
+        now = system_clock()
+        held = {name: (await parts.metadata.files.stored(name, now)).size for name in parts.stores}
         free = {name: await store.free_bytes() for name, store in parts.stores.items()}
         return Status(
             version=__version__, running=running, users=stats.users, messages=stats.messages, files=stats.files,
-            file_bytes=stats.file_bytes, uploads=stats.uploads, upload_bytes=stats.upload_bytes,
+            file_bytes=stats.file_bytes, store_bytes=held, uploads=stats.uploads,
+            upload_bytes=stats.upload_bytes,
             free_bytes={name: size for name, size in free.items() if size is not None},
             last_backup=await parts.metadata.server.get_mark(LAST_BACKUP),
             last_gc=await parts.metadata.server.get_mark(LAST_GC))
@@ -140,7 +146,9 @@ def _show(status: Status, console: Console) -> None:
             console.say(f"server    runs, {state}; set METRICS_TOKEN for its numbers")
     console.say(f"people    {status.users}, {status.messages} messages")
     free = ", ".join(f"{shown_size(size)} free on {name}" for name, size in status.free_bytes.items())
-    console.say(f"files     {status.files} ({shown_size(status.file_bytes)}){'; ' if free else ''}{free}")
+    stores = ", ".join(f"{shown_size(size)} on {name}" for name, size in status.store_bytes.items())
+    held = stores if len(status.store_bytes) > 1 else shown_size(status.file_bytes)
+    console.say(f"files     {status.files} ({held}){'; ' if free else ''}{free}")
     console.say(f"uploads   {status.uploads} under way ({shown_size(status.upload_bytes)})")
     console.say(f"backup    {status.last_backup or 'never'}")
     console.say(f"gc        {status.last_gc or 'never'}")

@@ -135,6 +135,9 @@ async def test_the_switch_and_back_as_the_guide_tells_it(
         report = json.loads(said.splitlines()[-1])
         assert (status, report["files"], report["failed"]) == (0, 0, [])
         await check_all(server, session, kept, "s3")
+        _, said = await run(data, "status", "--json", **secret, **there)
+        held = json.loads(said.splitlines()[-1])["store_bytes"]
+        assert (held["local"], held["s3"]) == (0, sum(map(len, kept.values())))
         server.stop()
         shutil.rmtree(data / "files")
         server.start()

@@ -28,6 +28,7 @@ def test_status_of_a_running_server_and_of_none(tmp_path: Path) -> None:
         assert status["running"]["memory_bytes"] > 1_000_000
         assert status["users"] == 1
         assert status["free_bytes"]["local"] > 0
+        assert status["store_bytes"] == {"local": status["file_bytes"]}
         assert status["last_backup"].endswith("Z")
         assert status["last_gc"].endswith("Z")
         shown = command(root, "status", **port).stdout
