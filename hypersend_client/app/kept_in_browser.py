@@ -13,6 +13,7 @@ from hypersend_client.sdk.store import Draft
 
 PREFIX = "draft."
 SENDING = "sending"  # [user, chat, its title], while the upload page moves bytes
+TYPED = "typed"  # [chat, text], what its field held when the screens were found gone; written by web/line.js
 UPLOADS = "uploads"  # what that page had not finished; written by web/upload/page.js
 MAX_DRAFTS = 100
 MAX_TEXT = 20_000  # characters; more is not kept, since a browser's store is small and each pause sends it whole
@@ -46,7 +47,19 @@ class KeptInBrowser:
                 drafts.append(Draft(key.removeprefix(prefix), str(text), None if reply_to is None else str(reply_to)))
             except (ValueError, TypeError):
                 continue  # another program's, or another version's
-        return drafts
+        return await self._with_typed(user_id, drafts)
+
+    async def _with_typed(self, user_id: str, drafts: list[Draft]) -> list[Draft]:
+        """What was typed last is newer than the draft of the same chat."""
+        try:
+            chat_id, text = json.loads(await self._memory.get(TYPED) or "")
+        except (ValueError, TypeError):
+            return drafts
+        reply_to = next((draft.reply_to for draft in drafts if draft.chat_id == chat_id), None)
+        typed = Draft(str(chat_id), str(text), reply_to)
+        await self.save_draft(user_id, typed)
+        await self._memory.remove(TYPED)
+        return [*(draft for draft in drafts if draft.chat_id != typed.chat_id), typed]
 
     async def save_draft(self, user_id: str, draft: Draft) -> None:
         key = f"{PREFIX}{user_id}.{draft.chat_id}"
@@ -57,7 +70,7 @@ class KeptInBrowser:
 
     async def forget(self, user_id: str = "") -> None:
         """All that is kept, of drafts this person's; "": everybody's."""
-        for key in (SENDING, UPLOADS):
+        for key in (SENDING, TYPED, UPLOADS):
             await self._memory.remove(key)
         for key in await self._memory.keys(f"{PREFIX}{user_id}." if user_id else PREFIX):
             await self._memory.remove(key)

@@ -28,6 +28,18 @@
     notice.textContent = isShown ? WORDS : "";
   };
 
+  /** The screens begin anew, and do not know what was typed since they went: the app finds it here once it is loaded again
+   * (app/kept_in_browser.py). Whether there is anything. */
+  const keepTyped = () => {
+    const chat = /^\/chat\/([^/]+)/.exec(location.pathname)?.[1];
+    const field = document.activeElement;
+    if (!chat || field?.tagName !== "TEXTAREA" || !field.value) return false;
+    try {
+      localStorage.setItem("flutter.hypersend.typed", JSON.stringify(JSON.stringify([chat, field.value])));
+      return true;
+    } catch { return false; }
+  };
+
   class Line extends EventTarget {
     constructor(url, protocols) {
       super();
@@ -145,6 +157,7 @@
 
     finish(code, reason) {
       const wasOpen = this.readyState !== Plain.CONNECTING;
+      if (wasOpen && code === UNKNOWN_LINE && keepTyped()) return location.reload();
       clearTimeout(this.again);
       clearInterval(this.timer);
       window.removeEventListener("online", this.wake);

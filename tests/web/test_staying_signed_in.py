@@ -116,11 +116,20 @@ async def test_what_is_being_typed_is_there_after_a_restart_of_the_server_and_go
             async with asyncio.timeout(LONG_S):
                 while "Half a thought" not in await stored(ann):
                     await asyncio.sleep(0.1)
-        async with site(tmp_path, port=port):
-            await reload(ann)
+        await ann.page.keyboard.type(", and the rest of it")  # while no server is there
+        async with AsyncExitStack() as stack:
+            async with ann.page.expect_event("load", timeout=LONG_S * 1000):
+                await stack.enter_async_context(site(tmp_path, port=port))
+            await ann.see_semantics()
             await (await ann.sees("composer")).click(force=True)
             await ann.page.wait_for_function(
-                "() => [...document.querySelectorAll('textarea')].some(n => n.value === 'Half a thought')")
+                "text => [...document.querySelectorAll('textarea')].some(n => n.value === text)",
+                arg="Half a thought, and the rest of it")
+            await reload(ann)  # and it stays
+            await (await ann.sees("composer")).click(force=True)
+            await ann.page.wait_for_function(
+                "text => [...document.querySelectorAll('textarea')].some(n => n.value === text)",
+                arg="Half a thought, and the rest of it")
             await ann.page.evaluate(  # as the upload page writes them
                 "localStorage.setItem('flutter.hypersend.sending', '\"[]\"');"
                 "localStorage.setItem('flutter.hypersend.uploads', '\"{}\"')")
