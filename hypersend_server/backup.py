@@ -201,13 +201,13 @@ def _copy(source: Path, target: Path, mode: int) -> None:
     target.chmod(mode)
 
 
-def _require_whole(source: Path, report: BackupReport) -> None:
-    """Raises: BackupError where its database or its key is damaged, or not that of `report`."""
+def _require_whole(source: Path, report: BackupReport, *, with_key: bool) -> None:
+    """Raises: BackupError where its database is damaged or not that of `report`, or its key is."""
     try:
-        with suppress(FileNotFoundError):
+        if with_key and (source / KEY_FILE).exists():
             kept_secret_key(source)
     except UnfitKey as error:
-        raise BackupError(f"the backup is damaged: {error}") from None
+        raise BackupError(f"the backup is damaged: {error.what}") from None
     # Nothing writes there: so no log beside it is looked for, and a folder that cannot be written to will do.
     address = f"{(source / FILE_NAME).absolute().as_uri()}?mode=ro&immutable=1"
     try:
@@ -221,9 +221,11 @@ def _require_whole(source: Path, report: BackupReport) -> None:
         raise BackupError(f"the database of the backup is damaged: {found}")
 
 
-def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], new_epoch: str, now_ms: int
-            ) -> RestoreReport:
+def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], with_key: bool, new_epoch: str,
+            now_ms: int) -> RestoreReport:
     """Make `data_root`, which must hold no data, what the backup `source` was.
+
+    with_key: the key in it will sign, so it must be one.
 
     Raises: BackupError, OSError, sqlite3.Error.
     """
@@ -236,7 +238,7 @@ def restore(source: Path, *, data_root: Path, path_of: Callable[[str], Path], ne
     newest = migrations()[-1][0]
     if report.schema > newest:
         raise BackupError(f"the backup has schema version {report.schema}, this program knows up to {newest}")
-    _require_whole(source, report)
+    _require_whole(source, report, with_key=with_key)
     data_root.mkdir(mode=0o750, parents=True, exist_ok=True)
     # Under another name until it is ready: a cut restore leaves a folder that no server starts on half way.
     database = data_root / (FILE_NAME + ".restoring")

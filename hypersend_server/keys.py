@@ -10,6 +10,7 @@ from pathlib import Path
 KEY_FILE = "secret.key"
 LOCK_FILE = "server.lock"
 LEAST_KEY_BYTES = 32
+LEAST_SIGNS = 8  # that differ
 
 
 class AlreadyServing(Exception):
@@ -17,7 +18,13 @@ class AlreadyServing(Exception):
 
 
 class UnfitKey(Exception):
-    """What is kept as a key would sign nothing; the text tells the operator what to do."""
+    """What is kept as a key would sign nothing. fix: what the operator can do."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.fix = ("put back what a backup holds, or remove the file: a new key is made, everybody signs in again, and"
+                    " links that were given out end")
+        super().__init__(f"{what}: {self.fix}")
 
 
 def load_secret_key(configured: str, data_root: Path) -> str:
@@ -50,13 +57,13 @@ def kept_secret_key(folder: Path) -> str:
     path = folder / KEY_FILE
     key = path.read_bytes().strip()
     try:
-        if len(key) >= LEAST_KEY_BYTES:
-            return key.decode()
+        text = key.decode()
     except UnicodeDecodeError:
-        pass
-    raise UnfitKey(
-        f"{path} holds no key of at least {LEAST_KEY_BYTES} bytes: put back what a backup holds, or remove the file and"
-        " a new one is made, which ends the links that were given out")
+        text = ""
+    # After a power cut a file may hold nothing, or as many zeros as it had bytes.
+    if len(key) < LEAST_KEY_BYTES or not text.isprintable() or len(set(text)) < LEAST_SIGNS:
+        raise UnfitKey(f"{path} holds no key of at least {LEAST_KEY_BYTES} bytes")
+    return text
 
 
 def _make(data_root: Path) -> None:

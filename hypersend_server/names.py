@@ -16,9 +16,12 @@ from msgspec import Meta
 _END = r"$(?!\n)"
 _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 _CONTROL_NOT_LF = r"\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
-_INVISIBLE = r"\s\u00ad\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+_INVISIBLE = (
+    r"\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0"
+)
 
-_BLANK = re.compile(f"[{_INVISIBLE}]*")
+_BLANK = re.compile(rf"[{_INVISIBLE}\U000e0000-\U000e0fff]*")
 
 Email = Annotated[
     str,

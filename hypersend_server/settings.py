@@ -55,7 +55,7 @@ class Setting(NamedTuple):
 
 def size_bytes(text: str) -> int:
     """'40GiB', '500MB', '1073741824' as bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)", text.strip())
     if not match or match[2].upper() not in _SIZES:
         raise ValueError("a size such as 40GiB or 500MB")
     size = int(float(match[1]) * _SIZES[match[2].upper()]) if "." in match[1] else (
@@ -71,7 +71,7 @@ def optional_size(text: str) -> int | None:
 
 def duration_s(text: str) -> int:
     """'7d', '12h', '90s' as seconds."""
-    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
+    match = re.fullmatch(r"(\d{1,18})([smhd])", text.strip())
     if not match:
         raise ValueError("a time such as 7d, 12h, 30m or 90s")
     seconds = int(match[1]) * _TIMES[match[2]]

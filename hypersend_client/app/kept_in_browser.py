@@ -69,8 +69,15 @@ class KeptInBrowser:
             await self._memory.remove(key)
 
     async def forget(self, user_id: str = "") -> None:
-        """All that is kept, of drafts this person's; "": everybody's."""
-        for key in (SENDING, TYPED, UPLOADS):
-            await self._memory.remove(key)
+        """What is kept of this person; "": of whoever was signed in, but for what an upload page of a link may need."""
+        await self._memory.remove(TYPED)
+        try:
+            sender_id = str(json.loads(await self._memory.get(SENDING) or "")[0])
+        except (ValueError, TypeError, LookupError):
+            sender_id = ""
+        if not user_id or sender_id in ("", user_id):  # else of somebody who signed in meanwhile
+            await self._memory.remove(SENDING)
+            if user_id:
+                await self._memory.remove(UPLOADS)
         for key in await self._memory.keys(f"{PREFIX}{user_id}." if user_id else PREFIX):
             await self._memory.remove(key)

@@ -146,13 +146,17 @@ class FileTokenStore:
         return [a for a in map(_account, entries if isinstance(entries, list) else []) if a is not None]
 
     def _set_aside(self) -> None:
-        """Keep a file that cannot be read as `<name>.damaged`, in place of writing over it."""
+        """Keep a file of which not all can be read as `<name>.damaged`, in place of writing over it."""
         try:
-            json.loads(self.path.read_bytes())
+            document = json.loads(self.path.read_bytes())
+            if all(_account(entry) is not None for entry in document["accounts"]):
+                return
         except FileNotFoundError:
+            return
+        except (ValueError, TypeError, KeyError):
             pass
-        except ValueError:
-            os.replace(self.path, self.path.with_name(f"{self.path.name}.damaged"))
+        names = (f"{self.path.name}.damaged{number}" for number in ("", *range(2, 100)))
+        os.replace(self.path, next(place for name in names if not (place := self.path.with_name(name)).exists()))
 
     def _write(self, accounts: list[Account]) -> None:
         document = {"version": 1, "accounts": [asdict(account) for account in accounts]}

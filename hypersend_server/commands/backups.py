@@ -61,7 +61,7 @@ def run_restore(settings: Settings, arguments: argparse.Namespace, console: Cons
         return 1
     report = restore(
         arguments.folder, data_root=settings.data_root, path_of=LocalStore(settings.data_root).path,
-        new_epoch=Ids()(), now_ms=system_clock())
+        with_key=not settings.secret_key, new_epoch=Ids()(), now_ms=system_clock())
     console.say(f"Restored {report.files} files ({shown_size(report.bytes)}) into {settings.data_root}; "
                 f"{report.sessions_ended} sessions ended, {report.uploads_expired} unfinished uploads expired")
     if report.elsewhere or settings.storage_backend == "s3":

@@ -23,8 +23,7 @@ def check(settings: Settings, area: Area) -> None:
         try:
             kept_secret_key(settings.data_root)
         except UnfitKey as error:
-            what, _, fix = str(error).partition(": ")
-            area.problem(what, fix)
+            area.problem(error.what, error.fix)
         except OSError:
             pass  # made at the first start, or of a server that runs as somebody else
     if settings.metrics_token and len(settings.metrics_token) < 16:

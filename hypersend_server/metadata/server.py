@@ -44,8 +44,8 @@ class ServerRecords(Protocol):
         """(name, when it ends in Unix ms) of all leases whose name begins so; those that ended, too, unless
         their holder released them."""
 
-    async def forget_lease(self, name: str, ended_before_ms: int) -> None:
-        """Remove what is left of a lease that ended before this moment."""
+    async def forget_lease(self, name: str, ends_ms: int) -> None:
+        """Remove a lease of which this is written as its end, as `leases` told; another one stays."""
 
     async def get_mark(self, name: str) -> str:
         """How far a walk through everything has come, as it noted it; '' where there is none."""

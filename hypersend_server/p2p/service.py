@@ -104,6 +104,7 @@ class TransferService:
         self._limit = limit
         self._clock = clock
         self._new_id = new_id
+        self._ahead: dict[str, int] = {}  # transfer → until when it is claimed, further ahead than claims are made
 
     # The life of a transfer
 
@@ -298,8 +299,13 @@ class TransferService:
                 self._tell_status(transfer)
             for transfer in expired:
                 await self._show(transfer)
+        before, self._ahead = self._ahead, {}
         for transfer in await self._transfers.abandoned(now, LONGEST_CLAIM_MS, BATCH):
-            await self.moved(transfer.id, "paused")
+            # One that lies ahead may be a living one's, until its process renews it by a clock that was set back.
+            if transfer.relay_until <= now or before.get(transfer.id) == transfer.relay_until:
+                await self.moved(transfer.id, "paused")
+            else:
+                self._ahead[transfer.id] = transfer.relay_until
         for transfer in await self._transfers.unshown(now, QUIET_MS, BATCH):
             if not await self._show(transfer) and transfer.updated_at < now - UNPOSTED_MS:
                 with contextlib.suppress(HyperSendError):  # its sender was quicker, or the next turn is for it

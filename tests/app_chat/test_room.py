@@ -145,14 +145,16 @@ async def test_what_comes_all_day_does_not_make_the_window_ever_larger(
     monkeypatch.setattr(room_module, "PAGE", 10)
     monkeypatch.setattr(room_module, "MOST", 20)
     await say(world, 20)
-    await world.me.hs.sync.mark_read(world.chat_id, 20)
+    await world.me.hs.sync.mark_read(world.chat_id, 15)
     room = await open_room(world)
+    assert any(isinstance(line, UnreadLine) for line in room.lines)
     await say(world, 10, start=21)
     await until(room, lambda: texts(room)[-1] == "line 30")
     assert texts(room)[0] == "line 11"
     await say(world, 1, start=31)
     await until(room, lambda: texts(room)[-1] == "line 31")
     assert texts(room)[0] == "line 22"
+    assert not any(isinstance(line, UnreadLine) for line in room.lines)  # nothing of it is in the window any more
     await room.older()
     assert (texts(room)[0], texts(room)[-1]) == ("line 12", "line 31")
     room.scrolled(500, 5000, 120)  # what somebody looks at does not go away

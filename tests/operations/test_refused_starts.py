@@ -125,7 +125,7 @@ def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
     assert list(root.iterdir()) == []
 
 
-@pytest.mark.parametrize("key", [b"", b"\n", b"short\n", b"\xff\xfe" * 32])
+@pytest.mark.parametrize("key", [b"", b"\n", b"short\n", b"\xff\xfe" * 32, bytes(65), b"a" * 64])
 def test_a_kept_key_that_would_sign_nothing_is_refused(tmp_path: Path, key: bytes) -> None:
     root = tmp_path / "data"
     with ServerProcess(root):

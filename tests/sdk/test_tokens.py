@@ -102,13 +102,16 @@ async def test_a_disk_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_cannot_be_read_is_kept_beside_the_new_one(tmp_path: Path) -> None:
-    (tmp_path / "tokens.json").write_text("{broken")
     store = FileTokenStore(tmp_path / "tokens.json")
-    assert await store.accounts() == []
-    await store.put(ANN)
-    await store.put(BOB)
-    assert (tmp_path / "tokens.json.damaged").read_text() == "{broken"
-    assert await store.accounts() == [BOB, ANN]
+    broken = ["{broken", "[]", '{"version": 2, "accounts": {"ann": 1}}', '{"accounts": [{"user_id": 7}]}']
+    for content in broken:
+        (tmp_path / "tokens.json").write_text(content)
+        assert await store.accounts() == []
+        await store.put(ANN)
+        await store.put(BOB)
+        assert await store.accounts() == [BOB, ANN]
+    kept = [(tmp_path / f"tokens.json.damaged{number}").read_text() for number in ("", 2, 3, 4)]
+    assert kept == broken
 
 
 def test_an_account_shows_no_token_in_a_log() -> None:

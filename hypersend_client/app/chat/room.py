@@ -348,6 +348,8 @@ class Room(ft.Observable):
             self._messages = [m for m in self._messages if m.seq < low] + [m for m in found if m.seq >= bottom]
             if follows and not self.forward and len(self._messages) > MOST:  # a list that is not scrolled is cut here
                 self._messages, self.has_older = self._messages[-PAGE:], True
+                if self._unread_after is not None and self._unread_after < self._low:
+                    self._unread_after = None  # the line would stand above what has long been read
             self._entries = await hs.outbox.entries(self.chat_id)
             self._members = await hs.store.members(self.chat_id)
         await self._show()

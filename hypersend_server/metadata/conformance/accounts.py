@@ -154,7 +154,9 @@ class AccountsConformance:
         await accounts.renew_first_invite(b"one", now_ms=NOW)
         assert len(await accounts.list_invites(before_id=None, limit=10)) == 1
         await add(accounts, "root", is_admin=True)
-        assert await accounts.list_invites(before_id=None, limit=10) == []
+        await accounts.add_invite(invite("i1"), b"more", entry("a1"))
+        await accounts.add_invite(invite("a0"), b"less", entry("a2"))  # behind the first one, in their order
+        assert [one.id for one in await accounts.list_invites(before_id=None, limit=2)] == ["i1", "a0"]
         assert await accounts.get_invite(b"one", now_ms=NOW) is None
         await refused("invite_invalid", accounts.create_user(new_user("eve"), now_ms=NOW, invite_hash=b"one"))
 

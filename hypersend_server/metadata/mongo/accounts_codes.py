@@ -34,12 +34,11 @@ class Codes:
 
     async def list_invites(self, *, before_id: str | None, limit: int) -> list[InviteRecord]:
         async def job(tx: Tx) -> list[InviteRecord]:
-            where = {} if before_id is None else {"_id": {"$lt": before_id}}
-            docs = await tx.many("invites", where, sort=[("_id", -1)], limit=limit)
-            invites = [record_of(InviteRecord, doc) for doc in docs]
-            has_first = any(invite.id == FIRST_INVITE for invite in invites)
-            is_void = has_first and await has_admin(tx)
-            return [invite for invite in invites if invite.id != FIRST_INVITE or not is_void]
+            ids = {} if before_id is None else {"$lt": before_id}
+            if await has_admin(tx):
+                ids["$ne"] = FIRST_INVITE
+            docs = await tx.many("invites", {"_id": ids} if ids else {}, sort=[("_id", -1)], limit=limit)
+            return [record_of(InviteRecord, doc) for doc in docs]
 
         return await self._engine.read(job)
 

@@ -69,9 +69,9 @@ class MongoServerRecords:
 
         return await self._engine.read(job)
 
-    async def forget_lease(self, name: str, ended_before_ms: int) -> None:
+    async def forget_lease(self, name: str, ends_ms: int) -> None:
         async def job(tx: Tx) -> int:
-            return await tx.delete("leases", {"_id": name, "expires_at": {"$lt": ended_before_ms}})
+            return await tx.delete("leases", {"_id": name, "expires_at": ends_ms})
 
         await self._engine.single(job)
 

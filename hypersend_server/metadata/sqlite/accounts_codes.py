@@ -42,11 +42,11 @@ class Codes:
     async def list_invites(self, *, before_id: str | None, limit: int) -> list[InviteRecord]:
         def job(tx: ReadTx) -> list[InviteRecord]:
             rows = tx.execute(
-                f"SELECT {INVITE} FROM invites WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",  # noqa: S608
-                (before_id, limit),
+                f"SELECT {INVITE} FROM invites WHERE (?1 IS NULL OR id < ?1) AND id IS NOT ?3"  # noqa: S608
+                " ORDER BY id DESC LIMIT ?2",
+                (before_id, limit, FIRST_INVITE if has_admin(tx) else None),
             )
-            invites = [invite_of(row) for row in rows]
-            return [invite for invite in invites if invite.id != FIRST_INVITE or not has_admin(tx)]
+            return [invite_of(row) for row in rows]
 
         return await self._engine.read(job)
 

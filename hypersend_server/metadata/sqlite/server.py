@@ -63,9 +63,9 @@ class SqliteServerRecords:
 
         return await self._engine.read(job)
 
-    async def forget_lease(self, name: str, ended_before_ms: int) -> None:
+    async def forget_lease(self, name: str, ends_ms: int) -> None:
         def job(tx: Tx) -> None:
-            tx.execute("DELETE FROM leases WHERE name = ? AND expires_at < ?", (name, ended_before_ms))
+            tx.execute("DELETE FROM leases WHERE name = ? AND expires_at = ?", (name, ends_ms))
 
         await self._engine.write(job)
 
