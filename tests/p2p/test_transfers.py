@@ -10,6 +10,7 @@ import pytest
 
 from hypersend_server.app import PARTS
 from hypersend_server.errors import HyperSendError
+from hypersend_server.metadata.transfers import OPEN
 from tests.harness import SettableClock, running
 from tests.p2p.pair import KEY, pair
 
@@ -160,6 +161,23 @@ async def test_an_offer_that_nobody_takes_expires_and_the_message_says_so(tmp_pa
         page = (await both.asha.get(f"/chats/{both.chat_id}/messages")).json["items"]
         assert page[-1]["transfer"]["status"] == "expired"
         assert (await both.asha.get("/p2p")).json["items"] == []
+
+
+async def test_a_transfer_whose_process_died_while_its_clock_was_ahead_is_paused_and_a_living_one_not(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as server:
+        both = await pair(server)
+        parts = server.app[PARTS]
+        records, now = parts.metadata.transfers, parts.clock()
+        dead, living = [(await both.accepted(client_id=key))["id"] for key in ("k1", "k2")]
+        for transfer_id in (dead, living):
+            await records.claim(transfer_id, "there", now + 3_600_000, now + 3_630_000)
+            await records.change(transfer_id, OPEN, now, status="active")
+        await parts.transfers.tidy()
+        await records.claim(living, "there", now, now + 30_000)  # its clock was set back, and it goes on
+        await parts.transfers.tidy()
+        assert [(await both.status(each))["status"] for each in (dead, living)] == ["paused", "active"]
 
 
 async def test_that_offers_expired_is_told_of_all_though_the_message_of_one_cannot_say_so(
