@@ -27,6 +27,7 @@ from hypersend_server.realtime.hub import Hub
 from hypersend_server.realtime.presence import PresenceTracker
 from hypersend_server.realtime.socket import PATH, SocketEdge
 from hypersend_server.realtime.unknown import UnknownSockets
+from tests.harness import Socket
 from tests.http_session import http_session
 
 
@@ -88,51 +89,6 @@ class Commands:
         rest = {kind: self.other for kind in wire.CLIENT_FRAMES
                 if kind not in (wire.Auth, wire.Ping, wire.PresenceWatch)}
         return {**rest, wire.MessageSend: self.send, wire.Typing: self.typing}
-
-
-@dataclass
-class Socket:
-    """A WebSocket with its frames as objects."""
-
-    raw: aiohttp.ClientWebSocketResponse
-
-    async def send(self, **frame: Any) -> None:
-        await self.raw.send_json(frame)
-
-    async def receive(self, timeout_s: float = 10) -> dict[str, Any]:
-        """The next frame. Raises: ConnectionError with the close code when the socket closed."""
-        message = await self.raw.receive(timeout_s)
-        if message.type is not aiohttp.WSMsgType.TEXT:
-            raise ConnectionError(self.raw.close_code)
-        return dict(message.json())
-
-    async def until(self, kind: str, timeout_s: float = 10) -> dict[str, Any]:
-        """The next frame of this type; those before it are dropped."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                frame = await self.receive(timeout_s)
-                if frame["type"] == kind:
-                    return frame
-
-    async def call(self, **frame: Any) -> dict[str, Any]:
-        """Send with a ref and wait for the ack or error."""
-        frame.setdefault("ref", "r")
-        await self.send(**frame)
-        while True:
-            answer = await self.receive()
-            if answer["type"] in ("ack", "error") and answer.get("ref") == frame["ref"]:
-                return answer
-
-    async def close_code(self, timeout_s: float = 10) -> int | None:
-        """Read until the server closes; its close code."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                message = await self.raw.receive()
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    return self.raw.close_code
-
-    async def close(self) -> None:
-        await self.raw.close()
 
 
 @dataclass
