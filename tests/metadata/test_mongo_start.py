@@ -13,7 +13,6 @@ from typing import Any
 import bson
 import pytest
 
-from hypersend_server.__main__ import main
 from hypersend_server.errors import HyperSendError
 from hypersend_server.metadata.conformance.chats_people import NOW, group, people, say, texts
 from hypersend_server.metadata.errors import MetadataError, MetadataTooNew
@@ -22,6 +21,7 @@ from hypersend_server.metadata.mongo.indexes import INDEXES, SCHEMA_VERSION
 from hypersend_server.settings import Settings, SettingsError
 from tests.harness import running
 from tests.mongo_server import MongoServer, free_port
+from tests.process import command
 
 SECRET = "s3cr%40t"
 GIVE_UP_S = 60
@@ -78,17 +78,13 @@ def old_or_alone(version: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     f"mongodb://me:{SECRET}@h/db?w=1&serverSelectionTimeoutMS=x", f"mongodb://me:{SECRET}:x@h/db?authMechanism=WHAT",
     "mongodb://",
 ])
-def test_an_address_that_cannot_be_read_is_one_line_without_the_password(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
-    monkeypatch.setenv("SECRET_KEY", "k" * 40)
-    monkeypatch.setenv("MONGODB_URI", uri)
-    assert main(["serve"]) == 1
-    lines = capsys.readouterr().err.strip().splitlines()
+def test_an_address_that_cannot_be_read_is_one_line_without_the_password(uri: str, tmp_path: Path) -> None:
+    done = command(tmp_path, "serve", SECRET_KEY="k" * 40, MONGODB_URI=uri)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
     assert len([line for line in lines if line.startswith("hypersend-server:")]) == 1
     assert "MONGODB_URI" in lines[-1]
-    assert "s3cr" not in "".join(lines)
+    assert "s3cr" not in done.stdout + done.stderr
 
 
 def test_settings_ask_for_a_key_and_hide_the_address() -> None:
