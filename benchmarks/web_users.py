@@ -1,4 +1,5 @@
-"""The web app's cost in memory: `python -m benchmarks.web_users` (`--users 1,10,20`, `--upload 3GiB`).
+"""The web app's cost in memory: `python -m benchmarks.web_users` (`--users 1,10,20`, `--messages 100,300`,
+`--upload 3GiB`).
 
 Real browsers register, sign in and open a chat; then the server, the process that draws the screens, and (for the
 upload page) all of Chromium's processes are looked at. Resident sizes in MB (10^6 bytes) from /proc; Chromium's are
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright
 
+from benchmarks.people import PASSWORD, register_all
 from benchmarks.processes import Server, folder, hypersend
 from tests.app.driver import Screen
 from tests.parts import program
@@ -104,6 +106,33 @@ async def users(counts: list[int]) -> None:
                 print(f"{count:>10} {now[0]:>10.1f} {now[1]:>11.1f} {each:>12.2f}", flush=True)
 
 
+async def messages(counts: list[int]) -> None:
+    """That come to a conversation that somebody has open."""
+    with folder() as where, hypersend(where, WEB_CLIENT="on") as server:
+        reader, writer = register_all(server, 2)
+        chat_id = writer.call("POST", "/chats", {"kind": "direct", "user_id": reader.id})["id"]
+        async with chromium() as browser:
+            screen = await Screen.open(browser, server.url, width=1280, height=800)
+            await screen.fill("email", "person_0@example.org")
+            await screen.fill("password", PASSWORD)
+            await screen.page.keyboard.press("Enter")
+            await screen.sees(f"chat-row-{chat_id}")
+            await screen.go(f"/chat/{chat_id}")
+            await screen.sees("composer")
+            await asyncio.sleep(SETTLE_S)
+            print(f"{'messages':>10} {'server MB':>10} {'screens MB':>11}")
+            said = 0
+            for count in [0, *counts]:
+                while said < count:
+                    said += 1
+                    await asyncio.to_thread(writer.call, "POST", f"/chats/{chat_id}/messages", {
+                        "client_id": str(said), "text": f"message {said}"})
+                    await asyncio.sleep(0.05)  # so that each is drawn
+                await asyncio.sleep(SETTLE_S)
+                now = rss_mb(server.process.pid), rss_mb(screens_pid(server))
+                print(f"{said:>10} {now[0]:>10.1f} {now[1]:>11.1f}", flush=True)
+
+
 async def upload(size: int) -> None:
     with folder() as where, hypersend(where, WEB_CLIENT="on") as server:
         film = where / "film.mkv"
@@ -156,10 +185,13 @@ def size_of(text: str) -> int:
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.web_users", description=__doc__)
     parser.add_argument("--users", default="1,10,20", help="how many are signed in, one after the other")
+    parser.add_argument("--messages", help="how many come to an open conversation, in place of that")
     parser.add_argument("--upload", type=size_of, help="send a file of this size through the upload page instead")
     arguments = parser.parse_args()
     if arguments.upload:
         await upload(arguments.upload)
+    elif arguments.messages:
+        await messages([int(count) for count in arguments.messages.split(",")])
     else:
         await users([int(count) for count in arguments.users.split(",")])
 
