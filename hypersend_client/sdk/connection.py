@@ -36,7 +36,8 @@ Listener = Callable[[Event], None]
 
 READY_S = 15.0
 ANSWER_S = 20.0
-PROBE_S = 5.0
+DOUBT_S = 3.0  # without an answer, and the socket is asked whether anybody is there
+PROBE_S, LONGEST_PROBE_S = 5.0, 60.0  # doubled while that was in vain: a slow line is no dead one
 STEADY_S = 10.0
 CLOSE_S = 2.0
 MAX_FRAME_BYTES = 256 * 1024
@@ -87,6 +88,7 @@ class Connection:
         self._online = asyncio.Event()
         self._pong = asyncio.Event()
         self._probes: set[asyncio.Task[None]] = set()
+        self._probe_s = PROBE_S
         self.state: State = "offline"
         self.error: HyperSendError | None = None
 
@@ -132,9 +134,12 @@ class Connection:
         """The device has another network, or woke up: connect now, and doubt the socket that is there."""
         self._hurry.set()
         if self._socket is not None:
-            probe = asyncio.create_task(self._probe(self._socket))
-            self._probes.add(probe)
-            probe.add_done_callback(self._probes.discard)
+            self._doubt(self._socket)
+
+    def _doubt(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        probe = asyncio.create_task(self._probe(socket))
+        self._probes.add(probe)
+        probe.add_done_callback(self._probes.discard)
 
     # Talking
 
@@ -155,6 +160,11 @@ class Connection:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await send_frame(socket, frame)
+                await asyncio.wait((answer,), timeout=DOUBT_S)
+                if answer.done():
+                    self._probe_s = PROBE_S
+                elif not self._probes:  # what was sent may have arrived, and its answer not: the system notices nothing
+                    self._doubt(socket)
                 return await answer
         except TimeoutError:
             raise ConnectionFailed("the server did not answer in time", reason="timeout") from None
@@ -274,10 +284,12 @@ class Connection:
     async def _probe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._pong.clear()
         try:
-            async with asyncio.timeout(PROBE_S):
+            async with asyncio.timeout(self._probe_s):
                 await send_frame(socket, '{"type":"ping"}')
                 await self._pong.wait()
+            self._probe_s = PROBE_S
         except (TimeoutError, aiohttp.ClientError, OSError):
+            self._probe_s = min(LONGEST_PROBE_S, self._probe_s * 2)
             self._hurry.set()
             await socket.close(code=1001)
 

@@ -243,6 +243,30 @@ async def test_a_change_of_network_finds_out_a_dead_socket(
         assert sockets.opened == 2
 
 
+async def test_a_request_that_nobody_answers_finds_out_a_dead_socket(
+    peer: Peer, sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent may have arrived, and its answer not: to the system such a line is idle."""
+    for name in ("DOUBT_S", "PROBE_S"):
+        monkeypatch.setattr(f"hypersend_client.sdk.connection.{name}", 0.1)
+    async with proxied(peer.url) as proxy, HyperSend(proxy.url, rand=lambda: 0.0) as hs:
+        await hs.login("ann@example.org", "p")
+        hs.connection.start()
+        await state(hs.connection, "online")
+        slow = asyncio.create_task(hs.connection.request("read", chat_id="unanswered"))
+        await asyncio.sleep(0.5)
+        assert not slow.done(), "a server that is there may take its time"
+        assert (hs.connection.state, sockets.opened) == ("online", 1)
+        proxy.freeze()
+        with pytest.raises(ConnectionFailed):
+            await hs.connection.request("read", chat_id="unanswered")
+        with pytest.raises(ConnectionFailed):
+            await slow
+        proxy.thaw()
+        await state(hs.connection, "online")
+        assert sockets.opened == 2
+
+
 async def test_a_socket_that_went_silent_is_noticed_by_its_heartbeat(peer: Peer, sockets: Sockets) -> None:
     async with proxied(peer.url) as proxy, HyperSend(proxy.url, rand=lambda: 0.0) as hs:
         await hs.login("ann@example.org", "p")
