@@ -162,7 +162,8 @@ class Connection:
                 await send_frame(socket, frame)
                 await asyncio.wait((answer,), timeout=DOUBT_S)
                 if answer.done():
-                    self._probe_s = PROBE_S
+                    if answer.exception() is None:
+                        self._probe_s = PROBE_S
                 elif not self._probes:  # what was sent may have arrived, and its answer not: the system notices nothing
                     self._doubt(socket)
                 return await answer

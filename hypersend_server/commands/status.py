@@ -41,8 +41,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """running: null where no server answers here. store_bytes: of files, by store. free_bytes: by store, where that is
-    known. last_backup, last_gc:
-    RFC 3339, '' for never."""
+    known. last_backup, last_gc: RFC 3339, '' for never."""
 
     version: str
     running: Running | None

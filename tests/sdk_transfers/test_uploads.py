@@ -352,7 +352,7 @@ async def test_a_message_for_which_the_server_has_no_room_says_so_and_goes_out_l
     with monkeypatch.context() as full:
         full.setattr(asha.hs.messages, "send", refuse)
         with pytest.raises(ApiError, match="storage_full"):
-            await (await send(asha.transfers, asha.hs, chat.id, "Here")).message()
+            await (await send(asha.transfers, asha.hs, chat.id, "Here", give_up_s=0.5)).message()
     assert (await (await send(asha.transfers, asha.hs, chat.id, "Here")).message()).text == "Here"
 
 
