@@ -6,11 +6,14 @@ import asyncio
 from pathlib import Path
 
 from playwright.async_api import Browser, Locator, Page
+from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.harness import PASSWORD
 from tests.web.chromium import Watched, watch
 
 WAIT_MS = 60_000
+READ_OUT = """[...document.querySelectorAll('flt-semantics-host *')]
+    .flatMap(n => [n.getAttribute('aria-label'), n.childElementCount ? '' : n.textContent]).filter(Boolean)"""
 
 
 class Screen:
@@ -75,13 +78,12 @@ class Screen:
 
     async def reads(self, text: str) -> None:
         """Wait until these words are on the screen, as they are read out."""
-        await self.page.wait_for_function(
-            "text => [...document.querySelectorAll('flt-semantics-host *')].some("
-            "n => (n.getAttribute('aria-label') || '').includes(text) || (n.childElementCount === 0 "
-            "&& (n.textContent || '').includes(text)))",
-            arg=text,
-            timeout=WAIT_MS,
-        )
+        try:
+            await self.page.wait_for_function(f"text => {READ_OUT}.some(read => read.includes(text))", arg=text,
+                                              timeout=WAIT_MS)
+        except PlaywrightTimeoutError as late:
+            there = await self.page.evaluate(READ_OUT)
+            raise AssertionError(f"{text!r} is not among {there}; {self.watched.errors}") from late
 
     async def register(self, name: str, display_name: str = "") -> None:
         await self.click("to-register")
