@@ -72,9 +72,16 @@ class Screen:
                 await self.page.wait_for_timeout(100)
                 await self.page.keyboard.press("Control+A")
                 await self.page.keyboard.type(text)
-                # A field that had the focus before the tree was there is edited in an input of its own.
-                if await self.page.evaluate("document.activeElement.value") == text:
-                    return
+                # A field that had the focus before the tree was there is edited in an input of its own; what was
+                # typed before Flutter took the field up is emptied a moment later.
+                if await self.holds(text):
+                    await self.page.wait_for_timeout(100)
+                    if await self.holds(text):
+                        return
+
+    async def holds(self, text: str) -> bool:
+        """Whether the field that has the focus holds just this."""
+        return bool(await self.page.evaluate("document.activeElement.value") == text)
 
     async def reads(self, text: str) -> None:
         """Wait until these words are on the screen, as they are read out."""
