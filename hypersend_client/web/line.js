@@ -85,6 +85,10 @@
     connect() {
       clearTimeout(this.again);
       const isNew = this.readyState === Plain.CONNECTING;
+      if (isNew && this.tries) {  // what was tried before may have begun over there
+        older ||= this.name;
+        this.name = named();
+      }
       const words = ["hypersend-line", this.name];
       if (isNew && older) words.push(older);
       const socket = new Plain(isNew ? this.url : `${this.url}?had=${this.received}`, words);
@@ -134,7 +138,7 @@
       const quiet = now - this.heard;
       if (!this.isOnline || this.isAsked) {
         const waited = now - Math.max(this.heard, this.isOnline ? this.asked : this.since);
-        if (waited > SHOWN_AFTER_MS && this.readyState === Plain.OPEN) show(true);
+        if (waited > SHOWN_AFTER_MS) show(true);
         if (waited <= patience) return;
         patience = Math.min(LONGEST_MS, patience * 2);
         const { socket } = this;
@@ -145,11 +149,12 @@
       }
     }
 
-    /** 1006: the connection broke, and nobody closed it. 1012: the server is being restarted, and will know no line. */
+    /** 1006: the connection broke, or none could be had, and nobody closed it. 1012: the server is being restarted, and
+     * will know no line. The first one is tried again here, too: the app would wait for longer with nothing on the screen. */
     lost(code, reason) {
       this.socket = null;
       this.isOnline = false;
-      if ((code !== 1006 && code !== 1012) || this.readyState !== Plain.OPEN) return this.finish(code, reason);
+      if ((code !== 1006 && code !== 1012) || this.readyState > Plain.OPEN) return this.finish(code, reason);
       this.again = setTimeout(() => this.connect(), Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.tries));
       this.tries += 1;
       if (this.tries > 1) show(true);

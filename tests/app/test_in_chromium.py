@@ -10,9 +10,9 @@ from pathlib import Path
 from playwright.async_api import Browser
 
 from hypersend_client.sdk import Chat, HyperSend
-from tests.app.driver import Screen
+from tests.app.driver import WAIT_MS, Screen
 from tests.harness import PASSWORD
-from tests.web.chromium import chromium
+from tests.web.chromium import chromium, watch
 from tests.web.relay import relay
 from tests.web.site import site
 
@@ -114,6 +114,20 @@ async def test_a_line_that_is_slow_to_answer_says_so_and_no_longer_than_that(tmp
         await notice.filter(has_text="Connecting…").wait_for(state="detached")
         await ann.register("ann", "Ann Lee")
         await ann.sees("start-chat")
+
+
+async def test_a_page_that_gets_no_line_says_so_and_comes_by_itself_once_there_is_one(tmp_path: Path) -> None:
+    async with site(tmp_path) as server, relay(server.url) as line, chromium() as browser:
+        line.takes_sockets = False
+        watched = await watch(browser)
+        await watched.page.goto(line.url)
+        await watched.page.locator("#line").filter(has_text="Connecting…").wait_for(timeout=WAIT_MS)
+        line.takes_sockets = True
+        ann = Screen(watched, line.url)
+        await ann.see_semantics()
+        await ann.sees("to-register")
+        assert len(server.web_client._proxy._lines) == 1  # type: ignore[union-attr]
+        assert not [error for error in watched.errors if "WebSocket connection" not in error]
 
 
 async def test_a_page_whose_line_died_drops_it_when_it_is_loaded_again(tmp_path: Path) -> None:

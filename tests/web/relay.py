@@ -15,6 +15,7 @@ class Relay:
     """up_bytes_per_s: of each connection, None for no limit. up_bytes: what went to the server so far.
     cut_after: bytes from the browser, once.
 
+    takes_sockets: False ends each WebSocket that is asked for from then on.
     After a cut the line stays down until `is_down` is set back. (Browsers repeat a request by themselves, from its
     beginning, where a connection that served before breaks and a new one can be had.)
     """
@@ -26,6 +27,7 @@ class Relay:
         self.up_bytes = 0
         self.cut_after: int | None = None
         self.is_down = False
+        self.takes_sockets = True
         self._writers: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
         self._sockets: set[asyncio.StreamWriter] = set()  # of those, WebSockets
@@ -63,6 +65,8 @@ class Relay:
             while part := await reader.read(STEP_BYTES):
                 if up and b"Upgrade: websocket" in part:
                     self._sockets.add(browser)
+                    if not self.takes_sockets:
+                        return
                 if browser in self._forgotten:
                     return
                 await self.flows.wait()
