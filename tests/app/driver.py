@@ -15,6 +15,15 @@ WAIT_MS = 60_000
 READ_OUT = """[...document.querySelectorAll('flt-semantics-host *')]
     .flatMap(n => [n.getAttribute('aria-label'), n.childElementCount ? '' : n.textContent]).filter(Boolean)"""
 
+# A field that takes the focus by itself just as it is clicked hears no keys: Flutter has taken it up for neither.
+QUIET_FOCUS = """() => new Promise(done => {
+    let timer;
+    const wait = () => { clearTimeout(timer); timer = setTimeout(end, 250); };
+    const end = () => { document.removeEventListener('focusin', wait, true); done(); };
+    document.addEventListener('focusin', wait, true);
+    wait();
+})"""
+
 
 class Screen:
     """One browser of one person."""
@@ -66,22 +75,16 @@ class Screen:
     async def fill(self, identifier: str, text: str) -> None:
         """Again where the field took the focus too late, and so not all of the keys."""
         field = (await self.sees(identifier)).locator("input, textarea").first
+        await self.page.evaluate(QUIET_FOCUS)
         async with asyncio.timeout(WAIT_MS / 1000):
             while True:
                 await field.click(force=True, timeout=WAIT_MS)
                 await self.page.wait_for_timeout(100)
                 await self.page.keyboard.press("Control+A")
                 await self.page.keyboard.type(text)
-                # A field that had the focus before the tree was there is edited in an input of its own; what was
-                # typed before Flutter took the field up is emptied a moment later.
-                if await self.holds(text):
-                    await self.page.wait_for_timeout(100)
-                    if await self.holds(text):
-                        return
-
-    async def holds(self, text: str) -> bool:
-        """Whether the field that has the focus holds just this."""
-        return bool(await self.page.evaluate("document.activeElement.value") == text)
+                # A field that had the focus before the tree was there is edited in an input of its own.
+                if await self.page.evaluate("document.activeElement.value") == text:
+                    return
 
     async def reads(self, text: str) -> None:
         """Wait until these words are on the screen, as they are read out."""
